@@ -1,0 +1,1 @@
+//! A dataplane without a kernel, for tests.

@@ -1,0 +1,197 @@
+//! The kernel side as the rest of the control plane sees it.
+//!
+//! Everything else takes the [`Dataplane`] trait; only [`kernel`] and its helpers know aya.
+
+use std::{net::IpAddr, time::Duration};
+
+use sekisho_abi::{
+    image::Image,
+    reason::Reason,
+    record::{Count, FlowKey, FlowTotals, HitEvent, Mode, Modes, RuleTotals},
+};
+
+pub mod fake;
+
+/// Why the dataplane refused.
+#[derive(Debug, thiserror::Error)]
+pub enum DataplaneError {
+    /// The interface does not exist in this network namespace.
+    #[error("interface '{name}' does not exist here; `ip link` lists those that do")]
+    NoInterface {
+        /// As configured.
+        name: String,
+    },
+    /// XDP could not be attached, not even in generic mode.
+    #[error("interface '{name}' takes no XDP program: {reason}")]
+    NoXdp {
+        /// As configured.
+        name: String,
+        /// The kernel's word.
+        reason: String,
+    },
+    /// The kernel refused the program.
+    #[error("the kernel refused the XDP program: {0}")]
+    Rejected(String),
+    /// The image does not fit the maps that are loaded.
+    #[error(
+        "the ruleset needs {needed} bytes and the loaded dataplane holds {capacity}; raise \
+         dataplane.image_capacity_mib and restart"
+    )]
+    TooLarge {
+        /// Bytes of the image.
+        needed: usize,
+        /// Bytes of the map value.
+        capacity: usize,
+    },
+    /// Nothing is pinned where the running dataplane should be.
+    #[error("no dataplane is loaded under {path}")]
+    NotLoaded {
+        /// The pin directory.
+        path: String,
+    },
+    /// A pinned object is of another shape than this build expects.
+    #[error("{path} does not fit this build ({detail}); run `sekisho detach` and start again")]
+    Incompatible {
+        /// The pin.
+        path: String,
+        /// What differs.
+        detail: String,
+    },
+    /// Not enough rights, no bpffs and the like.
+    #[error("{call}: {source}")]
+    System {
+        /// What was tried.
+        call: String,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+}
+
+/// How a program sits on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Attachment {
+    /// In the driver.
+    Native,
+    /// In the generic hook, after the kernel built an skb: correct, but several times slower.
+    Generic,
+}
+
+/// An interface under guard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortStatus {
+    /// Interface name.
+    pub interface: String,
+    /// Port slot, the index into per-port maps.
+    pub slot: u8,
+    /// How the program is attached; `None` while the interface is gone.
+    pub attachment: Option<Attachment>,
+}
+
+/// One row drained from the flow tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowRow {
+    /// What makes it one flow.
+    pub key: FlowKey,
+    /// What it amounts to since the last drain.
+    pub totals: FlowTotals,
+}
+
+/// What a drain brought.
+#[derive(Clone, Debug, Default)]
+pub struct Drained {
+    /// A flow may occur more than once (once per CPU and once in the shared table): add them up.
+    pub rows: Vec<FlowRow>,
+}
+
+/// What the counters of one interface say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortCounts {
+    /// Port slot.
+    pub slot: u8,
+    /// By [`Reason`], summed over CPUs; index is the discriminant.
+    pub by_reason: [Count; Reason::COUNT],
+}
+
+/// Counters that belong to no interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LedgerCounts {
+    /// First-packet events that found the ring full.
+    pub events_lost: u64,
+    /// First-packet events held back by the rate limit.
+    pub events_suppressed: u64,
+}
+
+/// What is installed right now, read back from the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Installed {
+    /// Generation in the live image's header; `None` before the first publication.
+    pub generation: Option<u32>,
+    /// IPv4 prefixes in the live image.
+    pub entries_v4: u32,
+    /// IPv6 prefixes in the live image.
+    pub entries_v6: u32,
+    /// Names of the lists in the live image, by slot.
+    pub lists: Vec<String>,
+    /// Bytes of the image in use.
+    pub image_bytes: u64,
+    /// Bytes the map value holds.
+    pub image_capacity: u64,
+    /// For how long enforcement is still vouched for.
+    pub lease: Duration,
+    /// Interfaces.
+    pub ports: Vec<PortStatus>,
+}
+
+/// The kernel side. Calls are short system calls; run them off the async threads.
+pub trait Dataplane: Send + Sync {
+    /// Makes an image live: every packet sees the whole old ruleset or the whole new one.
+    fn publish(&self, image: &Image) -> Result<(), DataplaneError>;
+
+    /// Reads back what is installed.
+    fn installed(&self) -> Result<Installed, DataplaneError>;
+
+    /// Vouches for the ruleset for this long from now; afterwards it only observes.
+    fn renew_lease(&self, lifetime: Duration) -> Result<(), DataplaneError>;
+
+    /// The kill switch as it stands.
+    fn modes(&self) -> Result<Modes, DataplaneError>;
+
+    /// Sets the kill switch.
+    fn set_modes(&self, modes: &Modes) -> Result<(), DataplaneError>;
+
+    /// Takes every flow row out of the kernel.
+    fn drain(&self) -> Result<Drained, DataplaneError>;
+
+    /// Cumulative counters by interface.
+    fn counts(&self) -> Result<Vec<PortCounts>, DataplaneError>;
+
+    /// Cumulative totals by rule of the live image, which name their lists.
+    fn rule_totals(&self) -> Result<Vec<(ListSet, RuleTotals)>, DataplaneError>;
+
+    /// Cumulative counters of the event ring.
+    fn ledger_counts(&self) -> Result<LedgerCounts, DataplaneError>;
+
+    /// Takes what is on the ring of first packets, without waiting.
+    fn events(&self) -> Result<Vec<HitEvent>, DataplaneError>;
+
+    /// What the live ruleset answers for a remote: the lists (by slot) that match this protocol
+    /// (IANA number) and port.
+    fn ask(
+        &self,
+        remote: IpAddr,
+        protocol: u8,
+        port: Option<u16>,
+    ) -> Result<ListSet, DataplaneError>;
+}
+
+/// A set of lists, as bits by slot.
+pub type ListSet = u64;
+
+/// The mode as the command line spells it.
+pub fn parse_mode(text: &str) -> Result<Mode, String> {
+    [Mode::Enforce, Mode::Observe, Mode::Bypass]
+        .into_iter()
+        .find(|mode| mode.as_str() == text)
+        .ok_or_else(|| format!("'{text}' is no mode: expected enforce, observe or bypass"))
+}

@@ -1,0 +1,3 @@
+//! The control plane, in the order of the data.
+
+pub mod dataplane;

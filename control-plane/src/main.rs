@@ -1,0 +1,3 @@
+//! The `sekisho` command.
+
+fn main() {}

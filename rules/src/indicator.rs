@@ -1,0 +1,99 @@
+//! What a feed claims: one network, perhaps one port, and what it says about it.
+
+use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A transport protocol that has ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// IANA protocol 6.
+    Tcp,
+    /// IANA protocol 17.
+    Udp,
+}
+
+impl Protocol {
+    /// The IANA protocol number.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
+
+    /// The name as written in reports and on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "tcp" => Ok(Self::Tcp),
+            "udp" => Ok(Self::Udp),
+            other => Err(format!("'{other}' is no protocol: expected tcp or udp")),
+        }
+    }
+}
+
+/// Which packets to or from a listed network are meant.
+///
+/// `port` without `protocol` means that port of TCP and of UDP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct Traffic {
+    /// Only this protocol; `None` is any, ICMP included.
+    pub protocol: Option<Protocol>,
+    /// Only this port of the remote; `None` is any. Never 0.
+    pub port: Option<u16>,
+}
+
+impl Traffic {
+    /// Every packet.
+    pub const ANY: Self = Self { protocol: None, port: None };
+}
+
+/// One claim of one feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Indicator {
+    /// Host bits are zero.
+    pub network: IpNet,
+    /// What the feed lists of that network.
+    pub traffic: Traffic,
+    /// The malware family, as the feed spells it; shared between the indicators that name it.
+    pub malware: Option<Arc<str>>,
+    /// When the feed first saw it.
+    pub first_seen: Option<Timestamp>,
+    /// When the feed last saw it.
+    pub last_seen: Option<Timestamp>,
+    /// How sure the feed is, 0 to 100.
+    pub confidence: Option<u8>,
+    /// Line of the feed (1-based; for JSON that is no JSON lines, the element), for error reports.
+    pub line: u32,
+}
+
+/// What one is asking about: an address, perhaps with port and protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Query {
+    /// The remote address.
+    pub address: IpAddr,
+    /// The remote port; `None` asks about traffic whose port is not known.
+    pub port: Option<u16>,
+    /// The protocol; `None` with a port asks about TCP and UDP alike.
+    pub protocol: Option<Protocol>,
+}

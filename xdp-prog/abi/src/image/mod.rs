@@ -1,0 +1,6 @@
+//! The ruleset image.
+
+/// A finished image.
+#[cfg(any(feature = "build", test))]
+#[derive(Clone, Debug)]
+pub struct Image;

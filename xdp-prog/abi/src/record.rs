@@ -1,0 +1,409 @@
+//! Records that travel through maps.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{MAX_PORTS, reason::Reason};
+
+/// An IPv4 or IPv6 address in network byte order; IPv4 as `::ffff:a.b.c.d` (RFC 4291, 2.5.5.2).
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(transparent)]
+pub struct Address([u8; 16]);
+
+impl Address {
+    /// From the four bytes of an IPv4 header.
+    #[inline(always)]
+    pub const fn v4(bytes: [u8; 4]) -> Self {
+        let [a, b, c, d] = bytes;
+        Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d])
+    }
+
+    /// From the sixteen bytes of an IPv6 header.
+    #[inline(always)]
+    pub const fn v6(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The address as the standard library knows it.
+    pub const fn ip(self) -> core::net::IpAddr {
+        core::net::Ipv6Addr::from_octets(self.0).to_canonical()
+    }
+}
+
+impl From<core::net::IpAddr> for Address {
+    fn from(ip: core::net::IpAddr) -> Self {
+        match ip {
+            core::net::IpAddr::V4(v4) => Self::v4(v4.octets()),
+            core::net::IpAddr::V6(v6) => Self::v6(v6.octets()),
+        }
+    }
+}
+
+impl core::fmt::Debug for Address {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        core::fmt::Debug::fmt(&self.ip(), f)
+    }
+}
+
+/// Which end of a packet on this interface is the subscriber's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Role {
+    /// Packets come from subscribers; the remote is the destination.
+    Subscriber = 0,
+    /// Packets come from the Internet; the remote is the source.
+    Uplink = 1,
+    /// One-armed: the destination is tried as the remote, then the source.
+    Both = 2,
+}
+
+/// Where a packet was going.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Direction {
+    /// From the subscriber to the remote.
+    Outbound = 0,
+    /// From the remote to the subscriber.
+    Inbound = 1,
+}
+
+impl Direction {
+    /// The name used in reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Outbound => "outbound",
+            Self::Inbound => "inbound",
+        }
+    }
+}
+
+/// What a packet says about who started the conversation (RFC 9293, 3.5).
+///
+/// C&C servers scan too: a subscriber's answer to a scan is a response, not an infection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum FlagClass {
+    /// Neither of the others: established TCP, UDP and everything else.
+    Other = 0,
+    /// TCP SYN without ACK.
+    Initiated = 1,
+    /// TCP SYN with ACK, or RST.
+    Response = 2,
+}
+
+impl FlagClass {
+    /// The class of a TCP header's flag byte (RFC 9293, 3.1).
+    #[inline(always)]
+    pub const fn of_tcp(flags: u8) -> Self {
+        const SYN: u8 = 0x02;
+        const RST: u8 = 0x04;
+        const ACK: u8 = 0x10;
+        if flags & RST != 0 || flags & (SYN | ACK) == SYN | ACK {
+            Self::Response
+        } else if flags & SYN != 0 {
+            Self::Initiated
+        } else {
+            Self::Other
+        }
+    }
+
+    /// The name used in reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Other => "other",
+            Self::Initiated => "initiated",
+            Self::Response => "response",
+        }
+    }
+}
+
+/// What the kill switch says, for everything or for one interface.
+///
+/// Zero is `Bypass`, so that a map nobody has written yet blocks nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Mode {
+    /// Look nothing up, account nothing but the packet.
+    #[default]
+    Bypass = 0,
+    /// Account hits, drop nothing.
+    Observe = 1,
+    /// Do what the lists say.
+    Enforce = 2,
+}
+
+impl Mode {
+    /// The name used on the command line, in configuration and in reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bypass => "bypass",
+            Self::Observe => "observe",
+            Self::Enforce => "enforce",
+        }
+    }
+
+    /// The mode with this discriminant; what nobody defined is `Bypass`.
+    #[inline(always)]
+    pub const fn from_u8(value: u8) -> Self {
+        match value {
+            2 => Self::Enforce,
+            1 => Self::Observe,
+            _ => Self::Bypass,
+        }
+    }
+}
+
+/// The kill switch. Written by the mode command with one map write, the daemon alive or dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Modes {
+    /// Lists, as bits, that may not drop but still count.
+    pub observed_lists: u64,
+    /// Lists, as bits, that are ignored.
+    pub bypassed_lists: u64,
+    /// [`Mode`] by port slot; the stricter of this and `global` does not win, the milder does.
+    pub ports: [u8; MAX_PORTS],
+    /// [`Mode`] for everything.
+    pub global: u8,
+    reserved: [u8; 7],
+}
+
+impl Modes {
+    /// Everything in one mode.
+    pub const fn all(mode: Mode) -> Self {
+        Self {
+            observed_lists: 0,
+            bypassed_lists: 0,
+            ports: [Mode::Enforce as u8; MAX_PORTS],
+            global: mode as u8,
+            reserved: [0; 7],
+        }
+    }
+
+    /// What applies to packets on this port: the milder of the global mode and the port's own.
+    #[inline(always)]
+    pub fn of_port(&self, port: usize) -> Mode {
+        let own = if port < MAX_PORTS { self.ports[port] } else { Mode::Bypass as u8 };
+        Mode::from_u8(if own < self.global { own } else { self.global })
+    }
+}
+
+/// What the running daemon vouches for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Lease {
+    /// `CLOCK_MONOTONIC` nanoseconds after which the ruleset only observes.
+    pub enforce_until_ns: u64,
+    /// Which side of the flow tables the program writes, 0 or 1.
+    pub epoch: u32,
+    reserved: u32,
+}
+
+impl Lease {
+    /// A lease that ends at this `CLOCK_MONOTONIC` time.
+    pub const fn new(enforce_until_ns: u64, epoch: u32) -> Self {
+        Self { enforce_until_ns, epoch: epoch & 1, reserved: 0 }
+    }
+}
+
+/// Packets and bytes. Bytes are frame lengths as XDP sees them, without preamble and checksum.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Count {
+    /// How many packets.
+    pub packets: u64,
+    /// How many bytes.
+    pub bytes: u64,
+}
+
+impl core::ops::AddAssign for Count {
+    fn add_assign(&mut self, other: Self) {
+        self.packets = self.packets.wrapping_add(other.packets);
+        self.bytes = self.bytes.wrapping_add(other.bytes);
+    }
+}
+
+/// What one interface saw on one CPU, by [`Reason`]; the sum over reasons is every packet seen.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PortCounters {
+    /// By the discriminant of [`Reason`].
+    pub by_reason: [Count; Reason::COUNT],
+}
+
+/// What one rule matched on one CPU.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct RuleTotals {
+    /// Every hit, whether or not it has a row in a flow table.
+    pub hits: Count,
+    /// Hits that no flow row holds because the flow table was full.
+    pub overflow: Count,
+}
+
+/// What one CPU could not put on the ring of first packets.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct EventCounters {
+    /// Events that found the ring full.
+    pub lost: u64,
+    /// Events held back by the rate limit.
+    pub suppressed: u64,
+    /// Coarse time at which the current window of the rate limit began.
+    pub window_ns: u64,
+    /// Events sent in the current window.
+    pub sent_in_window: u64,
+}
+
+/// What makes hits one flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(8))]
+pub struct FlowKey {
+    /// The subscriber's address.
+    pub subscriber: Address,
+    /// The listed address.
+    pub remote: Address,
+    /// Generation of the ruleset that matched.
+    pub generation: u32,
+    /// VLAN identifiers, outermost in the upper half, second in the lower; 0 where there is none.
+    pub vlans: u32,
+    /// The rule that matched, within that generation.
+    pub rule: u16,
+    /// The remote's port in network byte order; 0 where the protocol has none.
+    pub remote_port: [u8; 2],
+    /// IANA protocol number.
+    pub protocol: u8,
+    /// A [`FlagClass`].
+    pub class: u8,
+    /// A [`Direction`].
+    pub direction: u8,
+    /// The [`Reason`]: what became of the packets.
+    pub reason: u8,
+    /// Port slot of the interface.
+    pub port: u8,
+    /// How many VLAN tags the packets carried.
+    pub vlan_tags: u8,
+    /// Zero.
+    pub reserved: [u8; 6],
+}
+
+/// What one flow amounts to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FlowTotals {
+    /// How many packets.
+    pub packets: u64,
+    /// How many bytes.
+    pub bytes: u64,
+    /// `CLOCK_MONOTONIC_COARSE` of the first packet, nanoseconds.
+    pub first_ns: u64,
+    /// `CLOCK_MONOTONIC_COARSE` of the last packet, nanoseconds.
+    pub last_ns: u64,
+    /// The subscriber's port in the first packet, network byte order (RFC 6302 wants it kept).
+    pub subscriber_port: [u8; 2],
+    /// Flag byte of the first packet's TCP header, else 0.
+    pub tcp_flags: u8,
+    /// Zero.
+    pub reserved: [u8; 5],
+}
+
+/// A flow in the per-CPU cache; unused while `totals.packets` is 0.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FlowSlot {
+    /// Whose totals these are.
+    pub key: FlowKey,
+    /// Counted since the slot was taken.
+    pub totals: FlowTotals,
+}
+
+/// The first packet of a flow, as sent to the ring.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct HitEvent {
+    /// The flow it opened.
+    pub key: FlowKey,
+    /// The totals at that moment: one packet.
+    pub totals: FlowTotals,
+}
+
+/// Slots of the per-CPU flow cache on each side; a power of two.
+pub const FLOW_CACHE_SLOTS: u32 = 1024;
+
+/// Events a CPU may send in one [`EVENT_WINDOW_NS`].
+pub const EVENTS_PER_WINDOW: u64 = 1000;
+
+/// Length of a rate-limit window for events.
+pub const EVENT_WINDOW_NS: u64 = 100_000_000;
+
+const _: () = {
+    assert!(size_of::<FlowKey>() == 56);
+    assert!(size_of::<FlowTotals>() == 40);
+    assert!(size_of::<Modes>() == 88);
+    assert!(size_of::<Lease>() == 16);
+    assert!(FLOW_CACHE_SLOTS.is_power_of_two());
+};
+
+#[cfg(feature = "aya")]
+mod pod {
+    use super::*;
+
+    macro_rules! pod {
+        ($($record:ty),+) => {
+            $(
+                // SAFETY: the record derives FromBytes and IntoBytes: every bit pattern is valid
+                // and it has no padding.
+                unsafe impl aya::Pod for $record {}
+            )+
+        };
+    }
+
+    pod!(
+        Modes,
+        Lease,
+        PortCounters,
+        RuleTotals,
+        EventCounters,
+        FlowKey,
+        FlowTotals,
+        FlowSlot,
+        HitEvent
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv4_address_survives_its_mapped_form() {
+        let ip: core::net::IpAddr = "198.18.7.9".parse().unwrap();
+        assert_eq!(Address::from(ip).ip(), ip);
+    }
+
+    #[test]
+    fn a_syn_initiates_a_syn_ack_and_a_reset_respond() {
+        assert_eq!(FlagClass::of_tcp(0x02), FlagClass::Initiated);
+        assert_eq!(FlagClass::of_tcp(0xc2), FlagClass::Initiated, "ECN set-up SYN");
+        assert_eq!(FlagClass::of_tcp(0x12), FlagClass::Response);
+        assert_eq!(FlagClass::of_tcp(0x14), FlagClass::Response);
+        assert_eq!(FlagClass::of_tcp(0x18), FlagClass::Other);
+    }
+
+    #[test]
+    fn the_milder_of_two_modes_applies() {
+        let mut modes = Modes::all(Mode::Enforce);
+        modes.ports[3] = Mode::Observe as u8;
+        assert_eq!(modes.of_port(0), Mode::Enforce);
+        assert_eq!(modes.of_port(3), Mode::Observe);
+        modes.global = Mode::Bypass as u8;
+        assert_eq!(modes.of_port(3), Mode::Bypass);
+    }
+}
