@@ -1,0 +1,796 @@
+//! Building an image: sort, cut out what is allowed, share what is alike.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+};
+
+use super::{
+    layout::{
+        BITMAP_V4, BITMAP_V6, DYNAMIC, LIST_NAME_BYTES, MAGIC, RANKS_V4, RANKS_V6, SHORTEST_V4,
+        SHORTEST_V6, SLOT_BITS, header, leaf, node, port, rule, selector, tag,
+    },
+    lookup::{self, Header},
+};
+use crate::{ABI_VERSION, MAX_LISTS};
+
+/// A set of lists, as bits by their slot.
+pub type ListSet = u64;
+
+/// What a list asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Count the packet, let it pass.
+    Observe,
+    /// Count the packet, drop it.
+    Drop,
+}
+
+/// A list as the image knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List {
+    /// At most [`LIST_NAME_BYTES`] bytes; empty marks a slot that is not in use.
+    pub name: String,
+    /// What its entries ask for.
+    pub action: Action,
+}
+
+/// Which packets of a network an entry means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Port {
+    /// Every packet.
+    #[default]
+    Any,
+    /// Every packet of the protocol (IANA number).
+    Protocol(u8),
+    /// One port of the protocol (IANA number). Port 0 is the same as [`Port::Protocol`].
+    One(u8, u16),
+}
+
+impl Port {
+    /// 0 for any packet, which no protocol and port can have: protocol 0 has no ports.
+    const fn key(self) -> u32 {
+        match self {
+            Self::Any => 0,
+            Self::Protocol(protocol) => port::key(protocol, 0),
+            Self::One(protocol, number) => port::key(protocol, number),
+        }
+    }
+}
+
+/// A size of the image that cannot be exceeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Bytes of the image, set by the dataplane's capacity.
+    Bytes,
+    /// Different combinations of lists.
+    Rules,
+    /// Different combinations of rules and port conditions.
+    Selectors,
+    /// Port conditions on one network.
+    PortsOfOneNetwork,
+    /// Lists.
+    Lists,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bytes => "bytes of the ruleset image",
+            Self::Rules => "combinations of lists",
+            Self::Selectors => "combinations of rules and port conditions",
+            Self::PortsOfOneNetwork => "port conditions on one network",
+            Self::Lists => "lists",
+        })
+    }
+}
+
+/// Why there is no image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BuildError {
+    /// More of something than an image can hold.
+    Full {
+        /// What there is too much of.
+        limit: Limit,
+        /// How much there is, as far as it was counted.
+        needed: u64,
+        /// How much fits.
+        allowed: u64,
+    },
+    /// A prefix shorter than any allocation: no list can mean that.
+    TooWide {
+        /// The prefix.
+        network: String,
+        /// The shortest length that can be listed.
+        shortest: u8,
+    },
+    /// An IPv6 prefix outside of 2000::/3.
+    NotGlobalUnicast {
+        /// The prefix.
+        network: String,
+    },
+    /// A list's name is longer than the image has room for.
+    NameTooLong {
+        /// The name.
+        name: String,
+    },
+    /// An entry names a list that was not declared.
+    UnknownList {
+        /// The set with the undeclared bit.
+        lists: ListSet,
+    },
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full { limit, needed, allowed } => {
+                write!(f, "too many {limit}: {needed} needed, {allowed} fit")
+            }
+            Self::TooWide { network, shortest } => {
+                write!(
+                    f,
+                    "{network} is too wide: the shortest prefix that can be listed is /{shortest}"
+                )
+            }
+            Self::NotGlobalUnicast { network } => {
+                write!(f, "{network} is outside 2000::/3, where no host of the Internet lives")
+            }
+            Self::NameTooLong { name } => {
+                write!(f, "list name '{name}' is longer than {LIST_NAME_BYTES} bytes")
+            }
+            Self::UnknownList { lists } => {
+                write!(f, "list set {lists:#x} names an undeclared list")
+            }
+        }
+    }
+}
+
+impl std::error::Error for BuildError {}
+
+/// A finished image.
+#[derive(Clone)]
+pub struct Image {
+    bytes: Vec<u8>,
+    rules: Vec<ListSet>,
+}
+
+impl Image {
+    /// The bytes, as they go into the map.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The list set of each rule, by rule; rule 0 is the empty set.
+    pub fn rules(&self) -> &[ListSet] {
+        &self.rules
+    }
+
+    /// What the image says of itself.
+    pub fn header(&self) -> Header {
+        // An image that was just built has a header.
+        lookup::header(self.bytes.as_slice()).unwrap_or(Header {
+            abi: ABI_VERSION,
+            generation: 0,
+            bytes: 0,
+            checksum: 0,
+            prefixes_v4: 0,
+            prefixes_v6: 0,
+            rules: 0,
+        })
+    }
+}
+
+impl fmt::Debug for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Image").field(&self.header()).finish()
+    }
+}
+
+/// Collects entries and builds an image of them.
+#[derive(Debug)]
+pub struct ImageBuilder {
+    lists: Vec<List>,
+    v4: Vec<Item<u32>>,
+    v6: Vec<Item<u128>>,
+    selectors: Selectors,
+    rules: Vec<ListSet>,
+    error: Option<BuildError>,
+}
+
+impl ImageBuilder {
+    /// `lists` are declared in the order of their slots.
+    pub fn new(lists: Vec<List>) -> Self {
+        let error = if lists.len() > MAX_LISTS {
+            Some(full(Limit::Lists, lists.len(), MAX_LISTS))
+        } else {
+            lists
+                .iter()
+                .find(|list| list.name.len() > LIST_NAME_BYTES)
+                .map(|list| BuildError::NameTooLong { name: list.name.clone() })
+        };
+        Self {
+            lists,
+            v4: Vec::new(),
+            v6: Vec::new(),
+            selectors: Selectors::default(),
+            rules: vec![0],
+            error,
+        }
+    }
+
+    /// Keeps the rule numbers of an earlier image, so that totals by rule go on.
+    pub fn keep_rules(&mut self, rules: &[ListSet]) {
+        if rules.first() == Some(&0) && rules.len() <= rule::MAX {
+            self.rules = rules.to_vec();
+        }
+    }
+
+    /// Lists an IPv4 prefix. Host bits are ignored.
+    pub fn list_v4(&mut self, address: Ipv4Addr, length: u8, port: Port, lists: ListSet) {
+        if !(SHORTEST_V4..=32).contains(&length) {
+            return self.fail(BuildError::TooWide {
+                network: format!("{address}/{length}"),
+                shortest: SHORTEST_V4,
+            });
+        }
+        let claim = self.claim(port, lists);
+        self.v4.push(Item::new(u32::from(address), length, claim));
+    }
+
+    /// Lists an IPv6 prefix. Host bits are ignored.
+    pub fn list_v6(&mut self, address: Ipv6Addr, length: u8, port: Port, lists: ListSet) {
+        if !(SHORTEST_V6..=128).contains(&length) {
+            return self.fail(BuildError::TooWide {
+                network: format!("{address}/{length}"),
+                shortest: SHORTEST_V6,
+            });
+        }
+        let bits = u128::from(address);
+        if bits >> 125 != 1 {
+            return self
+                .fail(BuildError::NotGlobalUnicast { network: format!("{address}/{length}") });
+        }
+        let claim = self.claim(port, lists);
+        self.v6.push(Item::new(bits << 3, length - 3, claim));
+    }
+
+    /// Never lists this IPv4 prefix, whatever else is said. Host bits are ignored.
+    pub fn allow_v4(&mut self, address: Ipv4Addr, length: u8) {
+        self.v4.push(Item::new(u32::from(address), length.min(32), ALLOW));
+    }
+
+    /// Never lists this IPv6 prefix, whatever else is said. Host bits are ignored.
+    pub fn allow_v6(&mut self, address: Ipv6Addr, length: u8) {
+        let bits = u128::from(address);
+        if length < 3 {
+            self.v6.push(Item::new(0, 0, ALLOW));
+        } else if bits >> 125 == 1 {
+            self.v6.push(Item::new(bits << 3, length.min(128) - 3, ALLOW));
+        }
+    }
+
+    /// Builds the image of at most `capacity` bytes.
+    pub fn build(mut self, generation: u32, capacity: usize) -> Result<Image, BuildError> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        let prefixes_v4 = sort(&mut self.v4);
+        let prefixes_v6 = sort(&mut self.v6);
+        let room = (capacity.min(1 << 29)).saturating_sub(DYNAMIC) / 4;
+        let mut trees = Trees { pool: Vec::new(), selectors: self.selectors, room, error: None };
+        let slots_v4 = trees.slots(&self.v4);
+        drop(self.v4);
+        let slots_v6 = trees.slots(&self.v6);
+        drop(self.v6);
+        let Trees { pool, selectors, error, .. } = trees;
+        if let Some(error) = error {
+            return Err(error);
+        }
+        let tables = selectors.into_tables(self.rules)?;
+        Parts { generation, lists: &self.lists, prefixes_v4, prefixes_v6, slots_v4, slots_v6, pool }
+            .write(tables, capacity)
+    }
+
+    fn claim(&mut self, port: Port, lists: ListSet) -> u32 {
+        let declared = u64::MAX.checked_shr(64 - self.lists.len().min(64) as u32).unwrap_or(0);
+        if lists == 0 || lists & !declared != 0 {
+            self.fail(BuildError::UnknownList { lists });
+            return 0;
+        }
+        self.selectors.intern(vec![(port.key(), lists)])
+    }
+
+    fn fail(&mut self, error: BuildError) {
+        self.error.get_or_insert(error);
+    }
+}
+
+fn full(limit: Limit, needed: usize, allowed: usize) -> BuildError {
+    BuildError::Full { limit, needed: needed as u64, allowed: allowed as u64 }
+}
+
+/// The claim of an item that allows, and the selector of a range that is allowed.
+const ALLOW: u32 = u32::MAX;
+
+/// Bits from the left: an IPv4 address, or an IPv6 address without its first three bits.
+trait Key: Copy + Ord + fmt::Debug {
+    /// Bits that an address has.
+    const BITS: u8;
+    /// The bits as the upper part of a `u128`.
+    fn left(self) -> u128;
+    /// All but the first `length` bits zero.
+    fn masked(self, length: u8) -> Self;
+}
+
+impl Key for u32 {
+    const BITS: u8 = 32;
+
+    fn left(self) -> u128 {
+        u128::from(self) << 96
+    }
+
+    fn masked(self, length: u8) -> Self {
+        self & Self::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0)
+    }
+}
+
+impl Key for u128 {
+    const BITS: u8 = 125;
+
+    fn left(self) -> u128 {
+        self
+    }
+
+    fn masked(self, length: u8) -> Self {
+        self & Self::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0)
+    }
+}
+
+/// One prefix and one claim on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Item<K> {
+    key: K,
+    length: u8,
+    claim: u32,
+}
+
+impl<K: Key> Item<K> {
+    fn new(key: K, length: u8, claim: u32) -> Self {
+        Self { key: key.masked(length), length, claim }
+    }
+
+    /// `width` bits of the key from bit `depth` on.
+    fn bits(&self, depth: u32, width: u32) -> u32 {
+        (self.key.left() << depth >> (128 - width)) as u32
+    }
+}
+
+/// Sorts, drops exact repetitions and counts the different prefixes that are listed.
+fn sort<K: Key>(items: &mut Vec<Item<K>>) -> u32 {
+    items.sort_unstable();
+    items.dedup();
+    let mut prefixes = 0;
+    let mut last = None;
+    for item in items.iter().filter(|item| item.claim != ALLOW) {
+        if last != Some((item.key, item.length)) {
+            prefixes += 1;
+            last = Some((item.key, item.length));
+        }
+    }
+    prefixes
+}
+
+/// Sets of conditions, each kept once and numbered; 0 is the empty set.
+#[derive(Debug)]
+struct Selectors {
+    /// Sorted by port key; key 0, any packet, comes first.
+    sets: Vec<Vec<(u32, ListSet)>>,
+    numbers: HashMap<Vec<(u32, ListSet)>, u32>,
+    unions: HashMap<(u32, u32), u32>,
+}
+
+impl Default for Selectors {
+    fn default() -> Self {
+        Self {
+            sets: vec![Vec::new()],
+            numbers: HashMap::from([(Vec::new(), 0)]),
+            unions: HashMap::new(),
+        }
+    }
+}
+
+impl Selectors {
+    fn intern(&mut self, set: Vec<(u32, ListSet)>) -> u32 {
+        if let Some(number) = self.numbers.get(&set) {
+            return *number;
+        }
+        let number = self.sets.len() as u32;
+        self.sets.push(set.clone());
+        self.numbers.insert(set, number);
+        number
+    }
+
+    /// The selector of packets that either asks for.
+    fn union(&mut self, one: u32, other: u32) -> u32 {
+        if one == other || other == 0 {
+            return one;
+        }
+        if one == 0 {
+            return other;
+        }
+        let pair = (one.min(other), one.max(other));
+        if let Some(number) = self.unions.get(&pair) {
+            return *number;
+        }
+        let mut set = self.sets[one as usize].clone();
+        for &(key, lists) in &self.sets[other as usize] {
+            match set.binary_search_by_key(&key, |condition| condition.0) {
+                Ok(at) => set[at].1 |= lists,
+                Err(at) => set.insert(at, (key, lists)),
+            }
+        }
+        let number = self.intern(set);
+        self.unions.insert(pair, number);
+        number
+    }
+
+    /// The three tables of the image: selectors, port conditions, rules.
+    fn into_tables(self, rules: Vec<ListSet>) -> Result<Tables, BuildError> {
+        if self.sets.len() > selector::MAX {
+            return Err(full(Limit::Selectors, self.sets.len(), selector::MAX));
+        }
+        let mut numbers: HashMap<ListSet, u16> =
+            rules.iter().enumerate().map(|(number, lists)| (*lists, number as u16)).collect();
+        let mut tables = Tables { selectors: Vec::new(), ports: Vec::new(), rules };
+        for set in &self.sets {
+            let lists_at = |key: u32| {
+                set.binary_search_by_key(&key, |condition| condition.0).map_or(0, |at| set[at].1)
+            };
+            let any = lists_at(0);
+            let any_rule = tables.rule(&mut numbers, any)?;
+            let first = tables.ports.len();
+            for &(key, lists) in set.iter().filter(|condition| condition.0 != 0) {
+                let whole_protocol = lists_at(key & 0xffff_0000);
+                let rule = tables.rule(&mut numbers, lists | whole_protocol | any)?;
+                tables.ports.push((key, u32::from(rule)));
+            }
+            let count = tables.ports.len() - first;
+            if count > selector::MAX_PORTS {
+                return Err(full(Limit::PortsOfOneNetwork, count, selector::MAX_PORTS));
+            }
+            tables.selectors.push((any_rule, count as u16, first as u32));
+        }
+        Ok(tables)
+    }
+}
+
+struct Tables {
+    selectors: Vec<(u16, u16, u32)>,
+    ports: Vec<(u32, u32)>,
+    rules: Vec<ListSet>,
+}
+
+impl Tables {
+    fn rule(
+        &mut self,
+        numbers: &mut HashMap<ListSet, u16>,
+        lists: ListSet,
+    ) -> Result<u16, BuildError> {
+        if let Some(number) = numbers.get(&lists) {
+            return Ok(*number);
+        }
+        let number = self.rules.len();
+        if number >= rule::MAX {
+            return Err(full(Limit::Rules, number + 1, rule::MAX));
+        }
+        self.rules.push(lists);
+        numbers.insert(lists, number as u16);
+        Ok(number as u16)
+    }
+}
+
+/// What is known of a range of slots before its own longer prefixes are looked at.
+#[derive(Clone, Copy, Debug)]
+struct Range {
+    first: u32,
+    last: u32,
+    selector: u32,
+}
+
+/// Builds the slot words of both families into one pool.
+struct Trees {
+    pool: Vec<u32>,
+    selectors: Selectors,
+    /// Words that may be used, a rough bound checked while building so that memory stays bounded.
+    room: usize,
+    error: Option<BuildError>,
+}
+
+impl Trees {
+    /// The words of a family's slots, sorted by slot.
+    fn slots<K: Key>(&mut self, items: &[Item<K>]) -> Vec<(u32, u32)> {
+        self.level(items, 0, SLOT_BITS, 0)
+    }
+
+    /// The words of all values of the next `width` bits whose word differs from what they inherit.
+    fn level<K: Key>(
+        &mut self,
+        items: &[Item<K>],
+        depth: u32,
+        width: u32,
+        inherited: u32,
+    ) -> Vec<(u32, u32)> {
+        let ends_here = |item: &Item<K>| u32::from(item.length) <= depth + width;
+        let ranges =
+            self.ranges(items.iter().filter(|item| ends_here(item)), depth, width, inherited);
+        let mut longer = items.iter().enumerate().filter(|(_, item)| !ends_here(item)).peekable();
+        let mut words = Vec::new();
+        let mut ranges = ranges.into_iter().peekable();
+        let mut slot = 0_u32;
+        loop {
+            let next_longer = longer.peek().map(|(_, item)| item.bits(depth, width));
+            while ranges.next_if(|range| range.last < slot).is_some() {}
+            let next_range = ranges.peek().map(|range| range.first.max(slot));
+            let Some(at) = next_longer.into_iter().chain(next_range).min() else { break };
+            if words.len() + self.pool.len() > self.room {
+                self.error.get_or_insert(full(
+                    Limit::Bytes,
+                    DYNAMIC + (words.len() + self.pool.len()) * 4,
+                    DYNAMIC + self.room * 4,
+                ));
+                return Vec::new();
+            }
+            let selector = match ranges.peek() {
+                Some(range) if range.first <= at => range.selector,
+                _ => inherited,
+            };
+            let word = if next_longer == Some(at) {
+                // Sorted as they are, the longer prefixes of one slot are neighbours.
+                let (begin, mut end) = (longer.peek().map_or(0, |(at, _)| *at), 0);
+                while let Some((index, _)) =
+                    longer.next_if(|(_, item)| item.bits(depth, width) == at)
+                {
+                    end = index + 1;
+                }
+                if selector == ALLOW {
+                    0
+                } else {
+                    self.below(&items[begin..end], depth + width, selector)
+                }
+            } else if selector == ALLOW {
+                0
+            } else {
+                tag::SELECTOR << tag::SHIFT | selector
+            };
+            if word != (tag::SELECTOR << tag::SHIFT | inherited) {
+                words.push((at, word));
+            }
+            match at.checked_add(1) {
+                Some(next) if next >> width == 0 => slot = next,
+                _ => break,
+            }
+        }
+        words
+    }
+
+    /// Disjoint, sorted ranges of slots that prefixes ending on this level cover.
+    fn ranges<'a, K: Key + 'a>(
+        &mut self,
+        items: impl Iterator<Item = &'a Item<K>>,
+        depth: u32,
+        width: u32,
+        inherited: u32,
+    ) -> Vec<Range> {
+        let mut done: Vec<Range> = Vec::new();
+        let mut open: Vec<Range> = Vec::new();
+        let close = |range: Range, done: &mut Vec<Range>, open: &mut Vec<Range>| {
+            let after = range.last.checked_add(1);
+            if range.first <= range.last {
+                done.push(range);
+            }
+            // The enclosing range goes on behind the one that ended.
+            if let (Some(outer), Some(after)) = (open.last_mut(), after) {
+                outer.first = after;
+            }
+        };
+        for item in items {
+            let first = item.bits(depth, width);
+            let free = depth + width - u32::from(item.length).max(depth);
+            let last = first + ((1_u64 << free) - 1) as u32;
+            while let Some(range) = open.pop_if(|range| range.last < first) {
+                close(range, &mut done, &mut open);
+            }
+            let around = open.last().map_or(inherited, |range| range.selector);
+            let selector = match (around, item.claim) {
+                (ALLOW, _) | (_, ALLOW) => ALLOW,
+                (around, claim) => self.selectors.union(around, claim),
+            };
+            match open.last_mut() {
+                Some(same) if same.first == first && same.last == last => same.selector = selector,
+                Some(outer) if outer.first < first => {
+                    done.push(Range { last: first - 1, ..*outer });
+                    open.push(Range { first, last, selector });
+                }
+                _ => open.push(Range { first, last, selector }),
+            }
+        }
+        while let Some(range) = open.pop() {
+            close(range, &mut done, &mut open);
+        }
+        done
+    }
+
+    /// The word of a slot that has longer prefixes.
+    fn below<K: Key>(&mut self, items: &[Item<K>], depth: u32, inherited: u32) -> u32 {
+        let Some(first) = items.first() else { return inherited };
+        let alone = items.iter().all(|item| {
+            item.claim != ALLOW && (item.key, item.length) == (first.key, first.length)
+        });
+        if alone {
+            let selector =
+                items.iter().fold(inherited, |all, item| self.selectors.union(all, item.claim));
+            if K::BITS == 32 {
+                let fits = (selector as usize) < selector::MAX;
+                if first.length == 32 && inherited == 0 && fits {
+                    let host = first.bits(24, 8);
+                    return tag::HOST << tag::SHIFT | host << tag::HOST_SHIFT | selector;
+                }
+            } else {
+                return self.leaf(first, selector, inherited);
+            }
+        }
+        let words = self.level(items, depth, 8, inherited);
+        self.node(&words, inherited)
+    }
+
+    fn leaf<K: Key>(&mut self, item: &Item<K>, selector: u32, otherwise: u32) -> u32 {
+        let at = self.aligned();
+        let key = item.key.left();
+        self.pool.extend(halves((key >> 64) as u64));
+        self.pool.extend(halves(key as u64));
+        self.pool.extend([u32::from(item.length), selector, otherwise, 0]);
+        debug_assert_eq!(self.pool.len() - at, leaf::BYTES / 4);
+        tag::LEAF << tag::SHIFT | at as u32
+    }
+
+    fn node(&mut self, words: &[(u32, u32)], otherwise: u32) -> u32 {
+        if words.is_empty() {
+            return tag::SELECTOR << tag::SHIFT | otherwise;
+        }
+        let children = self.pool.len();
+        self.pool.extend(words.iter().map(|(_, word)| word));
+        let at = self.aligned();
+        let mut bits = [0_u64; 4];
+        for (value, _) in words {
+            bits[(value >> 6) as usize] |= 1 << (value & 63);
+        }
+        let mut ranks = 0_u32;
+        let mut before = 0;
+        for (quarter, bits) in bits[..3].iter().enumerate() {
+            before += bits.count_ones();
+            ranks |= before << (8 * quarter);
+        }
+        self.pool.extend(bits.iter().flat_map(|bits| halves(*bits)));
+        self.pool.extend([children as u32, otherwise, ranks, 0]);
+        debug_assert_eq!(self.pool.len() - at, node::BYTES / 4);
+        tag::NODE << tag::SHIFT | at as u32
+    }
+
+    /// The next word offset that a `u64` may stand at.
+    fn aligned(&mut self) -> usize {
+        if self.pool.len() % 2 == 1 {
+            self.pool.push(0);
+        }
+        self.pool.len()
+    }
+}
+
+fn halves(value: u64) -> [u32; 2] {
+    [value as u32, (value >> 32) as u32]
+}
+
+/// Everything an image is written from.
+struct Parts<'a> {
+    generation: u32,
+    lists: &'a [List],
+    prefixes_v4: u32,
+    prefixes_v6: u32,
+    slots_v4: Vec<(u32, u32)>,
+    slots_v6: Vec<(u32, u32)>,
+    pool: Vec<u32>,
+}
+
+impl Parts<'_> {
+    fn write(self, tables: Tables, capacity: usize) -> Result<Image, BuildError> {
+        let even = |words: usize| words + words % 2;
+        let slots_v4 = DYNAMIC / 4;
+        let slots_v6 = slots_v4 + self.slots_v4.len();
+        let pool = even(slots_v6 + self.slots_v6.len());
+        let selectors = even(pool + self.pool.len());
+        let ports = selectors + tables.selectors.len() * selector::BYTES / 4;
+        let rules = ports + tables.ports.len() * port::BYTES / 4;
+        let total = (rules + tables.rules.len() * rule::BYTES / 4) * 4;
+        if total > capacity {
+            return Err(full(Limit::Bytes, total, capacity));
+        }
+        let mut out = Writer { bytes: vec![0; total] };
+        out.slots(&self.slots_v4, BITMAP_V4, RANKS_V4, slots_v4);
+        out.slots(&self.slots_v6, BITMAP_V6, RANKS_V6, slots_v6);
+        out.words(pool, self.pool.iter().copied());
+        out.words(
+            selectors,
+            tables
+                .selectors
+                .iter()
+                .flat_map(|&(any, count, first)| [u32::from(any) | u32::from(count) << 16, first]),
+        );
+        out.words(ports, tables.ports.iter().flat_map(|&(key, rule)| [key, rule]));
+        let asking = |action: Action| {
+            let bits = self.lists.iter().enumerate().filter(|(_, list)| list.action == action);
+            bits.fold(0_u64, |set, (slot, _)| set | 1 << slot)
+        };
+        let (observe, drop) = (asking(Action::Observe), asking(Action::Drop));
+        out.words(
+            rules,
+            tables.rules.iter().flat_map(|lists| {
+                [halves(lists & observe), halves(lists & drop)].into_iter().flatten()
+            }),
+        );
+        for (slot, list) in self.lists.iter().enumerate() {
+            out.put(header::LISTS + slot * LIST_NAME_BYTES, list.name.as_bytes());
+        }
+        out.put(header::MAGIC, &MAGIC.to_le_bytes());
+        out.put(header::BYTES, &(total as u64).to_le_bytes());
+        for (at, value) in [
+            (header::ABI, ABI_VERSION),
+            (header::GENERATION, self.generation),
+            (header::PREFIXES_V4, self.prefixes_v4),
+            (header::PREFIXES_V6, self.prefixes_v6),
+            (header::POOL, pool as u32),
+            (header::SELECTORS, selectors as u32),
+            (header::PORTS, ports as u32),
+            (header::RULES, rules as u32),
+            (header::RULE_COUNT, tables.rules.len() as u32),
+            (header::CHECKSUM, lookup::checksum(&out.bytes)),
+        ] {
+            out.put(at, &value.to_le_bytes());
+        }
+        Ok(Image { bytes: out.bytes, rules: tables.rules })
+    }
+}
+
+struct Writer {
+    bytes: Vec<u8>,
+}
+
+impl Writer {
+    fn put(&mut self, at: usize, bytes: &[u8]) {
+        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn words(&mut self, at: usize, words: impl Iterator<Item = u32>) {
+        for (place, word) in self.bytes[at * 4..].chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+    }
+
+    /// A family's bitmap, ranks and slot words, the words beginning at this word offset.
+    fn slots(&mut self, slots: &[(u32, u32)], bitmap: usize, ranks: usize, words: usize) {
+        let mut at = words as u32;
+        let mut rest = slots.iter().peekable();
+        for group in 0..1_u32 << (SLOT_BITS - 6) {
+            self.put(ranks + group as usize * 4, &at.to_le_bytes());
+            let mut bits = 0_u64;
+            while let Some((slot, _)) = rest.next_if(|(slot, _)| slot >> 6 == group) {
+                bits |= 1 << (slot & 63);
+                at += 1;
+            }
+            if bits != 0 {
+                self.put(bitmap + group as usize * 8, &bits.to_le_bytes());
+            }
+        }
+        self.words(words, slots.iter().map(|(_, word)| *word));
+    }
+}

@@ -1,0 +1,311 @@
+//! Looking an address up. The kernel and the host run these very functions.
+
+use super::layout::{
+    BITMAP_V4, BITMAP_V6, HEADER_BYTES, LIST_NAME_BYTES, MAGIC, RANKS_V4, RANKS_V6, header as at,
+    leaf, node, port, rule, selector, tag,
+};
+use crate::MAX_LISTS;
+
+/// Something that an image can be read from. An offset outside of it gives `None`, which every
+/// lookup takes for "not listed".
+pub trait Bytes {
+    /// The `u32` at this byte offset.
+    fn u32(&self, offset: u64) -> Option<u32>;
+    /// The `u64` at this byte offset.
+    fn u64(&self, offset: u64) -> Option<u64>;
+}
+
+impl Bytes for [u8] {
+    fn u32(&self, offset: u64) -> Option<u32> {
+        let bytes = self.get(usize::try_from(offset).ok()?..)?.first_chunk()?;
+        Some(u32::from_le_bytes(*bytes))
+    }
+
+    fn u64(&self, offset: u64) -> Option<u64> {
+        let bytes = self.get(usize::try_from(offset).ok()?..)?.first_chunk()?;
+        Some(u64::from_le_bytes(*bytes))
+    }
+}
+
+/// What a network's entries ask for, by protocol and port. Never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Selector(u32);
+
+/// Lists, as bits, by what they ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lists {
+    /// Lists that only observe.
+    pub observe: u64,
+    /// Lists that drop.
+    pub drop: u64,
+}
+
+impl Lists {
+    /// Every list, whatever it asks for.
+    pub const fn all(self) -> u64 {
+        self.observe | self.drop
+    }
+}
+
+/// The selector of an IPv4 address in host byte order, if anything lists it.
+#[inline(always)]
+pub fn find_v4<B: Bytes + ?Sized>(image: &B, address: u32) -> Option<Selector> {
+    let slot = address >> 8;
+    let word = slot_word(image, BITMAP_V4, RANKS_V4, slot)?;
+    let payload = word & tag::PAYLOAD;
+    let found = match word >> tag::SHIFT {
+        tag::SELECTOR => payload,
+        tag::HOST if payload >> tag::HOST_SHIFT == address & 0xff => payload & tag::SELECTOR_MASK,
+        tag::NODE => {
+            let pool = pool(image)?;
+            match child(image, pool, payload, (address & 0xff) as u8)? {
+                Child::Word(word) => word & tag::SELECTOR_MASK,
+                Child::Otherwise(selector) => selector,
+            }
+        }
+        _ => 0,
+    };
+    listed(found)
+}
+
+/// Most levels that a tree can have below its slots: eight bits each, up to a /128.
+const LEVELS_V6: u32 = (125 - 24_u32).div_ceil(8);
+
+/// The selector of an IPv6 address, as its two halves in host byte order, if anything lists it.
+#[inline(always)]
+pub fn find_v6<B: Bytes + ?Sized>(image: &B, high: u64, low: u64) -> Option<Selector> {
+    if high >> 61 != 1 {
+        return None;
+    }
+    let (high, low) = (high << 3 | low >> 61, low << 3);
+    let slot = (high >> 40) as u32;
+    let mut word = slot_word(image, BITMAP_V6, RANKS_V6, slot)?;
+    let pool = pool(image)?;
+    let (mut next, mut rest) = (high << 24 | low >> 40, low << 24);
+    for _ in 0..=LEVELS_V6 {
+        let payload = word & tag::PAYLOAD;
+        match word >> tag::SHIFT {
+            tag::SELECTOR => return listed(payload),
+            tag::NODE => match child(image, pool, payload, (next >> 56) as u8)? {
+                Child::Word(below) => {
+                    word = below;
+                    next = next << 8 | rest >> 56;
+                    rest <<= 8;
+                }
+                Child::Otherwise(selector) => return listed(selector),
+            },
+            tag::LEAF => return listed(at_leaf(image, pool, payload, high, low)?),
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// The word of a slot, if its bit is set.
+#[inline(always)]
+fn slot_word<B: Bytes + ?Sized>(image: &B, bitmap: usize, ranks: usize, slot: u32) -> Option<u32> {
+    let group = u64::from(slot >> 6);
+    let bits = image.u64(bitmap as u64 + group * 8)?;
+    let bit = 1_u64 << (slot & 63);
+    if bits & bit == 0 {
+        return None;
+    }
+    let first = image.u32(ranks as u64 + group * 4)?;
+    image.u32((u64::from(first) + ones(bits & (bit - 1))) * 4)
+}
+
+enum Child {
+    Word(u32),
+    Otherwise(u32),
+}
+
+/// What a node holds for the next eight bits of a key.
+#[inline(always)]
+fn child<B: Bytes + ?Sized>(image: &B, pool: u64, at: u32, byte: u8) -> Option<Child> {
+    let node = (pool + u64::from(at)) * 4;
+    let quarter = u64::from(byte >> 6);
+    let bits = image.u64(node + node::BITS as u64 + quarter * 8)?;
+    let bit = 1_u64 << (byte & 63);
+    if bits & bit == 0 {
+        return Some(Child::Otherwise(image.u32(node + node::OTHERWISE as u64)?));
+    }
+    let ranks = u64::from(image.u32(node + node::RANKS as u64)?);
+    // The first quarter's rank, 0, is not stored: shift it in.
+    let before = (ranks << 8) >> (quarter * 8) & 0xff;
+    let children = u64::from(image.u32(node + node::CHILDREN as u64)?);
+    image.u32((pool + children + before + ones(bits & (bit - 1))) * 4).map(Child::Word)
+}
+
+/// The selector that a leaf holds for a key.
+#[inline(always)]
+fn at_leaf<B: Bytes + ?Sized>(image: &B, pool: u64, at: u32, high: u64, low: u64) -> Option<u32> {
+    let leaf = (pool + u64::from(at)) * 4;
+    let length = image.u32(leaf + leaf::LENGTH as u64)?;
+    let differs_high = image.u64(leaf + leaf::HIGH as u64)? ^ high;
+    let differs_low = image.u64(leaf + leaf::LOW as u64)? ^ low;
+    let differs = if length <= 64 {
+        differs_high >> (64_u32.wrapping_sub(length) & 63)
+    } else {
+        differs_high | differs_low >> (128_u32.wrapping_sub(length) & 63)
+    };
+    let field = if differs == 0 { leaf::SELECTOR } else { leaf::OTHERWISE };
+    image.u32(leaf + field as u64)
+}
+
+/// The rule of a selector for this protocol and port; 0 is none.
+///
+/// `port` is `None` where the packet shows none: only what applies to all packets, or to all of
+/// the protocol, is found then.
+#[inline(always)]
+pub fn resolve<B: Bytes + ?Sized>(
+    image: &B,
+    selector: Selector,
+    protocol: u8,
+    port: Option<u16>,
+) -> Option<u16> {
+    let (any, ports, first) = conditions(image, selector)?;
+    if ports == 0 {
+        return Some(any);
+    }
+    let exact = match port {
+        Some(port) => search(image, first, ports, port::key(protocol, port))?,
+        None => 0,
+    };
+    if exact != 0 {
+        return Some(exact);
+    }
+    let every = search(image, first, ports, port::key(protocol, 0))?;
+    Some(if every != 0 { every } else { any })
+}
+
+impl Selector {
+    /// Whether a packet's protocol and port matter to this selector.
+    #[inline(always)]
+    pub fn asks_for_ports<B: Bytes + ?Sized>(self, image: &B) -> Option<bool> {
+        Some(conditions(image, self)?.1 != 0)
+    }
+}
+
+/// A selector's rule for any packet, the number of its port conditions, and the first one's offset.
+#[inline(always)]
+fn conditions<B: Bytes + ?Sized>(image: &B, selector: Selector) -> Option<(u16, u32, u64)> {
+    let selectors = u64::from(image.u32(at::SELECTORS as u64)?) * 4;
+    let packed = image.u64(selectors + u64::from(selector.0) * selector::BYTES as u64)?;
+    let ports = (packed >> (selector::PORTS * 8)) as u16;
+    let first = packed >> (selector::FIRST * 8);
+    let base = u64::from(image.u32(at::PORTS as u64)?) * 4;
+    Some((packed as u16, u32::from(ports), base + first * port::BYTES as u64))
+}
+
+/// Binary search over a selector's port conditions: the rule of this key, or 0.
+#[inline(always)]
+fn search<B: Bytes + ?Sized>(image: &B, first: u64, count: u32, key: u32) -> Option<u16> {
+    let (mut low, mut high) = (0_u32, count);
+    for _ in 0..=u16::BITS {
+        if low >= high {
+            break;
+        }
+        let middle = low + (high - low) / 2;
+        let condition = image.u64(first + u64::from(middle) * port::BYTES as u64)?;
+        let here = condition as u32;
+        if here == key {
+            return Some((condition >> 32) as u16);
+        }
+        if here < key {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Some(0)
+}
+
+/// The lists behind a rule.
+#[inline(always)]
+pub fn lists_of<B: Bytes + ?Sized>(image: &B, rule: u16) -> Option<Lists> {
+    let rules = u64::from(image.u32(at::RULES as u64)?) * 4;
+    let rule = rules + u64::from(rule) * rule::BYTES as u64;
+    Some(Lists {
+        observe: image.u64(rule + rule::OBSERVE as u64)?,
+        drop: image.u64(rule + rule::DROP as u64)?,
+    })
+}
+
+#[inline(always)]
+fn pool<B: Bytes + ?Sized>(image: &B) -> Option<u64> {
+    image.u32(at::POOL as u64).map(u64::from)
+}
+
+#[inline(always)]
+fn listed(selector: u32) -> Option<Selector> {
+    if selector == 0 { None } else { Some(Selector(selector)) }
+}
+
+/// Bits set, in arithmetic that BPF has.
+#[inline(always)]
+fn ones(bits: u64) -> u64 {
+    let bits = bits - (bits >> 1 & 0x5555_5555_5555_5555);
+    let bits = (bits & 0x3333_3333_3333_3333) + (bits >> 2 & 0x3333_3333_3333_3333);
+    let bits = (bits + (bits >> 4)) & 0x0f0f_0f0f_0f0f_0f0f;
+    bits.wrapping_mul(0x0101_0101_0101_0101) >> 56
+}
+
+/// What an image says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Layout version; see [`crate::ABI_VERSION`].
+    pub abi: u32,
+    /// Generation of the ruleset.
+    pub generation: u32,
+    /// Bytes in use, header included.
+    pub bytes: u64,
+    /// CRC-32 of what follows the header.
+    pub checksum: u32,
+    /// IPv4 prefixes listed.
+    pub prefixes_v4: u32,
+    /// IPv6 prefixes listed.
+    pub prefixes_v6: u32,
+    /// Rules, rule 0 included.
+    pub rules: u32,
+}
+
+/// Reads the header; `None` if this is no image.
+pub fn header<B: Bytes + ?Sized>(image: &B) -> Option<Header> {
+    if image.u64(at::MAGIC as u64)? != MAGIC {
+        return None;
+    }
+    Some(Header {
+        abi: image.u32(at::ABI as u64)?,
+        generation: image.u32(at::GENERATION as u64)?,
+        bytes: image.u64(at::BYTES as u64)?,
+        checksum: image.u32(at::CHECKSUM as u64)?,
+        prefixes_v4: image.u32(at::PREFIXES_V4 as u64)?,
+        prefixes_v6: image.u32(at::PREFIXES_V6 as u64)?,
+        rules: image.u32(at::RULE_COUNT as u64)?,
+    })
+}
+
+const _: () = assert!(at::LISTS + MAX_LISTS * LIST_NAME_BYTES <= HEADER_BYTES);
+
+/// CRC-32 of everything after the header, as far as the image is in use.
+#[cfg(any(feature = "build", test))]
+pub fn checksum(image: &[u8]) -> u32 {
+    let used = header(image).map_or(image.len(), |header| header.bytes as usize);
+    crc32fast::hash(image.get(HEADER_BYTES..used.min(image.len())).unwrap_or_default())
+}
+
+/// Names of the lists, by slot, without the unused slots at the end.
+#[cfg(any(feature = "build", test))]
+pub fn list_names(image: &[u8]) -> Vec<String> {
+    let name = |slot: usize| {
+        let at = at::LISTS + slot * LIST_NAME_BYTES;
+        let bytes = image.get(at..at + LIST_NAME_BYTES).unwrap_or_default();
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+        String::from_utf8_lossy(&bytes[..end]).into_owned()
+    };
+    let mut names: Vec<String> = (0..MAX_LISTS).map(name).collect();
+    while names.last().is_some_and(String::is_empty) {
+        names.pop();
+    }
+    names
+}

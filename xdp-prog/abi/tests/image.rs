@@ -1,0 +1,352 @@
+//! The image against a model so plain that it cannot be wrong.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use proptest::prelude::*;
+use sekisho_abi::image::{
+    self, Action, BuildError, Image, ImageBuilder, Limit, List, ListSet, Port, layout,
+};
+
+const CAPACITY: usize = 64 << 20;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+fn lists(count: usize) -> Vec<List> {
+    (0..count)
+        .map(|slot| List {
+            name: format!("list-{slot}"),
+            action: if slot % 3 == 0 { Action::Observe } else { Action::Drop },
+        })
+        .collect()
+}
+
+/// The lists that the image finds for a packet.
+fn found(image: &Image, address: IpAddr, protocol: u8, port: Option<u16>) -> ListSet {
+    let bytes = image.bytes();
+    let selector = match address {
+        IpAddr::V4(v4) => image::find_v4(bytes, v4.into()),
+        IpAddr::V6(v6) => {
+            let bits = u128::from(v6);
+            image::find_v6(bytes, (bits >> 64) as u64, bits as u64)
+        }
+    };
+    let Some(selector) = selector else { return 0 };
+    let rule = image::resolve(bytes, selector, protocol, port).expect("the selector is there");
+    image::lists_of(bytes, rule).expect("the rule is there").all()
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Claim {
+    network: IpAddr,
+    length: u8,
+    what: What,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Allow,
+    Listed(Port, u8),
+}
+
+fn covers(claim: &Claim, address: IpAddr) -> bool {
+    match (claim.network, address) {
+        (IpAddr::V4(network), IpAddr::V4(address)) => {
+            let shift = 32 - u32::from(claim.length);
+            (u32::from(network) ^ u32::from(address)).checked_shr(shift).unwrap_or(0) == 0
+        }
+        (IpAddr::V6(network), IpAddr::V6(address)) => {
+            let shift = 128 - u32::from(claim.length);
+            (u128::from(network) ^ u128::from(address)).checked_shr(shift).unwrap_or(0) == 0
+        }
+        _ => false,
+    }
+}
+
+fn model(claims: &[Claim], address: IpAddr, protocol: u8, port: Option<u16>) -> ListSet {
+    let here = claims.iter().filter(|claim| covers(claim, address));
+    let mut set = 0;
+    for claim in here {
+        match claim.what {
+            What::Allow => return 0,
+            What::Listed(Port::Any, list) => set |= 1 << list,
+            What::Listed(Port::Protocol(wanted), list) if wanted == protocol => set |= 1 << list,
+            What::Listed(Port::One(wanted, number), list)
+                if wanted == protocol && port == Some(number) =>
+            {
+                set |= 1 << list;
+            }
+            What::Listed(..) => {}
+        }
+    }
+    set
+}
+
+fn build(claims: &[Claim]) -> Image {
+    let mut builder = ImageBuilder::new(lists(8));
+    for claim in claims {
+        match (claim.network, claim.what) {
+            (IpAddr::V4(v4), What::Allow) => builder.allow_v4(v4, claim.length),
+            (IpAddr::V6(v6), What::Allow) => builder.allow_v6(v6, claim.length),
+            (IpAddr::V4(v4), What::Listed(port, list)) => {
+                builder.list_v4(v4, claim.length, port, 1 << list);
+            }
+            (IpAddr::V6(v6), What::Listed(port, list)) => {
+                builder.list_v6(v6, claim.length, port, 1 << list);
+            }
+        }
+    }
+    builder.build(1, CAPACITY).expect("few claims fit")
+}
+
+/// Addresses from a small corner, so that prefixes overlap and queries hit.
+fn v4() -> impl Strategy<Value = u32> {
+    prop_oneof![
+        8 => (0_u32..4, 0_u32..2, 0_u32..3, prop_oneof![0_u32..8, 60..70_u32, 248..256_u32])
+            .prop_map(|(a, b, c, d)| (40 + a) << 24 | b << 16 | c << 8 | d),
+        1 => any::<u32>(),
+    ]
+}
+
+fn v6() -> impl Strategy<Value = u128> {
+    let near = prop_oneof![0_u128..4, 0xfffc_u128..0x1_0000];
+    prop_oneof![
+        8 => proptest::collection::vec(near, 8).prop_map(|groups| {
+            groups.iter().fold(0, |bits, group| bits << 16 | group) >> 3 | 1 << 125
+        }),
+        1 => any::<u128>().prop_map(|bits| bits >> 3 | 1 << 125),
+    ]
+}
+
+fn port() -> impl Strategy<Value = Port> {
+    let protocol = prop_oneof![Just(TCP), Just(UDP)];
+    prop_oneof![
+        3 => Just(Port::Any),
+        1 => protocol.clone().prop_map(Port::Protocol),
+        3 => (protocol, prop_oneof![1_u16..5, Just(65_535)]).prop_map(|(p, n)| Port::One(p, n)),
+    ]
+}
+
+fn what() -> impl Strategy<Value = What> {
+    prop_oneof![
+        1 => Just(What::Allow),
+        4 => (port(), 0_u8..8).prop_map(|(port, list)| What::Listed(port, list)),
+    ]
+}
+
+fn claim() -> impl Strategy<Value = Claim> {
+    let deep = prop_oneof![1 => 12_u8..=20, 3 => 21_u8..=32];
+    let claim_v4 = (v4(), deep, what()).prop_map(|(bits, length, what)| Claim {
+        network: Ipv4Addr::from(bits & (u32::MAX << (32 - length))).into(),
+        length,
+        what,
+    });
+    let claim_v6 = (v6(), 20_u8..=128, what()).prop_map(|(bits, length, what)| Claim {
+        network: Ipv6Addr::from(bits & (u128::MAX << (128 - length))).into(),
+        length,
+        what,
+    });
+    prop_oneof![claim_v4, claim_v6]
+}
+
+/// Where prefixes begin and end is where mistakes are.
+fn edges(claim: &Claim) -> Vec<IpAddr> {
+    match claim.network {
+        IpAddr::V4(network) => {
+            let first = u32::from(network);
+            let last = first | u32::MAX.checked_shr(claim.length.into()).unwrap_or(0);
+            [first, last, first.wrapping_sub(1), last.wrapping_add(1)]
+                .map(|bits| Ipv4Addr::from(bits).into())
+                .to_vec()
+        }
+        IpAddr::V6(network) => {
+            let first = u128::from(network);
+            let last = first | u128::MAX.checked_shr(claim.length.into()).unwrap_or(0);
+            [first, last, first.wrapping_sub(1), last.wrapping_add(1)]
+                .map(|bits| Ipv6Addr::from(bits).into())
+                .to_vec()
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn finds_what_the_model_finds(
+        claims in proptest::collection::vec(claim(), 0..40),
+        near in proptest::collection::vec(prop_oneof![
+            v4().prop_map(|bits| IpAddr::from(Ipv4Addr::from(bits))),
+            v6().prop_map(|bits| IpAddr::from(Ipv6Addr::from(bits))),
+        ], 40),
+    ) {
+        let image = build(&claims);
+        let addresses = claims.iter().flat_map(edges).chain(near);
+        for address in addresses {
+            for (protocol, port) in [
+                (TCP, Some(1)), (TCP, Some(4)), (TCP, Some(65_535)), (UDP, Some(2)),
+                (TCP, None), (UDP, None), (1, None),
+            ] {
+                prop_assert_eq!(
+                    found(&image, address, protocol, port),
+                    model(&claims, address, protocol, port),
+                    "{} {}/{:?}", address, protocol, port
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn order_and_repetition_do_not_matter(
+        claims in proptest::collection::vec(claim(), 0..30),
+        seed in any::<u64>(),
+    ) {
+        let mut shuffled = claims.clone();
+        shuffled.extend(claims.clone());
+        let count = shuffled.len().max(1) as u64;
+        shuffled.sort_by_cached_key(|claim| {
+            (format!("{claim:?}").len() as u64).wrapping_mul(seed | 1) % count
+        });
+        let (one, other) = (build(&claims), build(&shuffled));
+        for address in claims.iter().flat_map(edges) {
+            prop_assert_eq!(found(&one, address, TCP, Some(1)), found(&other, address, TCP, Some(1)));
+        }
+    }
+
+    #[test]
+    fn no_byte_of_a_damaged_image_makes_a_lookup_panic(
+        claims in proptest::collection::vec(claim(), 1..10),
+        damage in proptest::collection::vec((0_usize..1_000_000, any::<u8>()), 1..40),
+        cut in 0_usize..2000,
+    ) {
+        let mut bytes = build(&claims).bytes().to_vec();
+        let dynamic = layout::DYNAMIC.min(bytes.len() - 1);
+        for (at, byte) in damage {
+            // Half of the damage goes to the header, half to where the tables are.
+            let at = if at % 2 == 0 { at % 64 } else { dynamic + at % (bytes.len() - dynamic) };
+            bytes[at] = byte;
+        }
+        bytes.truncate(bytes.len() - cut.min(bytes.len()));
+        for address in claims.iter().flat_map(edges) {
+            let selector = match address {
+                IpAddr::V4(v4) => image::find_v4(bytes.as_slice(), v4.into()),
+                IpAddr::V6(v6) => {
+                    let bits = u128::from(v6);
+                    image::find_v6(bytes.as_slice(), (bits >> 64) as u64, bits as u64)
+                }
+            };
+            if let Some(selector) = selector
+                && let Some(rule) = image::resolve(bytes.as_slice(), selector, TCP, Some(1))
+            {
+                image::lists_of(bytes.as_slice(), rule);
+            }
+        }
+    }
+}
+
+fn listed(network: &str, length: u8) -> ImageBuilder {
+    let mut builder = ImageBuilder::new(lists(2));
+    match network.parse().expect("an address") {
+        IpAddr::V4(v4) => builder.list_v4(v4, length, Port::Any, 2),
+        IpAddr::V6(v6) => builder.list_v6(v6, length, Port::Any, 2),
+    }
+    builder
+}
+
+#[test]
+fn every_prefix_length_covers_its_first_and_last_address_and_no_neighbour() {
+    for length in layout::SHORTEST_V4..=32 {
+        let claim = Claim {
+            network: Ipv4Addr::from(0x6340_0000 & (u32::MAX << (32 - length))).into(),
+            length,
+            what: What::Listed(Port::Any, 1),
+        };
+        check_edges(&claim);
+    }
+    for length in layout::SHORTEST_V6..=128 {
+        let claim = Claim {
+            network: Ipv6Addr::from(
+                (0x2a01_u128 << 112 | 0x4f8 << 96) & (u128::MAX << (128 - length)),
+            )
+            .into(),
+            length,
+            what: What::Listed(Port::Any, 1),
+        };
+        check_edges(&claim);
+    }
+}
+
+fn check_edges(claim: &Claim) {
+    let image = build(std::slice::from_ref(claim));
+    let answers: Vec<ListSet> =
+        edges(claim).into_iter().map(|address| found(&image, address, TCP, Some(9))).collect();
+    assert_eq!(answers, [2, 2, 0, 0], "{claim:?}");
+}
+
+#[test]
+fn prefixes_wider_than_any_allocation_are_refused() {
+    for (network, length) in [("0.0.0.0", 0), ("64.0.0.0", 7), ("2000::", 3), ("2a00::", 11)] {
+        let error = listed(network, length).build(1, CAPACITY).expect_err("too wide");
+        assert!(matches!(error, BuildError::TooWide { .. }), "{error}");
+        assert!(error.to_string().contains(&format!("{network}/{length}")), "{error}");
+    }
+}
+
+#[test]
+fn addresses_outside_global_unicast_are_refused() {
+    let error = listed("fd00::", 64).build(1, CAPACITY).expect_err("outside 2000::/3");
+    assert!(matches!(error, BuildError::NotGlobalUnicast { .. }), "{error}");
+}
+
+#[test]
+fn an_image_that_does_not_fit_names_the_limit() {
+    let mut builder = ImageBuilder::new(lists(1));
+    for host in 0..100_000_u32 {
+        builder.list_v4(Ipv4Addr::from(host << 12), 32, Port::Any, 1);
+    }
+    let capacity = layout::DYNAMIC + 4096;
+    let error = builder.build(1, capacity).expect_err("too much");
+    let BuildError::Full { limit: Limit::Bytes, needed, allowed } = error else {
+        panic!("{error}");
+    };
+    assert!(needed > allowed, "{error}");
+    assert!(error.to_string().contains("bytes of the ruleset image"), "{error}");
+}
+
+#[test]
+fn too_many_combinations_of_lists_are_an_error_not_a_wrong_rule() {
+    let mut builder = ImageBuilder::new(lists(64));
+    for set in 1..=layout::rule::MAX as u64 {
+        builder.list_v4(Ipv4Addr::from(0x2000_0000 + set as u32), 32, Port::Any, set);
+    }
+    let error = builder.build(1, CAPACITY).expect_err("too many");
+    assert!(matches!(error, BuildError::Full { limit: Limit::Rules, .. }), "{error}");
+}
+
+#[test]
+fn rules_keep_their_numbers_across_images() {
+    let mut first = ImageBuilder::new(lists(3));
+    first.list_v4(Ipv4Addr::new(45, 0, 0, 1), 32, Port::Any, 0b10);
+    first.list_v4(Ipv4Addr::new(45, 0, 0, 2), 32, Port::Any, 0b100);
+    let first = first.build(1, CAPACITY).expect("fits");
+    let mut second = ImageBuilder::new(lists(3));
+    second.keep_rules(first.rules());
+    second.list_v4(Ipv4Addr::new(45, 0, 0, 2), 32, Port::Any, 0b100);
+    second.list_v4(Ipv4Addr::new(45, 0, 0, 3), 32, Port::Any, 0b110);
+    let second = second.build(2, CAPACITY).expect("fits");
+    assert_eq!(second.rules()[..first.rules().len()], *first.rules());
+    assert_eq!(second.rules().last(), Some(&0b110));
+}
+
+#[test]
+fn the_header_tells_what_is_inside() {
+    let mut builder = listed("45.9.0.0", 24);
+    builder.list_v4(Ipv4Addr::new(45, 9, 0, 7), 32, Port::One(TCP, 23), 1);
+    builder.list_v6("2a01::7".parse().expect("an address"), 128, Port::Any, 1);
+    builder.allow_v4(Ipv4Addr::new(45, 9, 0, 9), 32);
+    let image = builder.build(7, CAPACITY).expect("fits");
+    let header = image::header(image.bytes()).expect("a header");
+    assert_eq!((header.generation, header.prefixes_v4, header.prefixes_v6), (7, 2, 1));
+    assert_eq!(header.bytes as usize, image.bytes().len());
+    assert_eq!(header.checksum, image::checksum(image.bytes()));
+    assert_eq!(image::list_names(image.bytes()), ["list-0", "list-1"]);
+}
