@@ -21,17 +21,8 @@ pub const EVENTS: &str = "EVENTS";
 
 /// Every map that outlives the daemon, [`RULESET`] apart, which is created before the program is
 /// loaded because its inner size is a setting.
-pub const PINNED: [&str; 9] = [
-    MODES,
-    LEASE,
-    COUNTERS,
-    RULE_TOTALS,
-    FLOW_CACHE,
-    FLOWS[0],
-    FLOWS[1],
-    EVENT_COUNTERS,
-    EVENTS,
-];
+pub const PINNED: [&str; 9] =
+    [MODES, LEASE, COUNTERS, RULE_TOTALS, FLOW_CACHE, FLOWS[0], FLOWS[1], EVENT_COUNTERS, EVENTS];
 
 /// The XDP entry point in the object.
 pub const PROGRAM: &str = "sekisho";

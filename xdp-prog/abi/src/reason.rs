@@ -89,10 +89,7 @@ impl Reason {
     /// Whether a packet with this reason is a hit: it matched an entry of the ruleset and is
     /// accounted in the flow ledger.
     pub const fn is_hit(self) -> bool {
-        matches!(
-            self,
-            Self::ListObserved | Self::ModeObserved | Self::LifetimeOver | Self::Dropped
-        )
+        matches!(self, Self::ListObserved | Self::ModeObserved | Self::LifetimeOver | Self::Dropped)
     }
 
     /// Whether the program could not read the packet far enough to judge it.

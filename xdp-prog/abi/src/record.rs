@@ -190,7 +190,9 @@ impl Modes {
 }
 
 /// What the running daemon vouches for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Lease {
     /// `CLOCK_MONOTONIC` nanoseconds after which the ruleset only observes.
