@@ -1,8 +1,227 @@
 //! A feed as the catalogue describes it.
 
-use std::fmt;
+use std::{fmt, ops::Deref, path::PathBuf, str::FromStr, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+use crate::period::Period;
+
+/// Shortest IPv4 prefix that any configuration may allow a feed.
+pub const SHORTEST_FLOOR_V4: u8 = 8;
+/// Shortest IPv6 prefix that any configuration may allow a feed.
+pub const SHORTEST_FLOOR_V6: u8 = 16;
+
+/// A row of the catalogue: where a list comes from, how it is read and what it may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeedSpec {
+    /// Names the feed in reports, metrics and the store.
+    pub name: FeedName,
+    /// Where the list is.
+    pub source: Source,
+    /// How its bytes are read.
+    pub format: Format,
+    /// What happens to packets that its entries match.
+    #[serde(default)]
+    pub action: Action,
+    /// Whether the feed is used at all.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Shortest IPv4 prefix that it may list, 8 to 32; 32 is single hosts only. Unset, the
+    /// policy's.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "floor_v4")]
+    pub min_prefix_v4: Option<u8>,
+    /// Shortest IPv6 prefix that it may list, 16 to 128. Unset, the policy's.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "floor_v6")]
+    pub min_prefix_v6: Option<u8>,
+    /// How long a claim stands after the feed last saw it. Unset, the policy's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expire_after: Option<Period>,
+    /// Whether the ports that the feed names are kept.
+    #[serde(default)]
+    pub ports: Ports,
+    /// Claims with a lower confidence are refused; a claim without confidence passes. 0 to 100.
+    #[serde(default, deserialize_with = "percentage")]
+    pub min_confidence: u8,
+    /// How often the source is asked for news; at least five minutes over HTTP.
+    #[serde(default = "an_hour")]
+    pub refresh: Period,
+    /// Largest list that is read, in bytes. Unset, the reader's own limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<u64>,
+    /// The licence or terms the list comes under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
+    /// A page for people about the list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub homepage: Option<String>,
+    /// Anything an operator should know of the feed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+}
+
+/// A feed's name: 1 to 32 of `a-z`, `0-9` and `-`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct FeedName(Arc<str>);
+
+impl FeedName {
+    /// The shared text.
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl Deref for FeedName {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for FeedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for FeedName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fits = (1..=32).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if fits {
+            Ok(Self(text.into()))
+        } else {
+            Err(format!("'{text}' is no feed name: expected 1 to 32 of a-z, 0-9 and '-'"))
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for FeedName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// Where a list is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// An `http://` or `https://` address.
+    Url(String),
+    /// A file; a relative path starts at the folder of the catalogue.
+    File(PathBuf),
+}
+
+impl Source {
+    /// Whether the list is fetched over HTTP.
+    pub const fn is_http(&self) -> bool {
+        matches!(self, Self::Url(_))
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(url) => f.write_str(url),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl FromStr for Source {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let refuse = |why: &str| Err(format!("'{text}' is no source: {why}"));
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return if text.trim().is_empty() {
+                refuse("expected an http(s) URL or a file path")
+            } else {
+                Ok(Self::File(text.into()))
+            };
+        };
+        match scheme {
+            "http" | "https" if rest.is_empty() || rest.starts_with(['/', '?', '#', ':']) => {
+                refuse("the URL has no host")
+            }
+            "http" | "https" if text.bytes().any(|b| b <= b' ' || b == 0x7f) => {
+                refuse("the URL has a blank or control character in it")
+            }
+            "http" | "https" => Ok(Self::Url(text.to_owned())),
+            _ => refuse("expected http://, https:// or a file path"),
+        }
+    }
+}
+
+impl Serialize for Source {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Source {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// The formats that lists come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// One address, network or address with port a line.
+    Plain,
+    /// Hosts-file syntax: an address a line, with comments; names are never resolved.
+    Hosts,
+    /// abuse.ch Feodo Tracker `ipblocklist.csv`.
+    FeodoCsv,
+    /// abuse.ch Feodo Tracker `ipblocklist.json`.
+    FeodoJson,
+    /// abuse.ch ThreatFox CSV export.
+    ThreatfoxCsv,
+    /// abuse.ch SSL blacklist `sslipblacklist.csv`.
+    SslblCsv,
+    /// Spamhaus DROP `drop_v4.json`, `drop_v6.json`: JSON lines.
+    SpamhausDropJson,
+    /// Spamhaus DROP `drop.txt`, `dropv6.txt`.
+    SpamhausDropText,
+}
+
+impl Format {
+    /// All formats.
+    pub const ALL: [Self; 8] = [
+        Self::Plain,
+        Self::Hosts,
+        Self::FeodoCsv,
+        Self::FeodoJson,
+        Self::ThreatfoxCsv,
+        Self::SslblCsv,
+        Self::SpamhausDropJson,
+        Self::SpamhausDropText,
+    ];
+
+    /// The name in the catalogue.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Hosts => "hosts",
+            Self::FeodoCsv => "feodo-csv",
+            Self::FeodoJson => "feodo-json",
+            Self::ThreatfoxCsv => "threatfox-csv",
+            Self::SslblCsv => "sslbl-csv",
+            Self::SpamhausDropJson => "spamhaus-drop-json",
+            Self::SpamhausDropText => "spamhaus-drop-text",
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
 
 /// What is to happen to a packet that an entry matches, the mildest first.
 #[derive(
@@ -30,5 +249,51 @@ impl Action {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// What becomes of the ports that a feed names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ports {
+    /// A claim on a port blocks that port only.
+    #[default]
+    Keep,
+    /// A claim on a port blocks the whole address.
+    Ignore,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+const fn an_hour() -> Period {
+    Period::hours(1)
+}
+
+fn floor_v4<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u8>, D::Error> {
+    bounded(deserializer, "an IPv4 prefix length", SHORTEST_FLOOR_V4, 32).map(Some)
+}
+
+fn floor_v6<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u8>, D::Error> {
+    bounded(deserializer, "an IPv6 prefix length", SHORTEST_FLOOR_V6, 128).map(Some)
+}
+
+fn percentage<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    bounded(deserializer, "a percentage", 0, 100)
+}
+
+pub(crate) fn bounded<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    what: &str,
+    least: u8,
+    most: u8,
+) -> Result<u8, D::Error> {
+    let found = i64::deserialize(deserializer)?;
+    match u8::try_from(found) {
+        Ok(value) if (least..=most).contains(&value) => Ok(value),
+        _ => {
+            Err(D::Error::custom(format!("expected {what} from {least} to {most}, found {found}")))
+        }
     }
 }

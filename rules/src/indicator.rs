@@ -97,3 +97,37 @@ pub struct Query {
     /// The protocol; `None` with a port asks about TCP and UDP alike.
     pub protocol: Option<Protocol>,
 }
+
+impl FromStr for Query {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let refuse = |why: &str| format!("'{text}': {why}");
+        let (rest, protocol) = match text.rsplit_once('/') {
+            Some((rest, protocol)) => (rest, Some(protocol.parse::<Protocol>()?)),
+            None => (text, None),
+        };
+        let (address, port) = if let Some(inner) = rest.strip_prefix('[') {
+            let (address, after) = inner.split_once(']').ok_or_else(|| refuse("']' is missing"))?;
+            let port = match after {
+                "" => None,
+                _ => Some(after.strip_prefix(':').ok_or_else(|| refuse("expected ':PORT'"))?),
+            };
+            (address, port)
+        } else {
+            match rest.split_once(':') {
+                Some((address, port)) if !port.contains(':') => (address, Some(port)),
+                _ => (rest, None),
+            }
+        };
+        let address = address.parse().map_err(|_| refuse("expected an address"))?;
+        let port = port
+            .map(|port| port.parse::<u16>().ok().filter(|&port| port != 0))
+            .map(|port| port.ok_or_else(|| refuse("expected a port from 1 to 65535")))
+            .transpose()?;
+        if protocol.is_some() && port.is_none() {
+            return Err(refuse("a protocol needs a port: expected ADDRESS[:PORT[/tcp|udp]]"));
+        }
+        Ok(Self { address, port, protocol })
+    }
+}

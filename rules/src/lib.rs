@@ -2,11 +2,29 @@
 //!
 //! Pure: no I/O, no clock (the time is an argument), no threads. In the order of the data:
 //!
+//! - [`yaml`]: configuration text to values, with errors that point at the place
+//! - [`period`]: lengths of time in configuration
 //! - [`feed`]: what the catalogue says of a feed: format, action, floor, expiry
+//! - [`catalogue`]: the feeds of a file
+//! - [`parse`]: the bytes of a list to indicators, one format a file
 //! - [`indicator`]: what a feed claims
+//! - [`policy`]: what no feed may make us block
+//! - [`refusal`]: the indicators that the policy kept out, and why
+//! - [`compile`](mod@compile): many feeds to one table
 //! - [`table`]: the claims that stand, merged by network, ready for the dataplane
+//! - [`explain`](mod@explain): what happens to traffic of an address, and why
+//! - [`shipped`]: the catalogue, policy and never-block lists that come with the program
 #![forbid(unsafe_code)]
 
+pub mod catalogue;
+pub mod compile;
+pub mod explain;
 pub mod feed;
 pub mod indicator;
+pub mod parse;
+pub mod period;
+pub mod policy;
+pub mod refusal;
+pub mod shipped;
 pub mod table;
+pub mod yaml;

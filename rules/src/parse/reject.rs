@@ -1,0 +1,107 @@
+//! Lines that could not be read.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Serialize;
+
+/// Most samples that are kept of a list.
+pub const MAX_SAMPLES: usize = 100;
+/// Longest text of a sample, in characters.
+pub const MAX_SAMPLE_CHARS: usize = 80;
+
+/// Why a line could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RejectReason {
+    /// Neither an IPv4 nor an IPv6 address in its usual notation.
+    NotAnAddress,
+    /// The prefix length is no number of the family.
+    BadPrefixLength,
+    /// The network has host bits: `192.0.2.77/24` may mean one host or 256.
+    HostBitsSet,
+    /// The port is no number from 1 to 65535.
+    BadPort,
+    /// An IPv6 address with a zone, `fe80::1%eth0`.
+    ZoneId,
+    /// Something follows the address that the format doesn't have.
+    TrailingText,
+    /// Longer than the limit.
+    LineTooLong,
+    /// The row has no value in a column that it needs.
+    MissingColumn,
+    /// The quotes of the row don't match.
+    BadQuoting,
+    /// The line or element is no JSON of the format.
+    BadJson,
+}
+
+impl RejectReason {
+    /// The name in reports and as a metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotAnAddress => "not_an_address",
+            Self::BadPrefixLength => "bad_prefix_length",
+            Self::HostBitsSet => "host_bits_set",
+            Self::BadPort => "bad_port",
+            Self::ZoneId => "zone_id",
+            Self::TrailingText => "trailing_text",
+            Self::LineTooLong => "line_too_long",
+            Self::MissingColumn => "missing_column",
+            Self::BadQuoting => "bad_quoting",
+            Self::BadJson => "bad_json",
+        }
+    }
+}
+
+impl fmt::Display for RejectReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A line that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reject {
+    /// 1-based.
+    pub line: u32,
+    /// Why.
+    pub reason: RejectReason,
+    /// The beginning of the line; whatever is not printable ASCII is escaped.
+    pub text: String,
+}
+
+/// The lines that could not be read: all counted, the first ones kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Rejects {
+    /// How many, by reason.
+    pub by_reason: BTreeMap<RejectReason, u64>,
+    /// The first of them, at most [`MAX_SAMPLES`].
+    pub samples: Vec<Reject>,
+}
+
+impl Rejects {
+    /// How many lines were rejected.
+    pub fn total(&self) -> u64 {
+        self.by_reason.values().sum()
+    }
+
+    pub(super) fn add(&mut self, line: u32, reason: RejectReason, text: &[u8]) {
+        *self.by_reason.entry(reason).or_default() += 1;
+        if self.samples.len() < MAX_SAMPLES {
+            self.samples.push(Reject { line, reason, text: printable(text) });
+        }
+    }
+}
+
+/// The beginning of hostile bytes as text that is safe to print.
+fn printable(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for &byte in bytes {
+        let escaped = byte.escape_ascii();
+        if text.len() + escaped.len() > MAX_SAMPLE_CHARS {
+            break;
+        }
+        text.extend(escaped.map(char::from));
+    }
+    text
+}

@@ -1,0 +1,77 @@
+//! What a feed may not make us block: one stage a file, each a pure function.
+
+mod never_block;
+mod refuse;
+
+pub use never_block::{NeverBlock, NeverBlockNet};
+pub use refuse::{RESERVED, Reserved};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    feed::bounded,
+    period::Period,
+    yaml::{YamlError, from_yaml},
+};
+
+/// The operator's limits on all feeds together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policy {
+    /// Shortest IPv4 prefix of a feed that sets none, 24 to 32.
+    #[serde(deserialize_with = "floor_v4")]
+    pub min_prefix_v4: u8,
+    /// Shortest IPv6 prefix of a feed that sets none, 48 to 128.
+    #[serde(deserialize_with = "floor_v6")]
+    pub min_prefix_v6: u8,
+    /// How long a claim of a feed that sets nothing stands after it was last seen.
+    pub expire_after: Period,
+    /// Most IPv4 addresses that all entries together may cover.
+    pub max_addresses_v4: u64,
+    /// Most IPv6 /48 networks that all entries together may cover.
+    pub max_sites_v6: u64,
+    /// Most ports of one network that are kept apart for one feed.
+    pub max_ports_per_network: u32,
+    /// The operator's own infrastructure and subscribers.
+    pub own_prefixes: Vec<OwnPrefix>,
+}
+
+/// A network of the operator: no feed may list it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnPrefix {
+    /// The network.
+    pub network: IpNet,
+    /// What it is, for reports: `subscribers Osaka`, `core routers`.
+    pub name: String,
+}
+
+impl Policy {
+    /// Reads and checks a policy; `file` only serves the error text.
+    pub fn from_yaml(text: &str, file: &str) -> Result<Self, YamlError> {
+        from_yaml(text, file)
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            min_prefix_v4: 32,
+            min_prefix_v6: 128,
+            expire_after: Period::days(7),
+            max_addresses_v4: 1 << 26,
+            max_sites_v6: 1 << 24,
+            max_ports_per_network: 4_000,
+            own_prefixes: Vec::new(),
+        }
+    }
+}
+
+fn floor_v4<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    bounded(deserializer, "an IPv4 prefix length", 24, 32)
+}
+
+fn floor_v6<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    bounded(deserializer, "an IPv6 prefix length", 48, 128)
+}

@@ -1,0 +1,241 @@
+//! Indicators that the policy did not let into the table, and why.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde::{Serialize, Serializer, ser::SerializeStruct as _};
+
+use crate::{feed::FeedName, indicator::Traffic};
+
+/// Most refusals that are kept one by one; all are counted.
+pub const MAX_KEPT: usize = 10_000;
+
+/// The kinds of refusal: the name in reports and the metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalReason {
+    /// Overlaps a range of the built-in list.
+    Reserved,
+    /// Overlaps a network of the operator.
+    OwnPrefix,
+    /// Shorter prefix than the feed may list.
+    TooWide,
+    /// Inside a never-block network.
+    NeverBlock,
+    /// The feed is not sure enough.
+    LowConfidence,
+    /// Not seen for longer than the feed's claims last.
+    Expired,
+    /// The table would cover more of the Internet than the policy allows.
+    Coverage,
+}
+
+impl RefusalReason {
+    /// All reasons.
+    pub const ALL: [Self; 7] = [
+        Self::Reserved,
+        Self::OwnPrefix,
+        Self::TooWide,
+        Self::NeverBlock,
+        Self::LowConfidence,
+        Self::Expired,
+        Self::Coverage,
+    ];
+
+    /// The name in reports and as a metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reserved => "reserved",
+            Self::OwnPrefix => "own_prefix",
+            Self::TooWide => "too_wide",
+            Self::NeverBlock => "never_block",
+            Self::LowConfidence => "low_confidence",
+            Self::Expired => "expired",
+            Self::Coverage => "coverage",
+        }
+    }
+}
+
+impl fmt::Display for RefusalReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What refused an indicator, with the facts of the case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// A range of the built-in list.
+    Reserved {
+        /// The range.
+        range: IpNet,
+        /// What it is.
+        name: &'static str,
+        /// The document that reserves it.
+        reference: &'static str,
+    },
+    /// A network of the operator.
+    OwnPrefix {
+        /// The network.
+        range: IpNet,
+        /// The operator's name for it.
+        name: Arc<str>,
+    },
+    /// The prefix floor.
+    TooWide {
+        /// Shortest prefix that the feed may list.
+        floor: u8,
+    },
+    /// A never-block list.
+    NeverBlock {
+        /// The list's name.
+        list: Arc<str>,
+        /// The network of the list.
+        range: IpNet,
+        /// Why it must stay reachable.
+        reason: Arc<str>,
+    },
+    /// The confidence.
+    LowConfidence {
+        /// The feed's confidence.
+        confidence: u8,
+        /// The least that counts.
+        least: u8,
+    },
+    /// The expiry.
+    Expired {
+        /// When the claim lapsed.
+        at: Timestamp,
+    },
+    /// The coverage cap.
+    Coverage {
+        /// The policy's limit, in words.
+        limit: Arc<str>,
+    },
+}
+
+impl Why {
+    /// The kind.
+    pub const fn reason(&self) -> RefusalReason {
+        match self {
+            Self::Reserved { .. } => RefusalReason::Reserved,
+            Self::OwnPrefix { .. } => RefusalReason::OwnPrefix,
+            Self::TooWide { .. } => RefusalReason::TooWide,
+            Self::NeverBlock { .. } => RefusalReason::NeverBlock,
+            Self::LowConfidence { .. } => RefusalReason::LowConfidence,
+            Self::Expired { .. } => RefusalReason::Expired,
+            Self::Coverage { .. } => RefusalReason::Coverage,
+        }
+    }
+}
+
+/// The second half of a sentence whose first half names the indicator.
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reserved { range, name, reference } => {
+                write!(f, "it overlaps {range}, {name} ({reference}), which is never blocked")
+            }
+            Self::OwnPrefix { range, name } => {
+                write!(f, "it overlaps {range}, our own network '{name}'")
+            }
+            Self::TooWide { floor } => {
+                write!(f, "the feed may list nothing wider than a /{floor}")
+            }
+            Self::NeverBlock { list, range, reason } => {
+                write!(f, "{range} is on the never-block list '{list}': {reason}")
+            }
+            Self::LowConfidence { confidence, least } => {
+                write!(f, "the feed's confidence is {confidence}, and {least} is the least")
+            }
+            Self::Expired { at } => write!(f, "the claim lapsed at {at}"),
+            Self::Coverage { limit } => {
+                write!(f, "with it the table would cover more than the policy's {limit}")
+            }
+        }
+    }
+}
+
+/// An indicator that did not get into the table.
+///
+/// Serialises to `indicator`, `feed`, `line`, `reason` and `text`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What the feed listed.
+    pub network: IpNet,
+    /// Which packets it meant.
+    pub traffic: Traffic,
+    /// The feed.
+    pub feed: FeedName,
+    /// The line of the feed.
+    pub line: u32,
+    /// What refused it.
+    pub why: Why,
+}
+
+impl Refusal {
+    /// The indicator as text: `10.0.0.0/8`, `8.8.8.8:53/udp`, `[2001:db8::1]:443/tcp`.
+    pub fn indicator(&self) -> String {
+        indicator_text(self.network, self.traffic)
+    }
+}
+
+/// A full sentence.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} of feed '{}' (line {}) is refused: {}.",
+            self.indicator(),
+            self.feed,
+            self.line,
+            self.why
+        )
+    }
+}
+
+impl Serialize for Refusal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut row = serializer.serialize_struct("Refusal", 5)?;
+        row.serialize_field("indicator", &self.indicator())?;
+        row.serialize_field("feed", &self.feed)?;
+        row.serialize_field("line", &self.line)?;
+        row.serialize_field("reason", &self.why.reason())?;
+        row.serialize_field("text", &self.to_string())?;
+        row.end()
+    }
+}
+
+/// The refusals of a compilation: all counted, the first ones kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Refusals {
+    /// How many, by reason.
+    pub by_reason: BTreeMap<RefusalReason, u64>,
+    /// The first of them, at most [`MAX_KEPT`].
+    pub kept: Vec<Refusal>,
+}
+
+impl Refusals {
+    /// How many indicators were refused.
+    pub fn total(&self) -> u64 {
+        self.by_reason.values().sum()
+    }
+}
+
+/// A network and the packets that are meant, in the notation of [`crate::explain::Query`].
+pub fn indicator_text(network: IpNet, traffic: Traffic) -> String {
+    let is_host = network.prefix_len() == network.max_prefix_len();
+    let mut text = match (is_host, traffic.port, network) {
+        (true, Some(_), IpNet::V6(v6)) => format!("[{}]", v6.addr()),
+        (true, ..) => network.addr().to_string(),
+        (false, ..) => network.to_string(),
+    };
+    if let Some(port) = traffic.port {
+        text = format!("{text}:{port}");
+    }
+    if let Some(protocol) = traffic.protocol {
+        text = format!("{text}/{protocol}");
+    }
+    text
+}

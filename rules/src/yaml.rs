@@ -1,0 +1,39 @@
+//! YAML text to values, with errors that point at the place.
+
+use serde::de::DeserializeOwned;
+
+/// What is wrong with a YAML file, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}:{column}: {message}")]
+pub struct YamlError {
+    /// The file's name, as given.
+    pub file: String,
+    /// Line, 1-based; 1 when the fault has no place of its own.
+    pub line: u64,
+    /// Column, 1-based.
+    pub column: u64,
+    /// What was found and what was expected.
+    pub message: String,
+}
+
+/// Reads one YAML document; `file` only serves the error text.
+pub fn from_yaml<T: DeserializeOwned>(text: &str, file: &str) -> Result<T, YamlError> {
+    let options = serde_yaml::options! {
+        budget: serde_yaml::budget! {
+            max_documents: 1,
+            max_depth: 32,
+            max_anchors: 64,
+            max_aliases: 256,
+        },
+        with_snippet: false,
+    };
+    serde_yaml::from_str_with_options(text, options).map_err(|error| {
+        let place = error.location();
+        YamlError {
+            file: file.to_owned(),
+            line: place.map_or(1, |place| place.line()),
+            column: place.map_or(1, |place| place.column()),
+            message: error.without_snippet().to_string(),
+        }
+    })
+}
