@@ -189,6 +189,11 @@ impl KernelDataplane {
         })
     }
 
+    /// Lets go of the pins without closing anything, so that another process may own them.
+    pub fn release(&mut self) {
+        self._lock = None;
+    }
+
     /// Runs the program of an interface on a frame without sending it anywhere
     /// (`BPF_PROG_TEST_RUN`), `repeat` times, counters included. Returns the XDP action, and how
     /// long a run took on average.
@@ -256,10 +261,15 @@ impl Dataplane for KernelDataplane {
     }
 
     fn renew_lease(&self, lifetime: Duration) -> Result<(), DataplaneError> {
-        let until = u64::try_from(lifetime.as_nanos()).unwrap_or(u64::MAX);
+        let lifetime_ns = u64::try_from(lifetime.as_nanos()).unwrap_or(u64::MAX);
+        // The program's coarse clock lags by some milliseconds: a lease that is over is 0.
+        let until = match lifetime_ns {
+            0 => 0,
+            more => sys::monotonic_ns().saturating_add(more),
+        };
         let mut maps = self.maps();
         let lease = maps.lease()?;
-        maps.set_lease(&Lease::new(sys::monotonic_ns().saturating_add(until), lease.epoch))
+        maps.set_lease(&Lease::new(until, lease.epoch))
     }
 
     fn modes(&self) -> Result<Modes, DataplaneError> {
