@@ -8,9 +8,7 @@ pub use reject::{Reject, RejectReason, Rejects};
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
-
-use crate::{feed::Format, indicator::Indicator};
+use crate::{feed::Format, indicator::Indicator, moment::Moment};
 
 /// How much of a hostile list is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +47,7 @@ pub struct Parsed {
     /// Rows that are well-formed and no network address to act on: names, URLs, hashes.
     pub skipped: BTreeMap<SkipReason, u64>,
     /// When the publisher says the list was made.
-    pub stamp: Option<Timestamp>,
+    pub stamp: Option<Moment>,
 }
 
 impl Parsed {
