@@ -85,6 +85,9 @@ pub struct Indicator {
     pub last_seen: Option<Moment>,
     /// How sure the feed is, 0 to 100.
     pub confidence: Option<u8>,
+    /// Whether the host is a legitimate one that was broken into, so that only the port listed may
+    /// ever be blocked.
+    pub compromised: bool,
     /// Line of the feed (1-based; for JSON that is no JSON lines, the element), for error reports.
     pub line: u32,
 }

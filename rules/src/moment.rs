@@ -34,15 +34,8 @@ impl Moment {
     }
 
     /// The moment so much later, or the latest there is.
-    pub const fn after(self, period: Period) -> Self {
-        let seconds = self.as_second().saturating_add(period.as_secs());
-        if seconds > u32::MAX as i64 {
-            return Self::MAX;
-        }
-        match NonZeroU32::new(seconds as u32) {
-            Some(seconds) => Self(seconds),
-            None => Self::MIN,
-        }
+    pub fn after(self, period: Period) -> Self {
+        Self::nearest(self.as_second().saturating_add(period.as_secs()))
     }
 
     /// The same as jiff counts it.

@@ -1,10 +1,23 @@
 //! The bytes of a list to indicators: one format a file.
 
+mod address;
+mod csv_table;
+mod date;
+mod drop_json;
+mod drop_text;
 mod failure;
+mod feodo_csv;
+mod feodo_json;
+mod hosts;
+mod lines;
+mod plain;
+mod reader;
 mod reject;
+mod sslbl_csv;
+mod threatfox_csv;
 
 pub use failure::ParseFailure;
-pub use reject::{Reject, RejectReason, Rejects};
+pub use reject::{MAX_SAMPLES, Reject, RejectReason, Rejects};
 
 use std::collections::BTreeMap;
 
@@ -28,8 +41,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_bytes: 256 << 20,
-            max_lines: 16_000_000,
+            max_bytes: 128 << 20,
+            max_lines: 4_000_000,
             max_line_bytes: 4_096,
             max_reject_percent: 5,
             tolerated_rejects: 20,
@@ -82,12 +95,19 @@ impl SkipReason {
 
 /// Reads a list. Total: any bytes give a result, in memory bounded by `limits`.
 pub fn parse(format: Format, bytes: &[u8], limits: &Limits) -> Result<Parsed, ParseFailure> {
-    let _ = format;
     if bytes.len() > limits.max_bytes {
         return Err(ParseFailure::TooLarge { limit: limits.max_bytes });
     }
-    if bytes.trim_ascii().is_empty() {
-        return Err(ParseFailure::Empty);
-    }
-    Ok(Parsed::default())
+    let text = lines::text_of(bytes)?;
+    let read = match format {
+        Format::Plain => plain::read,
+        Format::Hosts => hosts::read,
+        Format::FeodoCsv => feodo_csv::read,
+        Format::FeodoJson => feodo_json::read,
+        Format::ThreatfoxCsv => threatfox_csv::read,
+        Format::SslblCsv => sslbl_csv::read,
+        Format::SpamhausDropJson => drop_json::read,
+        Format::SpamhausDropText => drop_text::read,
+    };
+    read(text, limits)
 }
