@@ -1,6 +1,7 @@
 //! YAML text to values, with errors that point at the place.
 
 use serde::de::DeserializeOwned;
+pub use serde_yaml::Spanned;
 
 /// What is wrong with a YAML file, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,6 +15,14 @@ pub struct YamlError {
     pub column: u64,
     /// What was found and what was expected.
     pub message: String,
+}
+
+impl YamlError {
+    /// An error at the place of a value that was read.
+    pub fn at<T>(value: &Spanned<T>, file: &str, message: String) -> Self {
+        let place = value.referenced;
+        Self { file: file.to_owned(), line: place.line(), column: place.column(), message }
+    }
 }
 
 /// Reads one YAML document; `file` only serves the error text.
