@@ -174,7 +174,7 @@ fn prepare<A: Address>(
         let (first, last) = row.address.units(row.length);
         (first, last, row.length)
     });
-    let floor = coverage::floor(units, most_units, A::LONGEST);
+    let floor = coverage::floor(&units, most_units, A::LONGEST);
     if floor > 0 {
         rows.retain(|row| {
             let fits = row.length >= floor;

@@ -37,12 +37,9 @@ pub fn from_yaml<T: DeserializeOwned>(text: &str, file: &str) -> Result<T, YamlE
         with_snippet: false,
     };
     serde_yaml::from_str_with_options(text, options).map_err(|error| {
-        let place = error.location();
-        YamlError {
-            file: file.to_owned(),
-            line: place.map_or(1, |place| place.line()),
-            column: place.map_or(1, |place| place.column()),
-            message: error.without_snippet().to_string(),
-        }
+        let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
+        let message = error.without_snippet().to_string();
+        let place = format!(" at line {line}, column {column}");
+        YamlError { file: file.to_owned(), line, column, message: message.replace(&place, "") }
     })
 }

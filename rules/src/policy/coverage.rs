@@ -9,7 +9,7 @@
 /// `rows` yields (first unit, last unit, prefix length), sorted by first unit, and by length where
 /// that is equal; a unit is an address for IPv4 and a /48 for IPv6.
 pub(crate) fn floor(
-    rows: impl Iterator<Item = (u64, u64, u8)> + Clone,
+    rows: &(impl Iterator<Item = (u64, u64, u8)> + Clone),
     most: u64,
     longest: u8,
 ) -> u8 {
@@ -45,9 +45,9 @@ mod tests {
 
     #[test]
     fn the_widest_go_first() {
-        assert_eq!(floor(ROWS.iter().copied(), 257, 32), 0);
-        assert_eq!(floor(ROWS.iter().copied(), 256, 32), 25);
-        assert_eq!(floor(ROWS.iter().copied(), 16, 32), 29);
-        assert_eq!(floor(ROWS.iter().copied(), 1, 32), 33);
+        assert_eq!(floor(&ROWS.iter().copied(), 257, 32), 0);
+        assert_eq!(floor(&ROWS.iter().copied(), 256, 32), 25);
+        assert_eq!(floor(&ROWS.iter().copied(), 16, 32), 29);
+        assert_eq!(floor(&ROWS.iter().copied(), 1, 32), 33);
     }
 }
