@@ -1,4 +1,5 @@
 //! Lists through the policy into a table, and the table's answers.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
 
 use std::collections::BTreeMap;
 
@@ -7,6 +8,7 @@ use sekisho_rules::{
     compile::{Compiled, FeedInput, FeedReport, compile},
     explain::{Explanation, Query, Verdict, explain},
     feed::FeedSpec,
+    indicator::Protocol,
     moment::Moment,
     parse::{Limits, ParseFailure, Parsed, parse},
     policy::{NeverBlock, Policy},
@@ -266,7 +268,7 @@ fn queries_are_read_strictly() {
         assert!(text.parse::<Query>().is_err(), "{text}");
     }
     let query: Query = "[2001:2::1]:53/udp".parse().unwrap();
-    assert_eq!((query.port, query.protocol.map(|p| p.as_str())), (Some(53), Some("udp")));
+    assert_eq!((query.port, query.protocol.map(Protocol::as_str)), (Some(53), Some("udp")));
 }
 
 mod model {
@@ -332,6 +334,8 @@ mod model {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn the_table_answers_as_the_list_of_claims_does(
             claims in proptest::collection::vec(claim(), 0..40),

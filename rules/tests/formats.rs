@@ -1,4 +1,5 @@
 //! Every format, read from a file in its documented shape.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
 
 use sekisho_rules::{
     feed::Format,
