@@ -23,6 +23,11 @@ use crate::{
     yaml::{YamlError, from_yaml},
 };
 
+/// Shortest IPv4 prefix of a feed that doesn't set its own.
+pub const SHORTEST_UNSET_V4: u8 = 24;
+/// Shortest IPv6 prefix of a feed that doesn't set its own.
+pub const SHORTEST_UNSET_V6: u8 = 48;
+
 /// The operator's limits on all feeds together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -79,9 +84,9 @@ impl Default for Policy {
 }
 
 fn floor_v4<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
-    bounded(deserializer, "an IPv4 prefix length", 24, 32)
+    bounded(deserializer, "an IPv4 prefix length", SHORTEST_UNSET_V4, 32)
 }
 
 fn floor_v6<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
-    bounded(deserializer, "an IPv6 prefix length", 48, 128)
+    bounded(deserializer, "an IPv6 prefix length", SHORTEST_UNSET_V6, 128)
 }
