@@ -3,8 +3,10 @@
 use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
 
 use ipnet::IpNet;
-use jiff::Timestamp;
+
 use serde::{Deserialize, Serialize};
+
+use crate::moment::Moment;
 
 /// A transport protocol that has ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -78,11 +80,14 @@ pub struct Indicator {
     /// The malware family, as the feed spells it; shared between the indicators that name it.
     pub malware: Option<Arc<str>>,
     /// When the feed first saw it.
-    pub first_seen: Option<Timestamp>,
+    pub first_seen: Option<Moment>,
     /// When the feed last saw it.
-    pub last_seen: Option<Timestamp>,
+    pub last_seen: Option<Moment>,
     /// How sure the feed is, 0 to 100.
     pub confidence: Option<u8>,
+    /// Whether the host is a legitimate one that was broken into, so that only the port listed may
+    /// ever be blocked.
+    pub compromised: bool,
     /// Line of the feed (1-based; for JSON that is no JSON lines, the element), for error reports.
     pub line: u32,
 }
@@ -121,10 +126,17 @@ impl FromStr for Query {
             }
         };
         let address = address.parse().map_err(|_| refuse("expected an address"))?;
-        let port = port
-            .map(|port| port.parse::<u16>().ok().filter(|&port| port != 0))
-            .map(|port| port.ok_or_else(|| refuse("expected a port from 1 to 65535")))
-            .transpose()?;
+        let digits = |port: &&str| port.bytes().all(|b| b.is_ascii_digit());
+        let number = |port: &str| port.parse::<u16>().ok().filter(|&port| port != 0);
+        let port = match port {
+            Some(port) => Some(
+                Some(port)
+                    .filter(digits)
+                    .and_then(number)
+                    .ok_or_else(|| refuse("expected a port from 1 to 65535"))?,
+            ),
+            None => None,
+        };
         if protocol.is_some() && port.is_none() {
             return Err(refuse("a protocol needs a port: expected ADDRESS[:PORT[/tcp|udp]]"));
         }
