@@ -1,5 +1,24 @@
-//! The XDP program.
+//! The XDP program: it passes, counts and drops packets between subscribers and listed addresses.
+//!
+//! On the host this builds to nothing; the pure parts are in the library.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+
+#[cfg(target_arch = "bpf")]
+mod prog;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}
+
+/// The verifier only accepts a program in which this is unreachable.
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// What the kernel reads: helpers marked GPL-only are not used, but BPF maps in maps are.
+#[cfg(target_arch = "bpf")]
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -326,15 +326,8 @@ pub struct FlowSlot {
     pub totals: FlowTotals,
 }
 
-/// The first packet of a flow, as sent to the ring.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct HitEvent {
-    /// The flow it opened.
-    pub key: FlowKey,
-    /// The totals at that moment: one packet.
-    pub totals: FlowTotals,
-}
+/// The first packet of a flow, as sent to the ring: its slot at that moment.
+pub type HitEvent = FlowSlot;
 
 /// Slots of the per-CPU flow cache on each side; a power of two.
 pub const FLOW_CACHE_SLOTS: u32 = 1024;
@@ -367,17 +360,7 @@ mod pod {
         };
     }
 
-    pod!(
-        Modes,
-        Lease,
-        PortCounters,
-        RuleTotals,
-        EventCounters,
-        FlowKey,
-        FlowTotals,
-        FlowSlot,
-        HitEvent
-    );
+    pod!(Modes, Lease, PortCounters, RuleTotals, EventCounters, FlowKey, FlowTotals, FlowSlot);
 }
 
 #[cfg(test)]

@@ -1,0 +1,179 @@
+//! Counting: per packet by reason, per hit by rule and by flow. Nothing here can change a verdict.
+//!
+//! Hits of one flow are added up in a slot of a per-CPU cache. A flow that finds its slot taken
+//! moves the other flow into the shared table of the epoch; what that table cannot hold is counted
+//! as overflow of its rule. So rows plus overflow are all hits, exactly.
+
+use core::arch::asm;
+
+use aya_ebpf::{btf_maps::HashMap, helpers::generated::bpf_ktime_get_coarse_ns};
+use sekisho_abi::{
+    reason::Reason,
+    record::{EVENT_WINDOW_NS, EVENTS_PER_WINDOW, FLOW_CACHE_SLOTS, FlowKey, FlowSlot, FlowTotals},
+};
+use sekisho_xdp::decide::Match;
+
+use super::maps::{
+    self, COUNTERS, EVENT_COUNTERS, EVENTS, FLOW_CACHE, FLOWS_0, FLOWS_1, RULE_TOTALS, constant,
+};
+
+type Flows = HashMap<FlowKey, FlowTotals, 1>;
+
+/// Insert only what is not there yet.
+const BPF_NOEXIST: u64 = 1;
+const EEXIST: i32 = 17;
+
+/// `CLOCK_MONOTONIC_COARSE`: a few milliseconds off, and a fraction of the exact clock's price.
+#[derive(Clone, Copy)]
+pub(super) struct Now(u64);
+
+impl Now {
+    #[inline(always)]
+    pub(super) fn read() -> Self {
+        // SAFETY: the helper takes nothing and reads the clock.
+        Self(unsafe { bpf_ktime_get_coarse_ns() })
+    }
+
+    #[inline(always)]
+    pub(super) fn is_before(self, deadline_ns: u64) -> bool {
+        self.0 < deadline_ns
+    }
+}
+
+/// Counts a packet under its reason.
+#[inline(always)]
+pub(super) fn packet(reason: Reason, bytes: u64) {
+    let Some(counters) = COUNTERS.get_ptr_mut(constant::port()) else { return };
+    // SAFETY: the pointer is to this CPU's value, which nobody else writes while we run.
+    let counters = unsafe { &mut *counters };
+    if let Some(count) = counters.by_reason.get_mut(reason as usize) {
+        count.packets += 1;
+        count.bytes += bytes;
+    }
+}
+
+/// Accounts a hit to its rule and its flow.
+#[inline(always)]
+pub(super) fn hit(key: &FlowKey, found: &Match, bytes: u64, now: Now) {
+    if let Some(totals) = RULE_TOTALS.get_ptr_mut(key.rule.into()) {
+        // SAFETY: as in `packet`.
+        let totals = unsafe { &mut *totals };
+        totals.hits.packets += 1;
+        totals.hits.bytes += bytes;
+    }
+    let epoch = maps::lease().map_or(0, |lease| lease.epoch & 1);
+    let index = epoch * FLOW_CACHE_SLOTS + (hash(key) & (FLOW_CACHE_SLOTS - 1));
+    let Some(slot) = FLOW_CACHE.get_ptr_mut(index) else { return };
+    // SAFETY: as in `packet`; the drain reads only the side that is not the epoch's.
+    let slot = unsafe { &mut *slot };
+    if slot.totals.packets != 0 {
+        if slot.key == *key {
+            slot.totals.packets += 1;
+            slot.totals.bytes += bytes;
+            slot.totals.last_ns = now.0;
+            return;
+        }
+        evict(slot, epoch);
+    }
+    slot.key = *key;
+    slot.totals = FlowTotals {
+        packets: 1,
+        bytes,
+        first_ns: now.0,
+        last_ns: now.0,
+        subscriber_port: found.subscriber_port,
+        tcp_flags: found.tcp_flags,
+        reserved: [0; 5],
+    };
+    announce(slot, now);
+}
+
+/// Spreads flows over the cache: the parts of a key that differ between flows, multiplied.
+#[inline(always)]
+fn hash(key: &FlowKey) -> u32 {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let words: &[u64; 7] = zerocopy::transmute_ref!(key);
+    let mut mixed = 0_u64;
+    for word in words {
+        mixed = (mixed ^ word).wrapping_mul(ODD);
+        mixed ^= mixed >> 32;
+    }
+    mixed as u32
+}
+
+/// Moves a flow from the cache into the shared table.
+#[inline(always)]
+fn evict(slot: &FlowSlot, epoch: u32) {
+    if epoch == 0 { store(&FLOWS_0, slot) } else { store(&FLOWS_1, slot) }
+}
+
+#[inline(always)]
+fn store(flows: &Flows, slot: &FlowSlot) {
+    match flows.insert(&slot.key, &slot.totals, BPF_NOEXIST) {
+        Ok(()) => {}
+        Err(error) if error == -EEXIST => match flows.get_ptr_mut(&slot.key) {
+            Some(row) => merge(row, &slot.totals),
+            None => overflow(slot),
+        },
+        Err(_) => overflow(slot),
+    }
+}
+
+/// Adds to a row that other CPUs may be adding to.
+#[inline(always)]
+fn merge(row: *mut FlowTotals, totals: &FlowTotals) {
+    // SAFETY: the row is a live value of the flow table; the two sums are added atomically, and
+    // for the time of the last packet any of the writers' values will do.
+    unsafe {
+        add(&raw mut (*row).packets, totals.packets);
+        add(&raw mut (*row).bytes, totals.bytes);
+        if (*row).last_ns < totals.last_ns {
+            (*row).last_ns = totals.last_ns;
+        }
+        if (*row).first_ns > totals.first_ns {
+            (*row).first_ns = totals.first_ns;
+        }
+    }
+}
+
+/// Atomic addition; core has none for this target.
+///
+/// # Safety
+///
+/// `to` must point to an aligned `u64` of a map value.
+#[inline(always)]
+unsafe fn add(to: *mut u64, value: u64) {
+    // SAFETY: BPF's atomic add to memory that the caller vouches for.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) to, in(reg) value) };
+}
+
+/// Counts what no flow row can hold.
+#[inline(always)]
+fn overflow(slot: &FlowSlot) {
+    if let Some(totals) = RULE_TOTALS.get_ptr_mut(slot.key.rule.into()) {
+        // SAFETY: as in `packet`.
+        let totals = unsafe { &mut *totals };
+        totals.overflow.packets += slot.totals.packets;
+        totals.overflow.bytes += slot.totals.bytes;
+    }
+}
+
+/// Sends a flow's first packet to whoever watches, within the rate limit.
+#[inline(always)]
+fn announce(slot: &FlowSlot, now: Now) {
+    let Some(counters) = EVENT_COUNTERS.get_ptr_mut(0) else { return };
+    // SAFETY: as in `packet`.
+    let counters = unsafe { &mut *counters };
+    if now.0 - counters.window_ns >= EVENT_WINDOW_NS {
+        counters.window_ns = now.0;
+        counters.sent_in_window = 0;
+    }
+    if counters.sent_in_window >= EVENTS_PER_WINDOW {
+        counters.suppressed += 1;
+        return;
+    }
+    counters.sent_in_window += 1;
+    if EVENTS.output(slot, 0).is_err() {
+        counters.lost += 1;
+    }
+}
