@@ -12,11 +12,22 @@
 //! - [`health`]: whether the daemon does its work, and if not, why
 //! - [`api`]: what programs can ask the daemon
 //! - [`cli`]: what people can ask it
-#![forbid(unsafe_code)]
+//! - [`shutdown`]: how all of them are told to stop
+#![deny(unsafe_code)]
 
+pub mod api;
 pub mod cli;
 pub mod config;
 pub mod dataplane;
+pub mod engine;
 pub mod feeds;
+pub mod health;
+pub mod hits;
+pub mod metrics;
 pub mod rulebook;
+pub mod shutdown;
+pub mod store;
 pub mod subscribers;
+
+#[cfg(test)]
+mod testing;
