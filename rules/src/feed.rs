@@ -2,7 +2,10 @@
 
 use std::{fmt, ops::Deref, path::PathBuf, str::FromStr, sync::Arc};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, Error as _, Unexpected, Visitor},
+};
 
 use crate::period::Period;
 
@@ -28,10 +31,11 @@ pub struct FeedSpec {
     #[serde(default = "yes")]
     pub enabled: bool,
     /// Shortest IPv4 prefix that it may list, 8 to 32; 32 is single hosts only. Unset, the
-    /// policy's.
+    /// policy's, or 24 for a format that lists networks.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "floor_v4")]
     pub min_prefix_v4: Option<u8>,
-    /// Shortest IPv6 prefix that it may list, 16 to 128. Unset, the policy's.
+    /// Shortest IPv6 prefix that it may list, 16 to 128. Unset, the policy's, or 48 for a format
+    /// that lists networks.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "floor_v6")]
     pub min_prefix_v6: Option<u8>,
     /// How long a claim stands after the feed last saw it. Unset, the policy's.
@@ -215,6 +219,11 @@ impl Format {
             Self::SpamhausDropText => "spamhaus-drop-text",
         }
     }
+
+    /// Whether the rows are networks by the publisher's intent, rather than hosts.
+    pub const fn lists_networks(self) -> bool {
+        matches!(self, Self::SpamhausDropJson | Self::SpamhausDropText)
+    }
 }
 
 impl fmt::Display for Format {
@@ -283,17 +292,37 @@ fn percentage<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error
     bounded(deserializer, "a percentage", 0, 100)
 }
 
+/// Reads a whole number within bounds.
 pub(crate) fn bounded<'de, D: Deserializer<'de>>(
     deserializer: D,
-    what: &str,
+    what: &'static str,
     least: u8,
     most: u8,
 ) -> Result<u8, D::Error> {
-    let found = i64::deserialize(deserializer)?;
-    match u8::try_from(found) {
-        Ok(value) if (least..=most).contains(&value) => Ok(value),
-        _ => {
-            Err(D::Error::custom(format!("expected {what} from {least} to {most}, found {found}")))
+    deserializer.deserialize_any(Bounded { what, least, most })
+}
+
+struct Bounded {
+    what: &'static str,
+    least: u8,
+    most: u8,
+}
+
+impl Visitor<'_> for Bounded {
+    type Value = u8;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} from {} to {}", self.what, self.least, self.most)
+    }
+
+    fn visit_i64<E: de::Error>(self, found: i64) -> Result<u8, E> {
+        match u8::try_from(found) {
+            Ok(value) if (self.least..=self.most).contains(&value) => Ok(value),
+            _ => Err(E::invalid_value(Unexpected::Signed(found), &self)),
         }
+    }
+
+    fn visit_u64<E: de::Error>(self, found: u64) -> Result<u8, E> {
+        self.visit_i64(i64::try_from(found).unwrap_or(i64::MAX))
     }
 }

@@ -1,8 +1,16 @@
 //! What a feed may not make us block: one stage a file, each a pure function.
 
+mod confidence;
+pub(crate) mod coverage;
+mod expiry;
+mod floor;
+mod guards;
 mod never_block;
+mod ranges;
 mod refuse;
 
+pub use guards::Guards;
+pub(crate) use guards::Judge;
 pub use never_block::{NeverBlock, NeverBlockNet};
 pub use refuse::{RESERVED, Reserved};
 
@@ -14,6 +22,11 @@ use crate::{
     period::Period,
     yaml::{YamlError, from_yaml},
 };
+
+/// Shortest IPv4 prefix of a feed that doesn't set its own.
+pub const SHORTEST_UNSET_V4: u8 = 24;
+/// Shortest IPv6 prefix of a feed that doesn't set its own.
+pub const SHORTEST_UNSET_V6: u8 = 48;
 
 /// The operator's limits on all feeds together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +44,8 @@ pub struct Policy {
     pub max_addresses_v4: u64,
     /// Most IPv6 /48 networks that all entries together may cover.
     pub max_sites_v6: u64,
-    /// Most ports of one network that are kept apart for one feed.
+    /// Most ports of one network that one feed may list one by one; the highest beyond it are
+    /// refused. No count of ports ever turns into a claim on all traffic.
     pub max_ports_per_network: u32,
     /// The operator's own infrastructure and subscribers.
     pub own_prefixes: Vec<OwnPrefix>,
@@ -41,7 +55,8 @@ pub struct Policy {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OwnPrefix {
-    /// The network.
+    /// The network; an address alone is that host.
+    #[serde(deserialize_with = "never_block::network")]
     pub network: IpNet,
     /// What it is, for reports: `subscribers Osaka`, `core routers`.
     pub name: String,
@@ -61,7 +76,7 @@ impl Default for Policy {
             min_prefix_v6: 128,
             expire_after: Period::days(7),
             max_addresses_v4: 1 << 26,
-            max_sites_v6: 1 << 24,
+            max_sites_v6: 1 << 26,
             max_ports_per_network: 4_000,
             own_prefixes: Vec::new(),
         }
@@ -69,9 +84,48 @@ impl Default for Policy {
 }
 
 fn floor_v4<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
-    bounded(deserializer, "an IPv4 prefix length", 24, 32)
+    bounded(deserializer, "an IPv4 prefix length", SHORTEST_UNSET_V4, 32)
 }
 
 fn floor_v6<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
-    bounded(deserializer, "an IPv6 prefix length", 48, 128)
+    bounded(deserializer, "an IPv6 prefix length", SHORTEST_UNSET_V6, 128)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        Policy::from_yaml(text, "policy.yaml").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_policy_reads_back_as_it_is_printed() {
+        let text = "{min_prefix_v4: 24, expire_after: 36h, max_addresses_v4: 9,
+                     own_prefixes: [{network: 198.18.0.0/20, name: core}, {network: '2001:2::1', name: ns}]}";
+        let policy = Policy::from_yaml(text, "policy.yaml").unwrap();
+        assert_eq!(policy.own_prefixes[1].network.to_string(), "2001:2::1/128");
+        let printed = serde_yaml::to_string(&policy).unwrap();
+        assert_eq!(Policy::from_yaml(&printed, "printed").unwrap(), policy);
+    }
+
+    #[test]
+    fn errors_point_at_the_place_and_say_what_is_expected() {
+        for (text, place, words) in [
+            ("min_prefix_v4: 23\n", "policy.yaml:1:1:", &["`23`", "24 to 32"][..]),
+            ("min_prefix_v6: 47\n", "policy.yaml:1:1:", &["`47`", "48 to 128"]),
+            ("\nmax_adresses: 1\n", "policy.yaml:2:1:", &["max_adresses", "max_addresses_v4"]),
+            ("expire_after: 0d\n", "policy.yaml:1:15:", &["'0d'", "7d"]),
+            (
+                "own_prefixes:\n  - network: 198.18.0.1/20\n    name: core\n",
+                "policy.yaml:2:14:",
+                &["host bits", "198.18.0.0/20"],
+            ),
+            ("own_prefixes:\n  - {network: home, name: x}\n", "policy.yaml:2:15:", &["'home'"]),
+        ] {
+            let error = error(text);
+            assert!(error.starts_with(place), "{text}: {error}");
+            assert!(words.iter().all(|word| error.contains(word)), "{text}: {error}");
+        }
+    }
 }
