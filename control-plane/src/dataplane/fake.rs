@@ -118,6 +118,8 @@ impl Dataplane for FakeDataplane {
                 .as_ref()
                 .map(|image| image::list_names(image.bytes()))
                 .unwrap_or_default(),
+            rules: state.image.as_ref().map(|image| image.rules().to_vec()).unwrap_or_default(),
+            intact: state.image.is_some(),
             image_bytes: header.map_or(0, |header| header.bytes),
             image_capacity: self.capacity as u64,
             lease: state.lease,
