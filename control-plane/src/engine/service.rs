@@ -318,6 +318,8 @@ impl Service {
         reasons.extend(state.store_error.clone());
         if installed.generation.is_none() {
             reasons.push("no ruleset is live yet".to_owned());
+        } else if !installed.intact {
+            reasons.push("the ruleset in the kernel does not match its checksum".to_owned());
         } else if installed.lease.is_zero() {
             let limit = state.list_lifetime.as_secs() / 60;
             reasons.push(format!(
