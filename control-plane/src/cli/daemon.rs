@@ -12,6 +12,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where the daemon answers.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(super) struct Args {
     /// Where the daemon's API listens
     #[arg(long, value_name = "URL", env = "SEKISHO_API", default_value = "http://127.0.0.1:9320")]
