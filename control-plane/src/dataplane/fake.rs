@@ -156,7 +156,8 @@ impl Dataplane for FakeDataplane {
     fn rule_totals(&self) -> Result<Vec<(ListSet, RuleTotals)>, DataplaneError> {
         let state = self.state();
         let rules = state.image.as_ref().map(Image::rules).unwrap_or_default();
-        let totals = state.rule_totals.iter().copied().chain(std::iter::repeat(RuleTotals::default()));
+        let totals =
+            state.rule_totals.iter().copied().chain(std::iter::repeat(RuleTotals::default()));
         Ok(rules.iter().skip(1).copied().zip(totals).collect())
     }
 

@@ -127,7 +127,7 @@ async fn hits_are_recorded_with_names_and_the_last_ones_at_the_end() {
     let mut late = row;
     late.key.remote_port = [0, 80];
     bench.kernel.push_row(late);
-    bench.end().await;
+    let _kept = bench.end().await;
     assert_eq!(store.hits(&Filter { limit: 9, ..Filter::default() }).unwrap().hits.len(), 2);
 }
 
@@ -147,7 +147,8 @@ async fn a_reload_takes_new_files_and_a_broken_one_changes_nothing() {
     bench.reload.send(()).await.unwrap();
     until(|| bench.drops("198.18.0.9")).await;
     assert!(!bench.drops("198.18.0.7"));
-    let names: Vec<_> = bench.service.feeds().into_iter().map(|feed| feed.name.to_string()).collect();
+    let names: Vec<_> =
+        bench.service.feeds().into_iter().map(|feed| feed.name.to_string()).collect();
     assert_eq!(names, ["two"]);
     assert_eq!(bench.kernel.installed().unwrap().lists, ["one", "two"], "slots stay");
     bench.end().await;

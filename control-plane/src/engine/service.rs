@@ -306,9 +306,13 @@ impl Service {
     fn health(&self, installed: &Installed) -> Health {
         let state = self.state();
         let mut reasons = Vec::new();
-        reasons.extend(installed.ports.iter().filter(|port| port.attachment.is_none()).map(
-            |port| format!("interface '{}' is gone", port.interface),
-        ));
+        reasons.extend(
+            installed
+                .ports
+                .iter()
+                .filter(|port| port.attachment.is_none())
+                .map(|port| format!("interface '{}' is gone", port.interface)),
+        );
         reasons.extend(state.publish_error.clone());
         reasons.extend(state.drain_error.clone());
         reasons.extend(state.store_error.clone());

@@ -212,7 +212,11 @@ async fn nobody_there_is_no_connection() {
 
 #[tokio::test]
 async fn redirects_are_followed_five_times() {
-    let to = |path: &str| answer(&format!("HTTP/1.1 302 Found\nLocation: {path}\nContent-Length: 0\nConnection: close\n\n"));
+    let to = |path: &str| {
+        answer(&format!(
+            "HTTP/1.1 302 Found\nLocation: {path}\nContent-Length: 0\nConnection: close\n\n"
+        ))
+    };
     let five = ["/1", "/2", "/3", "/4", "/5"].map(to);
     let mut answers: Vec<_> = five.into();
     answers.push(answer("HTTP/1.1 200 OK\nContent-Length: 1\n\nx"));
@@ -225,13 +229,19 @@ async fn redirects_are_followed_five_times() {
 #[test]
 fn secrets_of_an_address_stay_out_of_the_log() {
     let cases = [
-        ("https://user:secret@example.net/list?auth-key=secret#secret", "https://example.net/list?..."),
+        (
+            "https://user:secret@example.net/list?auth-key=secret#secret",
+            "https://example.net/list?...",
+        ),
         (
             "https://threatfox-api.abuse.ch/v2/files/exports/\
              0123456789abcdef0123456789abcdef0123456789abcdef/recent.csv",
             "https://threatfox-api.abuse.ch/v2/files/exports/.../recent.csv",
         ),
-        ("https://www.spamhaus.org/drop/drop_v4.json", "https://www.spamhaus.org/drop/drop_v4.json"),
+        (
+            "https://www.spamhaus.org/drop/drop_v4.json",
+            "https://www.spamhaus.org/drop/drop_v4.json",
+        ),
         ("not a URL with secret", "(no URL)"),
     ];
     for (url, expected) in cases {

@@ -86,12 +86,8 @@ async fn what_differs_in_who_or_what_stays_apart() {
     by_other_list.feeds.pop();
     let mut observed = hit("alice", "198.18.0.1", 10);
     observed.reason = "mode_observed";
-    let hits = vec![
-        hit("alice", "198.18.0.1", 10),
-        hit("bob", "198.18.0.1", 10),
-        by_other_list,
-        observed,
-    ];
+    let hits =
+        vec![hit("alice", "198.18.0.1", 10), hit("bob", "198.18.0.1", 10), by_other_list, observed];
     store.record(hits).await.unwrap();
     let page = store.hits(&all()).unwrap();
     assert_eq!(page.hits.len(), 4);
@@ -187,10 +183,31 @@ fn the_columns_are_these_and_no_others() {
     let columns: Vec<String> =
         statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
     let expected = [
-        "id", "hour", "subscriber_address", "remote", "remote_port", "protocol", "class",
-        "direction", "reason", "interface", "vlans", "vlan_tags", "feeds", "malware", "subscriber",
-        "tenant", "attribution", "generation", "rule", "subscriber_port", "tcp_flags", "packets",
-        "bytes", "first_seen", "last_seen",
+        "id",
+        "hour",
+        "subscriber_address",
+        "remote",
+        "remote_port",
+        "protocol",
+        "class",
+        "direction",
+        "reason",
+        "interface",
+        "vlans",
+        "vlan_tags",
+        "feeds",
+        "malware",
+        "subscriber",
+        "tenant",
+        "attribution",
+        "generation",
+        "rule",
+        "subscriber_port",
+        "tcp_flags",
+        "packets",
+        "bytes",
+        "first_seen",
+        "last_seen",
     ];
     assert_eq!(columns, expected);
     let tables: i64 = connection
