@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
     feed::{FeedName, FeedSpec},
+    moment::Moment,
     parse::{ParseFailure, Parsed},
     policy::{NeverBlock, Policy},
     refusal::{RefusalReason, Refusals},
@@ -21,7 +21,7 @@ pub struct FeedInput<'a> {
     /// Its list, or why there is none.
     pub parsed: Result<&'a Parsed, &'a ParseFailure>,
     /// When the content came: the age of claims that carry no date of their own.
-    pub fetched_at: Timestamp,
+    pub fetched_at: Moment,
 }
 
 /// The table, and what became of every indicator.
@@ -53,7 +53,7 @@ pub struct FeedReport {
     /// Well-formed rows that are no indicators.
     pub skipped: u64,
     /// When the publisher made the list.
-    pub stamp: Option<Timestamp>,
+    pub stamp: Option<Moment>,
     /// Why the whole list was refused.
     pub failure: Option<ParseFailure>,
 }
@@ -76,7 +76,7 @@ pub fn compile(
     inputs: &[FeedInput<'_>],
     policy: &Policy,
     never_block: &[NeverBlock],
-    now: Timestamp,
+    now: Moment,
 ) -> Result<Compiled, CompileError> {
     let _ = (policy, never_block, now);
     let most = crate::catalogue::MAX_ENABLED;

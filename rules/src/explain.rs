@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use jiff::Timestamp;
+
 use serde::Serialize;
 
 pub use crate::indicator::Query;
@@ -11,6 +11,7 @@ use crate::{
     compile::Compiled,
     feed::{Action, FeedName},
     indicator::Protocol,
+    moment::Moment,
     refusal::RefusalReason,
 };
 
@@ -80,13 +81,13 @@ pub struct ClaimFact {
     /// The malware family.
     pub malware: Option<Arc<str>>,
     /// When the feed first saw it.
-    pub first_seen: Option<Timestamp>,
+    pub first_seen: Option<Moment>,
     /// When the feed last saw it.
-    pub last_seen: Option<Timestamp>,
+    pub last_seen: Option<Moment>,
     /// The feed's confidence.
     pub confidence: Option<u8>,
     /// When the claim lapses.
-    pub expires: Timestamp,
+    pub expires: Moment,
     /// The port that is meant, if not all.
     pub port: Option<u16>,
     /// The protocol that is meant, if not all.

@@ -3,8 +3,10 @@
 use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
 
 use ipnet::IpNet;
-use jiff::Timestamp;
+
 use serde::{Deserialize, Serialize};
+
+use crate::moment::Moment;
 
 /// A transport protocol that has ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -78,11 +80,14 @@ pub struct Indicator {
     /// The malware family, as the feed spells it; shared between the indicators that name it.
     pub malware: Option<Arc<str>>,
     /// When the feed first saw it.
-    pub first_seen: Option<Timestamp>,
+    pub first_seen: Option<Moment>,
     /// When the feed last saw it.
-    pub last_seen: Option<Timestamp>,
+    pub last_seen: Option<Moment>,
     /// How sure the feed is, 0 to 100.
     pub confidence: Option<u8>,
+    /// Whether the host is a legitimate one that was broken into, so that only the port listed may
+    /// ever be blocked.
+    pub compromised: bool,
     /// Line of the feed (1-based; for JSON that is no JSON lines, the element), for error reports.
     pub line: u32,
 }

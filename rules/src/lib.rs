@@ -4,6 +4,7 @@
 //!
 //! - [`yaml`]: configuration text to values, with errors that point at the place
 //! - [`period`]: lengths of time in configuration
+//! - [`moment`]: a time in four bytes
 //! - [`feed`]: what the catalogue says of a feed: format, action, floor, expiry
 //! - [`catalogue`]: the feeds of a file
 //! - [`parse`]: the bytes of a list to indicators, one format a file
@@ -21,6 +22,7 @@ pub mod compile;
 pub mod explain;
 pub mod feed;
 pub mod indicator;
+pub mod moment;
 pub mod parse;
 pub mod period;
 pub mod policy;

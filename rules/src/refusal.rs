@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use ipnet::IpNet;
-use jiff::Timestamp;
+
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
-use crate::{feed::FeedName, indicator::Traffic};
+use crate::{feed::FeedName, indicator::Traffic, moment::Moment};
 
 /// Most refusals that are kept one by one; all are counted.
 pub const MAX_KEPT: usize = 10_000;
@@ -106,7 +106,7 @@ pub enum Why {
     /// The expiry.
     Expired {
         /// When the claim lapsed.
-        at: Timestamp,
+        at: Moment,
     },
     /// The coverage cap.
     Coverage {

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use jiff::Timestamp;
 
-use crate::{feed::Action, indicator::Traffic};
+use crate::{feed::Action, indicator::Traffic, moment::Moment};
 
 /// Position of a feed in [`Table::feeds`], below 64.
 pub type FeedSlot = u8;
@@ -29,13 +28,13 @@ pub struct Claim {
     /// The malware family, if named.
     pub malware: Option<Arc<str>>,
     /// When the feed first saw it.
-    pub first_seen: Option<Timestamp>,
+    pub first_seen: Option<Moment>,
     /// When the feed last saw it.
-    pub last_seen: Option<Timestamp>,
+    pub last_seen: Option<Moment>,
     /// How sure the feed is, 0 to 100.
     pub confidence: Option<u8>,
     /// When the claim lapses unless the feed repeats it. Every claim has one.
-    pub expires: Timestamp,
+    pub expires: Moment,
 }
 
 /// A row of the table: one network and the claims that stand.

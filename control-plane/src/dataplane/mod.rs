@@ -11,6 +11,7 @@ use sekisho_abi::{
 };
 
 pub mod fake;
+pub mod tables;
 
 /// Why the dataplane refused.
 #[derive(Debug, thiserror::Error)]
@@ -166,7 +167,8 @@ pub trait Dataplane: Send + Sync {
     /// Cumulative counters by interface.
     fn counts(&self) -> Result<Vec<PortCounts>, DataplaneError>;
 
-    /// Cumulative totals by rule of the live image, which name their lists.
+    /// Cumulative totals by rule of the live image, with the lists that each rule stands for. The
+    /// index is the number of the rule; the first is rule 0, which stands for none.
     fn rule_totals(&self) -> Result<Vec<(ListSet, RuleTotals)>, DataplaneError>;
 
     /// Cumulative counters of the event ring.

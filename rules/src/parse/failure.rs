@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::Rejects;
+
 /// Why a whole list is refused; the last good copy stays in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -43,14 +45,12 @@ pub enum ParseFailure {
         limit: usize,
     },
     /// The share of lines that can't be read says that this isn't the list.
-    #[error("{rejected} of {lines} lines can't be read: {detail}")]
+    #[error("{} of {rows} rows can't be read{}", .rejects.total(), .rejects.first_text())]
     TooManyRejects {
-        /// Lines that were rejected.
-        rejected: u64,
-        /// Lines with data.
-        lines: u64,
-        /// The commonest reason.
-        detail: String,
+        /// The rows that were rejected.
+        rejects: Rejects,
+        /// How many rows there are.
+        rows: u64,
     },
     /// The header line or a column that is needed isn't there.
     #[error("the header has no column '{column}'")]

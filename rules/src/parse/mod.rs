@@ -1,16 +1,27 @@
 //! The bytes of a list to indicators: one format a file.
 
+mod address;
+mod csv_table;
+mod date;
+mod drop_json;
+mod drop_text;
 mod failure;
+mod feodo_csv;
+mod feodo_json;
+mod hosts;
+mod lines;
+mod plain;
+mod reader;
 mod reject;
+mod sslbl_csv;
+mod threatfox_csv;
 
 pub use failure::ParseFailure;
-pub use reject::{Reject, RejectReason, Rejects};
+pub use reject::{MAX_SAMPLES, Reject, RejectReason, Rejects};
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
-
-use crate::{feed::Format, indicator::Indicator};
+use crate::{feed::Format, indicator::Indicator, moment::Moment};
 
 /// How much of a hostile list is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +41,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_bytes: 256 << 20,
-            max_lines: 16_000_000,
+            max_bytes: 128 << 20,
+            max_lines: 4_000_000,
             max_line_bytes: 4_096,
             max_reject_percent: 5,
             tolerated_rejects: 20,
@@ -49,7 +60,7 @@ pub struct Parsed {
     /// Rows that are well-formed and no network address to act on: names, URLs, hashes.
     pub skipped: BTreeMap<SkipReason, u64>,
     /// When the publisher says the list was made.
-    pub stamp: Option<Timestamp>,
+    pub stamp: Option<Moment>,
 }
 
 impl Parsed {
@@ -84,12 +95,19 @@ impl SkipReason {
 
 /// Reads a list. Total: any bytes give a result, in memory bounded by `limits`.
 pub fn parse(format: Format, bytes: &[u8], limits: &Limits) -> Result<Parsed, ParseFailure> {
-    let _ = format;
     if bytes.len() > limits.max_bytes {
         return Err(ParseFailure::TooLarge { limit: limits.max_bytes });
     }
-    if bytes.trim_ascii().is_empty() {
-        return Err(ParseFailure::Empty);
-    }
-    Ok(Parsed::default())
+    let text = lines::text_of(bytes)?;
+    let read = match format {
+        Format::Plain => plain::read,
+        Format::Hosts => hosts::read,
+        Format::FeodoCsv => feodo_csv::read,
+        Format::FeodoJson => feodo_json::read,
+        Format::ThreatfoxCsv => threatfox_csv::read,
+        Format::SslblCsv => sslbl_csv::read,
+        Format::SpamhausDropJson => drop_json::read,
+        Format::SpamhausDropText => drop_text::read,
+    };
+    read(text, limits)
 }

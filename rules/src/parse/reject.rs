@@ -7,7 +7,7 @@ use serde::Serialize;
 /// Most samples that are kept of a list.
 pub const MAX_SAMPLES: usize = 100;
 /// Longest text of a sample, in characters.
-pub const MAX_SAMPLE_CHARS: usize = 80;
+const MAX_SAMPLE_CHARS: usize = 80;
 
 /// Why a line could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -51,6 +51,11 @@ impl RejectReason {
             Self::BadJson => "bad_json",
         }
     }
+
+    /// Whether a row that is cut off in the middle looks like this.
+    pub(super) const fn is_cut(self) -> bool {
+        matches!(self, Self::BadQuoting | Self::MissingColumn)
+    }
 }
 
 impl fmt::Display for RejectReason {
@@ -83,6 +88,13 @@ impl Rejects {
     /// How many lines were rejected.
     pub fn total(&self) -> u64 {
         self.by_reason.values().sum()
+    }
+
+    /// The first reject, as the end of a sentence.
+    pub(super) fn first_text(&self) -> String {
+        self.samples.first().map_or_else(String::new, |Reject { line, reason, text }| {
+            format!("; the first is line {line} ({reason}): {text}")
+        })
     }
 
     pub(super) fn add(&mut self, line: u32, reason: RejectReason, text: &[u8]) {
