@@ -134,9 +134,13 @@ impl Compiler {
         if self.build_core {
             cargo.arg("-Zbuild-std=core");
         }
-        for inherited in
-            ["CARGO", "CARGO_BUILD_BUILD_DIR", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_WRAPPER", "RUSTDOC"]
-        {
+        for inherited in [
+            "CARGO",
+            "CARGO_BUILD_BUILD_DIR",
+            "RUSTC_WORKSPACE_WRAPPER",
+            "RUSTC_WRAPPER",
+            "RUSTDOC",
+        ] {
             cargo.env_remove(inherited);
         }
         // The BPF target is unstable, and so is what aya-ebpf does with it.
@@ -218,6 +222,10 @@ fn compile(
         format!("--cfg=bpf_target_arch=\"{}\"", variable("CARGO_CFG_TARGET_ARCH")?),
         format!("-Clinker={}", linker.display()),
         "-Clink-arg=--btf".to_owned(),
+        // 32-bit registers and jumps; every kernel since 5.12 has them.
+        "-Ctarget-cpu=v3".to_owned(),
+        // IP addresses lie at odd places in a frame; the machines we build for read them whole.
+        "-Ctarget-feature=+allows-misaligned-mem-access".to_owned(),
     ];
     let mut cargo = compiler.cargo()?;
     cargo

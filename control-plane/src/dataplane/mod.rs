@@ -11,6 +11,9 @@ use sekisho_abi::{
 };
 
 pub mod fake;
+pub mod kernel;
+mod pins;
+pub mod sys;
 pub mod tables;
 
 /// Why the dataplane refused.
@@ -43,6 +46,18 @@ pub enum DataplaneError {
         needed: usize,
         /// Bytes of the map value.
         capacity: usize,
+    },
+    /// Another daemon owns the pins.
+    #[error("{path} belongs to a daemon that is running; stop it first")]
+    Busy {
+        /// The pin directory.
+        path: String,
+    },
+    /// More interfaces than one dataplane can guard.
+    #[error("{configured} interfaces are configured; one dataplane guards at most 64")]
+    TooManyInterfaces {
+        /// How many there are.
+        configured: usize,
     },
     /// Nothing is pinned where the running dataplane should be.
     #[error("no dataplane is loaded under {path}")]
@@ -134,6 +149,10 @@ pub struct Installed {
     pub entries_v6: u32,
     /// Names of the lists in the live image, by slot.
     pub lists: Vec<String>,
+    /// List sets of the live image's rules, by rule; rule 0 is the empty set.
+    pub rules: Vec<ListSet>,
+    /// Whether the live image's bytes match their checksum.
+    pub intact: bool,
     /// Bytes of the image in use.
     pub image_bytes: u64,
     /// Bytes the map value holds.

@@ -178,14 +178,6 @@ pub fn resolve<B: Bytes + ?Sized>(
     Some(if every != 0 { every } else { any })
 }
 
-impl Selector {
-    /// Whether a packet's protocol and port matter to this selector.
-    #[inline(always)]
-    pub fn asks_for_ports<B: Bytes + ?Sized>(self, image: &B) -> Option<bool> {
-        Some(conditions(image, self)?.1 != 0)
-    }
-}
-
 /// A selector's rule for any packet, the number of its port conditions, and the first one's offset.
 #[inline(always)]
 fn conditions<B: Bytes + ?Sized>(image: &B, selector: Selector) -> Option<(u16, u32, u64)> {
@@ -308,4 +300,27 @@ pub fn list_names(image: &[u8]) -> Vec<String> {
         names.pop();
     }
     names
+}
+
+/// The list set of each rule, by rule.
+#[cfg(any(feature = "build", test))]
+pub fn rule_lists(image: &[u8]) -> Vec<u64> {
+    let count = header(image).map_or(0, |header| header.rules.min(rule::MAX as u32));
+    (0..count).map(|rule| lists_of(image, rule as u16).unwrap_or_default().all()).collect()
+}
+
+/// The lists that match an address for a protocol (IANA number) and port.
+#[cfg(any(feature = "build", test))]
+pub fn ask(image: &[u8], remote: core::net::IpAddr, protocol: u8, port: Option<u16>) -> u64 {
+    let selector = match remote {
+        core::net::IpAddr::V4(v4) => find_v4(image, v4.into()),
+        core::net::IpAddr::V6(v6) => {
+            let bits = u128::from(v6);
+            find_v6(image, (bits >> 64) as u64, bits as u64)
+        }
+    };
+    selector
+        .and_then(|selector| resolve(image, selector, protocol, port))
+        .and_then(|rule| lists_of(image, rule))
+        .map_or(0, Lists::all)
 }

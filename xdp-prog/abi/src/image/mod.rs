@@ -29,4 +29,4 @@ mod lookup;
 pub use build::{Action, BuildError, Image, ImageBuilder, Limit, List, ListSet, Port};
 pub use lookup::{Bytes, Header, Lists, Selector, find_v4, find_v6, header, lists_of, resolve};
 #[cfg(any(feature = "build", test))]
-pub use lookup::{checksum, list_names};
+pub use lookup::{ask, checksum, list_names, rule_lists};

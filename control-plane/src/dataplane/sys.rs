@@ -1,0 +1,261 @@
+//! The few BPF system calls that aya does not offer: maps of a size known only at run time,
+//! writing an image without copying it through the kernel, and taking many rows at once.
+
+use std::{
+    io,
+    num::NonZeroUsize,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    ptr::NonNull,
+};
+
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_map_type};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use zerocopy::{FromBytes, IntoBytes};
+
+/// User space may map the value, `BPF_F_MMAPABLE` of linux/bpf.h.
+const MMAPABLE: u32 = 1 << 10;
+
+fn zeroed_attr() -> bpf_attr {
+    // SAFETY: `bpf_attr` is a union of plain integers; the kernel wants unused bytes to be zero.
+    unsafe { std::mem::zeroed() }
+}
+
+fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<u32> {
+    // SAFETY: `attr` is valid for its size for the time of the call; what it points to is the
+    // caller's word, given in the functions below.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<bpf_attr>())
+    };
+    u32::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+fn owned(fd: u32) -> OwnedFd {
+    // SAFETY: the kernel has just returned this descriptor to us alone.
+    unsafe { OwnedFd::from_raw_fd(fd as i32) }
+}
+
+fn create_map(
+    map_type: bpf_map_type,
+    name: &str,
+    value_size: u32,
+    flags: u32,
+    inner: Option<BorrowedFd<'_>>,
+) -> io::Result<OwnedFd> {
+    let mut attr = zeroed_attr();
+    // SAFETY: this arm of the union is the one that BPF_MAP_CREATE reads.
+    let create = unsafe { &mut attr.__bindgen_anon_1 };
+    create.map_type = map_type as u32;
+    create.key_size = 4;
+    create.value_size = value_size;
+    create.max_entries = 1;
+    create.map_flags = flags;
+    create.inner_map_fd = inner.map_or(0, |fd| fd.as_raw_fd() as u32);
+    for (to, from) in create.map_name.iter_mut().take(15).zip(name.bytes()) {
+        *to = from as _;
+    }
+    bpf(bpf_cmd::BPF_MAP_CREATE, &mut attr).map(owned)
+}
+
+/// An array map whose single value of `bytes` can be mapped into this process.
+pub(super) fn create_image_map(bytes: usize) -> io::Result<OwnedFd> {
+    let bytes = u32::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput)?;
+    create_map(bpf_map_type::BPF_MAP_TYPE_ARRAY, "sekisho_image", bytes, MMAPABLE, None)
+}
+
+/// An array of one map, of the same shape as `inner`.
+pub(super) fn create_slot(inner: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    create_map(bpf_map_type::BPF_MAP_TYPE_ARRAY_OF_MAPS, "RULESET", 4, 0, Some(inner))
+}
+
+/// Puts a map into the slot.
+///
+/// Returns only when no program runs any more that may have seen what was there before: the kernel
+/// waits for a grace period whenever a map in a map is replaced (since 5.0).
+pub(super) fn replace(slot: BorrowedFd<'_>, inner: BorrowedFd<'_>) -> io::Result<()> {
+    let key = 0_u32;
+    let value = inner.as_raw_fd();
+    let mut attr = zeroed_attr();
+    // SAFETY: this arm is the one that BPF_MAP_UPDATE_ELEM reads; key and value outlive the call.
+    unsafe {
+        let update = &mut attr.__bindgen_anon_2;
+        update.map_fd = slot.as_raw_fd() as u32;
+        update.key = std::ptr::from_ref(&key) as u64;
+        update.__bindgen_anon_1.value = std::ptr::from_ref(&value) as u64;
+    }
+    bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
+}
+
+/// The map in the slot; `None` while it is empty.
+pub(super) fn inside(slot: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
+    let key = 0_u32;
+    let mut id = 0_u32;
+    let mut attr = zeroed_attr();
+    // SAFETY: as in `replace`; the kernel writes the four bytes of the map's id.
+    unsafe {
+        let lookup = &mut attr.__bindgen_anon_2;
+        lookup.map_fd = slot.as_raw_fd() as u32;
+        lookup.key = std::ptr::from_ref(&key) as u64;
+        lookup.__bindgen_anon_1.value = std::ptr::from_mut(&mut id) as u64;
+    }
+    match bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+        other => other?,
+    };
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_6.__bindgen_anon_1.map_id = id;
+    bpf(bpf_cmd::BPF_MAP_GET_FD_BY_ID, &mut attr).map(|fd| Some(owned(fd)))
+}
+
+/// Forbids user space to change the map from now on; the image in force is immutable.
+pub(super) fn freeze(map: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_2.map_fd = map.as_raw_fd() as u32;
+    bpf(bpf_cmd::BPF_MAP_FREEZE, &mut attr).map(drop)
+}
+
+/// The value of an image map in this process's memory.
+pub(super) struct Mapping {
+    start: NonNull<libc::c_void>,
+    length: NonZeroUsize,
+}
+
+// SAFETY: the mapping is owned, and its memory is not tied to a thread.
+unsafe impl Send for Mapping {}
+// SAFETY: through a shared reference the memory can only be read, and an image in force is frozen.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps `length` bytes of the map's value, for reading only.
+    pub(super) fn read_only(map: BorrowedFd<'_>, length: usize) -> io::Result<Self> {
+        Self::new(map, length, ProtFlags::PROT_READ)
+    }
+
+    fn new(map: BorrowedFd<'_>, length: usize, protection: ProtFlags) -> io::Result<Self> {
+        let length = NonZeroUsize::new(length).ok_or(io::ErrorKind::InvalidInput)?;
+        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing of ours.
+        let start = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, map, 0) }?;
+        Ok(Self { start, length })
+    }
+
+    /// The bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: the mapping covers `length` bytes and lives as long as `self`.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.length.get()) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: start and length are those of the mapping, and no reference outlives `self`.
+        if let Err(error) = unsafe { munmap(self.start, self.length.get()) } {
+            tracing::debug!(%error, "cannot unmap an image");
+        }
+    }
+}
+
+/// Writes `bytes` to the beginning of the map's value.
+pub(super) fn fill(map: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
+    let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    let mapping = Mapping::new(map, bytes.len(), protection)?;
+    // SAFETY: the mapping has `bytes.len()` writable bytes and nobody else knows the map yet.
+    unsafe {
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), mapping.start.as_ptr().cast(), bytes.len());
+    }
+    Ok(())
+}
+
+/// How many rows one batch call moves.
+const BATCH: usize = 8192;
+
+/// What a batch call does with what it reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Take {
+    /// Leaves it where it is.
+    Copy,
+    /// Deletes it.
+    Remove,
+}
+
+/// Reads all of a map in batches (hash maps since kernel 5.6, per-CPU arrays since 5.13).
+///
+/// `values_per_key` is 1, or the number of possible CPUs for per-CPU maps, whose values must be
+/// multiples of eight bytes. `each` gets a key and its values.
+pub(super) fn read_all<K, V>(
+    map: BorrowedFd<'_>,
+    take: Take,
+    values_per_key: usize,
+    mut each: impl FnMut(K, &[V]),
+) -> io::Result<()>
+where
+    K: FromBytes + IntoBytes + Copy,
+    V: FromBytes + IntoBytes + Copy,
+{
+    let batch = (BATCH / values_per_key).max(64);
+    let mut keys = vec![K::new_zeroed(); batch];
+    let mut values = vec![V::new_zeroed(); batch * values_per_key];
+    // The cursor is a key for some maps and a bucket number for others: room for either.
+    let mut cursor = [0_u64; 32];
+    debug_assert!(size_of::<K>() <= size_of_val(&cursor));
+    let mut begun = false;
+    loop {
+        let mut attr = zeroed_attr();
+        // SAFETY: this arm is the one that the batch commands read; all buffers outlive the call
+        // and have room for `count` keys and values.
+        unsafe {
+            let call = &mut attr.batch;
+            call.map_fd = map.as_raw_fd() as u32;
+            call.in_batch = if begun { cursor.as_ptr() as u64 } else { 0 };
+            call.out_batch = cursor.as_mut_ptr() as u64;
+            call.keys = keys.as_mut_ptr() as u64;
+            call.values = values.as_mut_ptr() as u64;
+            call.count = batch as u32;
+        }
+        let command = match take {
+            Take::Copy => bpf_cmd::BPF_MAP_LOOKUP_BATCH,
+            Take::Remove => bpf_cmd::BPF_MAP_LOOKUP_AND_DELETE_BATCH,
+        };
+        let result = bpf(command, &mut attr);
+        let end = match &result {
+            Ok(_) => false,
+            // The map ended; what came before the end is in the buffers.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            Err(_) => return result.map(drop),
+        };
+        // SAFETY: the kernel has written the count of this call.
+        let count = unsafe { attr.batch.count } as usize;
+        for (key, values) in keys.iter().zip(values.chunks_exact(values_per_key)).take(count) {
+            each(*key, values);
+        }
+        if end {
+            return Ok(());
+        }
+        begun = true;
+    }
+}
+
+/// Nanoseconds of `CLOCK_MONOTONIC`, the clock that the program's times are on.
+pub fn monotonic_ns() -> u64 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map_or(0, |now| {
+        let seconds = u64::try_from(now.tv_sec()).unwrap_or(0);
+        seconds * 1_000_000_000 + u64::try_from(now.tv_nsec()).unwrap_or(0)
+    })
+}
+
+/// A slot of its own, to wait for programs that run.
+pub(super) struct GracePeriod {
+    slot: OwnedFd,
+    inner: OwnedFd,
+}
+
+impl GracePeriod {
+    pub(super) fn new() -> io::Result<Self> {
+        let inner = create_image_map(8)?;
+        let slot = create_slot(inner.as_fd())?;
+        Ok(Self { slot, inner })
+    }
+
+    /// Returns when every program that was running at the call has ended.
+    pub(super) fn wait(&self) -> io::Result<()> {
+        replace(self.slot.as_fd(), self.inner.as_fd())
+    }
+}
