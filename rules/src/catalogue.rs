@@ -1,18 +1,22 @@
 //! The catalogue: which feeds there are.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
     feed::FeedSpec,
-    yaml::{YamlError, from_yaml},
+    period::Period,
+    yaml::{Spanned, YamlError, from_yaml},
 };
 
-/// Most enabled feeds at a time: the ruleset image has 64 bits of feeds in an entry.
+/// Most enabled feeds at a time: an entry of the ruleset has one bit for each.
 pub const MAX_ENABLED: usize = 64;
+/// Shortest time between two requests to the same web server; abuse.ch names it as the least.
+pub const SHORTEST_HTTP_REFRESH: Period = Period::minutes(5);
 
 /// The feeds of a catalogue file, in its order.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Catalogue {
     /// Names are unique, and at most [`MAX_ENABLED`] are enabled.
     pub feeds: Vec<FeedSpec>,
@@ -21,11 +25,132 @@ pub struct Catalogue {
 impl Catalogue {
     /// Reads and checks a catalogue; `file` only serves the error text.
     pub fn from_yaml(text: &str, file: &str) -> Result<Self, YamlError> {
-        from_yaml(text, file)
+        let CatalogueFile { feeds } = from_yaml(text, file)?;
+        let mut lines = BTreeMap::new();
+        let mut enabled = 0;
+        for feed in &feeds {
+            let refuse = |message| Err(YamlError::at(feed, file, message));
+            let FeedSpec { name, source, refresh, .. } = &feed.value;
+            if let Some(line) = lines.insert(name, feed.referenced.line()) {
+                return refuse(format!("feed '{name}' is there twice, first in line {line}"));
+            }
+            if source.is_http() && *refresh < SHORTEST_HTTP_REFRESH {
+                return refuse(format!(
+                    "feed '{name}' has a refresh of {refresh}: expected at least \
+                     {SHORTEST_HTTP_REFRESH} for a list that is fetched over HTTP"
+                ));
+            }
+            enabled += usize::from(feed.value.enabled);
+            if enabled > MAX_ENABLED {
+                return refuse(format!(
+                    "feed '{name}' is one too many: at most {MAX_ENABLED} feeds can be enabled"
+                ));
+            }
+        }
+        Ok(Self { feeds: feeds.into_iter().map(|feed| feed.value).collect() })
     }
 
     /// The feeds that are in use.
     pub fn enabled(&self) -> impl Iterator<Item = &FeedSpec> {
         self.feeds.iter().filter(|feed| feed.enabled)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CatalogueFile {
+    feeds: Vec<Spanned<FeedSpec>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        Catalogue::from_yaml(text, "feeds.yaml").unwrap_err().to_string()
+    }
+
+    fn feed(extra: &str) -> String {
+        format!("feeds:\n  - name: a\n    source: a.txt\n    format: plain\n{extra}")
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_default() {
+        let catalogue = Catalogue::from_yaml(&feed(""), "feeds.yaml").unwrap();
+        let [feed] = &catalogue.feeds[..] else { panic!("{catalogue:?}") };
+        assert!(feed.enabled && !feed.source.is_http());
+        assert_eq!(feed.action.as_str(), "drop");
+        assert_eq!(feed.refresh, Period::hours(1));
+        assert_eq!((feed.min_prefix_v4, feed.expire_after), (None, None));
+    }
+
+    #[test]
+    fn a_catalogue_reads_back_as_it_is_printed() {
+        let text = feed(
+            "    action: observe\n    enabled: false\n    min_prefix_v4: 24\n    min_prefix_v6: 48
+    expire_after: 36h\n    ports: ignore\n    min_confidence: 75\n    refresh: 30m
+    max_bytes: 1000\n    licence: CC0-1.0\n    homepage: https://a.example\n    comment: 'x: y'\n",
+        );
+        let catalogue = Catalogue::from_yaml(&text, "feeds.yaml").unwrap();
+        let printed = serde_yaml::to_string(&catalogue).unwrap();
+        assert_eq!(Catalogue::from_yaml(&printed, "printed").unwrap(), catalogue);
+    }
+
+    #[test]
+    fn errors_point_at_the_place_and_say_what_is_expected() {
+        for (extra, place, words) in [
+            ("    colour: red\n", "feeds.yaml:5:5:", &["colour", "expire_after"][..]),
+            ("    min_prefix_v4: 7\n", "feeds.yaml:5:5:", &["8 to 32", "`7`"]),
+            ("    min_prefix_v6: 129\n", "feeds.yaml:5:5:", &["16 to 128", "`129`"]),
+            ("    min_prefix_v4: wide\n", "feeds.yaml:5:5:", &["wide", "8 to 32"]),
+            ("    expire_after: never\n", "feeds.yaml:5:19:", &["'never'", "7d"]),
+            ("    expire_after: 0s\n", "feeds.yaml:5:19:", &["'0s'", "7d"]),
+            ("    action: reject\n", "feeds.yaml:5:13:", &["reject", "observe", "drop"]),
+            ("    enabled: maybe\n", "feeds.yaml:5:14:", &["bool"]),
+            ("    min_confidence: 101\n", "feeds.yaml:5:5:", &["0 to 100", "`101`"]),
+        ] {
+            let error = error(&feed(extra));
+            assert!(error.starts_with(place), "{extra}: {error}");
+            assert!(words.iter().all(|word| error.contains(word)), "{extra}: {error}");
+        }
+    }
+
+    #[test]
+    fn names_sources_and_formats_are_checked() {
+        for (text, words) in [
+            ("feeds:\n  - name: A b\n    source: x\n    format: plain\n", &["'A b'", "a-z"][..]),
+            ("feeds:\n  - name: a\n    source: ftp://x/\n    format: plain\n", &["ftp", "http://"]),
+            ("feeds:\n  - name: a\n    source: http:///x\n    format: plain\n", &["no host"]),
+            ("feeds:\n  - name: a\n    source: x\n    format: csv\n", &["csv", "feodo-csv"]),
+            ("feeds:\n  - name: a\n    source: x\n", &["format"]),
+            ("feed: []\n", &["feed", "feeds"]),
+            ("feeds: 3\n", &["feeds.yaml:1:8:"]),
+            ("", &["feeds.yaml:1:1:"]),
+        ] {
+            let error = error(text);
+            assert!(words.iter().all(|word| error.contains(word)), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_name_twice_a_hasty_refresh_and_a_65th_feed_are_refused() {
+        let row = |name: &str| format!("  - {{name: {name}, source: x, format: plain}}\n");
+        let twice = error(&format!("feeds:\n{}{}", row("a"), row("a")));
+        assert_eq!(twice, "feeds.yaml:3:5: feed 'a' is there twice, first in line 2");
+        let hasty =
+            "feeds:\n  - {name: a, source: 'http://a.example/', format: plain, refresh: 4m}";
+        assert!(error(hasty).contains("at least 5m"), "{}", error(hasty));
+        let rows: String = (0..65).map(|n| row(&format!("f{n}"))).collect();
+        let many = error(&format!("feeds:\n{rows}"));
+        assert!(many.starts_with("feeds.yaml:66:5: feed 'f64' is one too many"), "{many}");
+    }
+
+    #[test]
+    fn a_bomb_of_aliases_is_refused() {
+        let mut text = String::from("a: &a [x,x,x,x,x,x,x,x,x]\n");
+        for (from, to) in ('a'..='y').zip('b'..='z') {
+            text += &format!("{to}: &{to} [*{from},*{from},*{from},*{from},*{from},*{from}]\n");
+        }
+        assert!(from_yaml::<serde_json::Value>(&text, "bomb.yaml").is_err());
     }
 }

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::{
-    feed::{FeedName, FeedSpec},
+    catalogue::MAX_ENABLED,
+    feed::{FeedName, FeedSpec, Ports},
+    indicator::{Indicator, Traffic},
+    merge::{Indicators, Place, Rows},
     moment::Moment,
-    parse::{ParseFailure, Parsed},
-    policy::{NeverBlock, Policy},
-    refusal::{RefusalReason, Refusals},
-    table::Table,
+    parse::{ParseFailure, Parsed, Rejects},
+    policy::{Guards, Judge, NeverBlock, Policy},
+    refusal::{MAX_KEPT_PER_FEED, Refusal, RefusalReason, Refusals, Why},
+    table::{Table, TableFeed},
 };
 
 /// A feed and what was last read of it.
@@ -33,6 +37,8 @@ pub struct Compiled {
     pub refusals: Refusals,
     /// The account of each feed, in the order of the inputs.
     pub feeds: Vec<FeedReport>,
+    /// What may never be blocked, for explanations.
+    pub guards: Guards,
 }
 
 /// The account of one feed: `indicators = accepted + refused`.
@@ -78,10 +84,123 @@ pub fn compile(
     never_block: &[NeverBlock],
     now: Moment,
 ) -> Result<Compiled, CompileError> {
-    let _ = (policy, never_block, now);
-    let most = crate::catalogue::MAX_ENABLED;
-    if inputs.len() > most {
-        return Err(CompileError::TooManyFeeds { found: inputs.len(), most });
+    if inputs.len() > MAX_ENABLED {
+        return Err(CompileError::TooManyFeeds { found: inputs.len(), most: MAX_ENABLED });
     }
-    Ok(Compiled::default())
+    let guards = Guards::new(policy, never_block);
+    let judge =
+        |input: &FeedInput<'_>| Judge::new(&guards, policy, input.spec, input.fetched_at, now);
+    let mut feeds = Feeds {
+        inputs,
+        judges: inputs.iter().map(judge).collect(),
+        refusals: Refusals::default(),
+        reports: inputs.iter().map(FeedInput::report).collect(),
+    };
+    let rows = feeds.accepted();
+    let mut table = Table { feeds: inputs.iter().map(table_feed).collect(), ..Table::default() };
+    rows.merge(policy, &mut feeds, &mut table);
+    table.never_block = never_blocked_parts(&table, &guards);
+    let Feeds { refusals, reports, .. } = feeds;
+    Ok(Compiled { table, refusals, feeds: reports, guards })
+}
+
+impl<'a> FeedInput<'a> {
+    fn indicators(&self) -> &'a [Indicator] {
+        self.parsed.map_or(&[], |parsed| &parsed.indicators)
+    }
+
+    /// The account as it stands before the policy.
+    fn report(&self) -> FeedReport {
+        let rejects = match self.parsed {
+            Ok(parsed) => Some(&parsed.rejects),
+            Err(ParseFailure::TooManyRejects { rejects, .. }) => Some(rejects),
+            Err(_) => None,
+        };
+        let indicators = self.indicators().len() as u64;
+        FeedReport {
+            name: self.spec.name.clone(),
+            indicators,
+            accepted: indicators,
+            rejected: rejects.map_or(0, Rejects::total),
+            refused: 0,
+            refused_by_reason: BTreeMap::new(),
+            skipped: self.parsed.map_or(0, Parsed::skipped_total),
+            stamp: self.parsed.ok().and_then(|parsed| parsed.stamp),
+            failure: self.parsed.err().cloned(),
+        }
+    }
+}
+
+fn table_feed(input: &FeedInput<'_>) -> TableFeed {
+    TableFeed { name: input.spec.name.shared(), action: input.spec.action }
+}
+
+/// The inputs and what became of them so far.
+struct Feeds<'a> {
+    inputs: &'a [FeedInput<'a>],
+    judges: Vec<Judge<'a>>,
+    refusals: Refusals,
+    reports: Vec<FeedReport>,
+}
+
+impl Feeds<'_> {
+    /// Every indicator that passes all stages that look at it alone.
+    fn accepted(&mut self) -> Rows {
+        let mut rows = Rows::default();
+        let all = || self.inputs.iter().flat_map(FeedInput::indicators);
+        let v4 = all().filter(|indicator| matches!(indicator.network, IpNet::V4(_))).count();
+        rows.reserve(v4, all().count() - v4);
+        for (input, feed) in self.inputs.iter().zip(0..) {
+            for (indicator, at) in input.indicators().iter().zip(0..) {
+                let place = Place { feed, at };
+                match self.judges[usize::from(feed)].check(indicator) {
+                    Ok(()) => rows.push(place, indicator.network, meant(indicator, input.spec)),
+                    Err(why) => self.refuse(place, why),
+                }
+            }
+        }
+        rows
+    }
+}
+
+impl Indicators for Feeds<'_> {
+    fn get(&self, place: Place) -> &Indicator {
+        &self.inputs[usize::from(place.feed)].indicators()[place.at as usize]
+    }
+
+    fn ends(&self, place: Place) -> Moment {
+        self.judges[usize::from(place.feed)].ends(self.get(place))
+    }
+
+    fn refuse(&mut self, place: Place, why: Why) {
+        let reason = why.reason();
+        let report = &mut self.reports[usize::from(place.feed)];
+        report.accepted = report.accepted.saturating_sub(1);
+        report.refused += 1;
+        *report.refused_by_reason.entry(reason).or_default() += 1;
+        *self.refusals.by_reason.entry(reason).or_default() += 1;
+        if report.refused <= MAX_KEPT_PER_FEED {
+            let feed = report.name.clone();
+            let &Indicator { network, traffic, line, .. } = self.get(place);
+            self.refusals.kept.push(Refusal { network, traffic, feed, line, why });
+        }
+    }
+}
+
+/// The traffic that the feed's claim is about, as the catalogue wants it read. Of a host that was
+/// broken into, never more than the port.
+const fn meant(indicator: &Indicator, spec: &FeedSpec) -> Traffic {
+    match spec.ports {
+        Ports::Ignore if !indicator.compromised => Traffic::ANY,
+        Ports::Ignore | Ports::Keep => indicator.traffic,
+    }
+}
+
+/// The never-block networks that some entry is wider than.
+fn never_blocked_parts(table: &Table, guards: &Guards) -> Vec<IpNet> {
+    let v4 = table.v4.iter().map(|entry| IpNet::V4(entry.network));
+    let v6 = table.v6.iter().map(|entry| IpNet::V6(entry.network));
+    let wide = v4.chain(v6).filter(|net| net.prefix_len() < net.max_prefix_len());
+    let parts: Vec<_> = wide.flat_map(|network| guards.never_blocked_inside(network)).collect();
+    IpNet::aggregate(&parts)
 }

@@ -1,21 +1,27 @@
 //! What happens to traffic of an address, and why.
+//!
+//! The same rules as the dataplane's: every claim that covers the address and the traffic counts,
+//! the strictest action among them wins, and a never-block network beats them all.
 
-use std::sync::Arc;
+use std::{cmp::Reverse, net::IpAddr, sync::Arc};
 
-use ipnet::IpNet;
-
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Serialize;
 
 pub use crate::indicator::Query;
 use crate::{
     compile::Compiled,
     feed::{Action, FeedName},
-    indicator::Protocol,
+    indicator::{Protocol, Traffic},
     moment::Moment,
-    refusal::RefusalReason,
+    refusal::{RefusalReason, indicator_text},
+    table::{Claim, Table},
 };
 
-/// What happens to a packet.
+/// Most claims and most refusals that an explanation tells one by one.
+pub const MAX_FACTS: usize = 100;
+
+/// What happens to a packet, the mildest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
@@ -27,6 +33,15 @@ pub enum Verdict {
     Drop,
 }
 
+impl From<Action> for Verdict {
+    fn from(action: Action) -> Self {
+        match action {
+            Action::Observe => Self::Observe,
+            Action::Drop => Self::Drop,
+        }
+    }
+}
+
 /// A verdict and everything that speaks for and against it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
@@ -34,6 +49,8 @@ pub struct Explanation {
     pub verdict: Verdict,
     /// Why, what decides first.
     pub because: Vec<Because>,
+    /// Facts beyond [`MAX_FACTS`] that are not told.
+    pub omitted: usize,
 }
 
 /// One fact about an address.
@@ -66,7 +83,7 @@ pub enum Because {
     },
     /// No feed lists the address.
     NotListed {
-        /// A full sentence.
+        /// One or two full sentences.
         text: String,
     },
 }
@@ -99,8 +116,137 @@ pub struct ClaimFact {
 }
 
 /// Says what the table does with the traffic, and why.
+///
+/// A query without a port is about all traffic of the address: claims on all traffic decide it, and
+/// only if there are none, claims on some port do.
 pub fn explain(compiled: &Compiled, query: Query) -> Explanation {
-    let _ = compiled;
-    let text = format!("No feed lists {}.", query.address);
-    Explanation { verdict: Verdict::Pass, because: vec![Because::NotListed { text }] }
+    let query = Query { address: query.address.to_canonical(), ..query };
+    let table = &compiled.table;
+    let mut covering: Vec<_> = covering(table, query.address).collect();
+    covering.sort_by_key(|&(network, claim)| {
+        (
+            Reverse(action(table, claim)),
+            Reverse(network.prefix_len()),
+            claim.feed,
+            claim.traffic.port,
+        )
+    });
+    let decides = |claim: &Claim| is_meant(claim.traffic, query);
+    let is_undecided = query.port.is_none() && !covering.iter().any(|(_, claim)| decides(claim));
+    let (entries, others): (Vec<_>, Vec<_>) =
+        covering.into_iter().partition(|(_, claim)| is_undecided || decides(claim));
+
+    let never_block = table.never_block.iter().find(|network| network.contains(&query.address));
+    let strictest = entries.iter().map(|(_, claim)| action(table, claim)).max();
+    let verdict = match (never_block, strictest) {
+        (None, Some(action)) => action.into(),
+        _ => Verdict::Pass,
+    };
+    let refusals: Vec<_> = refusals(compiled, query.address).collect();
+    let omitted = (entries.len() + others.len()).saturating_sub(MAX_FACTS)
+        + refusals.len().saturating_sub(MAX_FACTS);
+    let facts = entries.iter().map(|&(network, claim)| Because::Entry(fact(table, network, claim)));
+    let others =
+        others.iter().map(|&(network, claim)| Because::OtherPort(fact(table, network, claim)));
+    let mut because: Vec<_> =
+        never_block.map(|&network| exempt(compiled, network)).into_iter().collect();
+    because.extend(facts.chain(others).take(MAX_FACTS));
+    because.extend(refusals.into_iter().take(MAX_FACTS));
+    if because.is_empty() {
+        because.push(not_listed(compiled, query.address));
+    }
+    Explanation { verdict, because, omitted }
+}
+
+/// Whether the claim is about the traffic asked about. What the query leaves open matches a claim
+/// that names it, except that a claim on one port never stands for all traffic.
+fn is_meant(claim: Traffic, query: Query) -> bool {
+    let port = claim.port.is_none() || claim.port == query.port;
+    let protocol = match (claim.protocol, query.protocol) {
+        (Some(claim), Some(query)) => claim == query,
+        (Some(_), None) => query.port.is_some(),
+        (None, _) => true,
+    };
+    port && protocol
+}
+
+/// Every claim of every entry that covers the address.
+fn covering(table: &Table, address: IpAddr) -> impl Iterator<Item = (IpNet, &Claim)> {
+    let v4 = (0..=32).filter_map(move |length| {
+        let IpAddr::V4(address) = address else { return None };
+        let network = Ipv4Net::new(address, length).ok()?.trunc();
+        let at = table.v4.binary_search_by(|entry| entry.network.cmp(&network)).ok()?;
+        Some((network.into(), table.claims_of(table.v4.get(at)?)))
+    });
+    let v6 = (0..=128).filter_map(move |length| {
+        let IpAddr::V6(address) = address else { return None };
+        let network = Ipv6Net::new(address, length).ok()?.trunc();
+        let at = table.v6.binary_search_by(|entry| entry.network.cmp(&network)).ok()?;
+        Some((network.into(), table.claims_of(table.v6.get(at)?)))
+    });
+    v4.chain(v6).flat_map(|(network, claims)| claims.iter().map(move |claim| (network, claim)))
+}
+
+fn action(table: &Table, claim: &Claim) -> Action {
+    table.feeds.get(usize::from(claim.feed)).map_or(Action::Observe, |feed| feed.action)
+}
+
+fn fact(table: &Table, network: IpNet, claim: &Claim) -> ClaimFact {
+    let feed = table
+        .feeds
+        .get(usize::from(claim.feed))
+        .map_or_else(|| Arc::from("?"), |feed| Arc::clone(&feed.name));
+    let action = action(table, claim);
+    let Traffic { protocol, port } = claim.traffic;
+    let traffic = match (port, protocol) {
+        (None, None) => "for all traffic".to_owned(),
+        (None, Some(protocol)) => format!("for {protocol} only"),
+        (Some(port), None) => format!("for port {port} of tcp and udp only"),
+        (Some(port), Some(protocol)) => format!("for port {port}/{protocol} only"),
+    };
+    let malware = claim.malware.as_ref().map_or_else(String::new, |name| format!(" as {name}"));
+    let seen = claim.last_seen.map_or_else(String::new, |time| format!(", last seen {time}"));
+    let text = format!(
+        "Feed '{feed}' lists {}{malware} {traffic}{seen}, until {}; its action is {action}.",
+        indicator_text(network, Traffic::ANY),
+        claim.expires
+    );
+    ClaimFact {
+        network,
+        feed,
+        malware: claim.malware.clone(),
+        first_seen: claim.first_seen,
+        last_seen: claim.last_seen,
+        confidence: claim.confidence,
+        expires: claim.expires,
+        port,
+        protocol,
+        action,
+        text,
+    }
+}
+
+fn exempt(compiled: &Compiled, network: IpNet) -> Because {
+    let why = compiled.guards.check(network).map_or_else(String::new, |why| format!(": {why}"));
+    let name = indicator_text(network, Traffic::ANY);
+    Because::NeverBlock { network, text: format!("{name} is left out of wider entries{why}.") }
+}
+
+fn refusals(compiled: &Compiled, address: IpAddr) -> impl Iterator<Item = Because> {
+    let kept = compiled.refusals.kept.iter();
+    kept.filter(move |refusal| refusal.network.contains(&address)).map(|refusal| Because::Refused {
+        indicator: refusal.indicator(),
+        feed: refusal.feed.clone(),
+        line: refusal.line,
+        reason: refusal.why.reason(),
+        text: refusal.to_string(),
+    })
+}
+
+fn not_listed(compiled: &Compiled, address: IpAddr) -> Because {
+    let mut text = format!("No feed lists {address}.");
+    if let Some(why) = compiled.guards.check(address.into()) {
+        text = format!("{text} It would be refused if one did: {why}.");
+    }
+    Because::NotListed { text }
 }

@@ -2,7 +2,10 @@
 
 use std::{fmt, ops::Deref, path::PathBuf, str::FromStr, sync::Arc};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, Error as _, Unexpected, Visitor},
+};
 
 use crate::period::Period;
 
@@ -283,17 +286,37 @@ fn percentage<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error
     bounded(deserializer, "a percentage", 0, 100)
 }
 
+/// Reads a whole number within bounds.
 pub(crate) fn bounded<'de, D: Deserializer<'de>>(
     deserializer: D,
-    what: &str,
+    what: &'static str,
     least: u8,
     most: u8,
 ) -> Result<u8, D::Error> {
-    let found = i64::deserialize(deserializer)?;
-    match u8::try_from(found) {
-        Ok(value) if (least..=most).contains(&value) => Ok(value),
-        _ => {
-            Err(D::Error::custom(format!("expected {what} from {least} to {most}, found {found}")))
+    deserializer.deserialize_any(Bounded { what, least, most })
+}
+
+struct Bounded {
+    what: &'static str,
+    least: u8,
+    most: u8,
+}
+
+impl Visitor<'_> for Bounded {
+    type Value = u8;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} from {} to {}", self.what, self.least, self.most)
+    }
+
+    fn visit_i64<E: de::Error>(self, found: i64) -> Result<u8, E> {
+        match u8::try_from(found) {
+            Ok(value) if (self.least..=self.most).contains(&value) => Ok(value),
+            _ => Err(E::invalid_value(Unexpected::Signed(found), &self)),
         }
+    }
+
+    fn visit_u64<E: de::Error>(self, found: u64) -> Result<u8, E> {
+        self.visit_i64(i64::try_from(found).unwrap_or(i64::MAX))
     }
 }

@@ -22,6 +22,7 @@ pub mod compile;
 pub mod explain;
 pub mod feed;
 pub mod indicator;
+mod merge;
 pub mod moment;
 pub mod parse;
 pub mod period;

@@ -8,8 +8,8 @@ use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 use crate::{feed::FeedName, indicator::Traffic, moment::Moment};
 
-/// Most refusals that are kept one by one; all are counted.
-pub const MAX_KEPT: usize = 10_000;
+/// Most refusals of one feed that are kept one by one; all are counted.
+pub const MAX_KEPT_PER_FEED: u64 = 4_096;
 
 /// The kinds of refusal: the name in reports and the metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -27,19 +27,22 @@ pub enum RefusalReason {
     LowConfidence,
     /// Not seen for longer than the feed's claims last.
     Expired,
+    /// The feed lists too many ports of the network.
+    TooManyPorts,
     /// The table would cover more of the Internet than the policy allows.
     Coverage,
 }
 
 impl RefusalReason {
     /// All reasons.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Reserved,
         Self::OwnPrefix,
         Self::TooWide,
         Self::NeverBlock,
         Self::LowConfidence,
         Self::Expired,
+        Self::TooManyPorts,
         Self::Coverage,
     ];
 
@@ -52,6 +55,7 @@ impl RefusalReason {
             Self::NeverBlock => "never_block",
             Self::LowConfidence => "low_confidence",
             Self::Expired => "expired",
+            Self::TooManyPorts => "too_many_ports",
             Self::Coverage => "coverage",
         }
     }
@@ -108,10 +112,19 @@ pub enum Why {
         /// When the claim lapsed.
         at: Moment,
     },
-    /// The coverage cap.
+    /// The limit on ports.
+    TooManyPorts {
+        /// Most ports of one network that are kept.
+        most: u32,
+    },
+    /// The cap on what all entries together cover.
     Coverage {
-        /// The policy's limit, in words.
-        limit: Arc<str>,
+        /// Shortest prefix that still fits.
+        floor: u8,
+        /// The cap.
+        most: u64,
+        /// What the cap counts.
+        unit: &'static str,
     },
 }
 
@@ -125,6 +138,7 @@ impl Why {
             Self::NeverBlock { .. } => RefusalReason::NeverBlock,
             Self::LowConfidence { .. } => RefusalReason::LowConfidence,
             Self::Expired { .. } => RefusalReason::Expired,
+            Self::TooManyPorts { .. } => RefusalReason::TooManyPorts,
             Self::Coverage { .. } => RefusalReason::Coverage,
         }
     }
@@ -150,9 +164,13 @@ impl fmt::Display for Why {
                 write!(f, "the feed's confidence is {confidence}, and {least} is the least")
             }
             Self::Expired { at } => write!(f, "the claim lapsed at {at}"),
-            Self::Coverage { limit } => {
-                write!(f, "with it the table would cover more than the policy's {limit}")
+            Self::TooManyPorts { most } => {
+                write!(f, "the feed lists more than {most} ports of the same network")
             }
+            Self::Coverage { floor, most, unit } => write!(
+                f,
+                "all entries together may cover {most} {unit}, and only a /{floor} or longer fits"
+            ),
         }
     }
 }
@@ -212,7 +230,7 @@ impl Serialize for Refusal {
 pub struct Refusals {
     /// How many, by reason.
     pub by_reason: BTreeMap<RefusalReason, u64>,
-    /// The first of them, at most [`MAX_KEPT`].
+    /// The first of them, at most [`MAX_KEPT_PER_FEED`] of each feed.
     pub kept: Vec<Refusal>,
 }
 

@@ -6,17 +6,72 @@ use crate::{
     yaml::YamlError,
 };
 
+/// The catalogue of known feeds, as text.
+pub const CATALOGUE: &str = include_str!("../catalogue/feeds.yaml");
+/// The policy for whoever sets none, as text.
+pub const POLICY: &str = include_str!("../policy/default.yaml");
+/// The never-block lists, as file name and text.
+pub const NEVER_BLOCK: &[(&str, &str)] = &[
+    ("akamai.yaml", include_str!("../never-block/akamai.yaml")),
+    ("apple.yaml", include_str!("../never-block/apple.yaml")),
+    ("cloudflare.yaml", include_str!("../never-block/cloudflare.yaml")),
+    ("fastly.yaml", include_str!("../never-block/fastly.yaml")),
+    ("public-resolvers.yaml", include_str!("../never-block/public-resolvers.yaml")),
+    ("root-servers.yaml", include_str!("../never-block/root-servers.yaml")),
+    ("stackpath.yaml", include_str!("../never-block/stackpath.yaml")),
+    ("wikimedia.yaml", include_str!("../never-block/wikimedia.yaml")),
+];
+
 /// The catalogue of known feeds.
 pub fn catalogue() -> Result<Catalogue, YamlError> {
-    Ok(Catalogue::default())
+    Catalogue::from_yaml(CATALOGUE, "shipped catalogue/feeds.yaml")
 }
 
 /// The policy for whoever sets none.
 pub fn policy() -> Result<Policy, YamlError> {
-    Ok(Policy::default())
+    Policy::from_yaml(POLICY, "shipped policy/default.yaml")
 }
 
 /// The never-block lists.
 pub fn never_block() -> Result<Vec<NeverBlock>, YamlError> {
-    Ok(Vec::new())
+    let read = |(file, text): &(&str, &str)| {
+        NeverBlock::from_yaml(text, &format!("shipped never-block/{file}"))
+    };
+    NEVER_BLOCK.iter().map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{feed::Format, policy::Guards};
+
+    #[test]
+    fn everything_that_ships_is_readable() {
+        let catalogue = catalogue().unwrap();
+        for format in Format::ALL {
+            assert!(catalogue.feeds.iter().any(|feed| feed.format == format), "{format}");
+        }
+        for feed in &catalogue.feeds {
+            assert!(feed.licence.is_some(), "{} has no licence note", feed.name);
+            let is_abusech = feed.source.to_string().contains("abuse.ch");
+            assert!(!(is_abusech && feed.enabled), "{} needs the operator's consent", feed.name);
+        }
+        assert_eq!(policy().unwrap(), Policy::default());
+        assert_eq!(never_block().unwrap().len(), NEVER_BLOCK.len());
+    }
+
+    #[test]
+    fn what_subscribers_cannot_do_without_is_never_blocked() {
+        let guards = Guards::new(&policy().unwrap(), &never_block().unwrap());
+        let refuses = |host: &str| {
+            let why = guards.check(host.parse().unwrap());
+            why.map(|why| why.reason().as_str())
+        };
+        for host in
+            ["8.8.8.8/32", "1.1.1.1/32", "2620:fe::fe/128", "198.41.0.4/32", "104.16.1.1/32"]
+        {
+            assert_eq!(refuses(host), Some("never_block"), "{host}");
+        }
+        assert_eq!(refuses("198.18.0.1/32"), None);
+    }
 }

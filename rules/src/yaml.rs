@@ -1,6 +1,7 @@
 //! YAML text to values, with errors that point at the place.
 
 use serde::de::DeserializeOwned;
+pub use serde_yaml::Spanned;
 
 /// What is wrong with a YAML file, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +17,14 @@ pub struct YamlError {
     pub message: String,
 }
 
+impl YamlError {
+    /// An error at the place of a value that was read.
+    pub fn at<T>(value: &Spanned<T>, file: &str, message: String) -> Self {
+        let place = value.referenced;
+        Self { file: file.to_owned(), line: place.line(), column: place.column(), message }
+    }
+}
+
 /// Reads one YAML document; `file` only serves the error text.
 pub fn from_yaml<T: DeserializeOwned>(text: &str, file: &str) -> Result<T, YamlError> {
     let options = serde_yaml::options! {
@@ -28,12 +37,9 @@ pub fn from_yaml<T: DeserializeOwned>(text: &str, file: &str) -> Result<T, YamlE
         with_snippet: false,
     };
     serde_yaml::from_str_with_options(text, options).map_err(|error| {
-        let place = error.location();
-        YamlError {
-            file: file.to_owned(),
-            line: place.map_or(1, |place| place.line()),
-            column: place.map_or(1, |place| place.column()),
-            message: error.without_snippet().to_string(),
-        }
+        let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
+        let message = error.without_snippet().to_string();
+        let place = format!(" at line {line}, column {column}");
+        YamlError { file: file.to_owned(), line, column, message: message.replace(&place, "") }
     })
 }

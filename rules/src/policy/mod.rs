@@ -1,8 +1,16 @@
 //! What a feed may not make us block: one stage a file, each a pure function.
 
+mod confidence;
+pub(crate) mod coverage;
+mod expiry;
+mod floor;
+mod guards;
 mod never_block;
+mod ranges;
 mod refuse;
 
+pub use guards::Guards;
+pub(crate) use guards::Judge;
 pub use never_block::{NeverBlock, NeverBlockNet};
 pub use refuse::{RESERVED, Reserved};
 
@@ -31,7 +39,8 @@ pub struct Policy {
     pub max_addresses_v4: u64,
     /// Most IPv6 /48 networks that all entries together may cover.
     pub max_sites_v6: u64,
-    /// Most ports of one network that are kept apart for one feed.
+    /// Most ports of one network that one feed may list one by one; the highest beyond it are
+    /// refused. No count of ports ever turns into a claim on all traffic.
     pub max_ports_per_network: u32,
     /// The operator's own infrastructure and subscribers.
     pub own_prefixes: Vec<OwnPrefix>,
@@ -41,7 +50,8 @@ pub struct Policy {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OwnPrefix {
-    /// The network.
+    /// The network; an address alone is that host.
+    #[serde(deserialize_with = "never_block::network")]
     pub network: IpNet,
     /// What it is, for reports: `subscribers Osaka`, `core routers`.
     pub name: String,
@@ -61,7 +71,7 @@ impl Default for Policy {
             min_prefix_v6: 128,
             expire_after: Period::days(7),
             max_addresses_v4: 1 << 26,
-            max_sites_v6: 1 << 24,
+            max_sites_v6: 1 << 26,
             max_ports_per_network: 4_000,
             own_prefixes: Vec::new(),
         }

@@ -1,0 +1,88 @@
+//! The stages in their order.
+
+use ipnet::IpNet;
+
+use super::{
+    NeverBlock, Policy, confidence, expiry::Expiry, floor::Floor, never_block::NeverBlocked,
+    refuse::Refused,
+};
+use crate::{feed::FeedSpec, indicator::Indicator, moment::Moment, refusal::Why};
+
+/// What may never be blocked: the built-in list, the operator's networks, the never-block lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Guards {
+    refused: Refused,
+    never_blocked: NeverBlocked,
+}
+
+impl Guards {
+    /// The guards of a policy.
+    pub fn new(policy: &Policy, never_block: &[NeverBlock]) -> Self {
+        Self {
+            refused: Refused::new(&policy.own_prefixes),
+            never_blocked: NeverBlocked::new(never_block),
+        }
+    }
+
+    /// What would refuse the network, whoever lists it.
+    pub fn check(&self, network: IpNet) -> Option<Why> {
+        let refused = self.refused.check(network).map(|(why, _)| why);
+        refused.or_else(|| self.never_blocked.check(network))
+    }
+
+    /// The parts of the network that are never blocked, though it is listed.
+    pub(crate) fn never_blocked_inside(&self, network: IpNet) -> Vec<IpNet> {
+        self.never_blocked.inside(network)
+    }
+}
+
+/// All stages for one feed.
+pub(crate) struct Judge<'a> {
+    guards: &'a Guards,
+    floor: Floor,
+    least_confidence: u8,
+    expiry: Expiry,
+}
+
+impl<'a> Judge<'a> {
+    pub(crate) fn new(
+        guards: &'a Guards,
+        policy: &Policy,
+        spec: &FeedSpec,
+        fetched_at: Moment,
+        now: Moment,
+    ) -> Self {
+        let expire_after = spec.expire_after.unwrap_or(policy.expire_after);
+        Self {
+            guards,
+            floor: Floor::new(spec, policy),
+            least_confidence: spec.min_confidence,
+            expiry: Expiry { expire_after, fetched_at, now },
+        }
+    }
+
+    /// What refuses the indicator, if anything.
+    ///
+    /// What lies inside a reserved range is told so even if it is too wide besides, while
+    /// `0.0.0.0/0` is too wide rather than an overlap with some range.
+    pub(crate) fn check(&self, indicator: &Indicator) -> Result<(), Why> {
+        let network = indicator.network;
+        let refused = self.guards.refused.check(network);
+        if let Some((why, true)) = refused {
+            return Err(why);
+        }
+        let why = self
+            .floor
+            .check(network)
+            .or_else(|| refused.map(|(why, _)| why))
+            .or_else(|| self.guards.never_blocked.check(network))
+            .or_else(|| confidence::check(indicator.confidence, self.least_confidence))
+            .or_else(|| self.expiry.check(indicator.last_seen).err());
+        why.map_or(Ok(()), Err)
+    }
+
+    /// When the claim ends.
+    pub(crate) fn ends(&self, indicator: &Indicator) -> Moment {
+        self.expiry.ends(indicator.last_seen)
+    }
+}
