@@ -12,11 +12,12 @@
 //! - [`health`]: whether the daemon does its work, and if not, why
 //! - [`api`]: what programs can ask the daemon
 //! - [`cli`]: what people can ask it
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod cli;
 pub mod config;
 pub mod dataplane;
+pub mod demo;
 pub mod feeds;
 pub mod rulebook;
 pub mod subscribers;

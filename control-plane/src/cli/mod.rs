@@ -4,7 +4,7 @@
 //! operator's is wrong.
 
 mod check;
-mod columns;
+pub(crate) mod columns;
 mod compile;
 mod daemon;
 mod explain;
@@ -37,6 +37,8 @@ enum Command {
     Compile(compile::Args),
     /// Say what happens to traffic of an address, and why
     Explain(explain::Args),
+    /// Block real packets to listed addresses on a stage of its own; needs root
+    Demo(crate::demo::DemoArgs),
 }
 
 /// Why a command ends badly.
@@ -66,6 +68,9 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Compile(args) => compile::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Demo(args) => {
+            crate::demo::run(&args).map_err(|error| Failure::failed(format!("{error:#}")))
+        }
     };
     let (text, status) = match outcome {
         Ok(()) => return ExitCode::SUCCESS,

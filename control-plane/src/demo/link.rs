@@ -1,4 +1,5 @@
 //! Links, addresses and routes, set up through `ip`; all functions act on the caller's namespace.
+#![allow(unsafe_code)]
 
 use std::{
     fs,

@@ -23,7 +23,11 @@ use sekisho_rules::{
 use tokio::net::TcpListener;
 
 use super::netns::Resident;
-use crate::rulebook::{FOLDER_CATALOGUE, ReadList, Rulebook, read_list_file};
+use crate::{
+    config::FetchConfig,
+    feeds::fetch::{Fetched, Fetcher, Validators},
+    rulebook::{FOLDER_CATALOGUE, ReadList, Rulebook, limits, read_list_file},
+};
 
 /// The lists that come with the demo, by file name.
 const OWN_LISTS: [(&str, &str); 8] = [
@@ -56,23 +60,26 @@ pub struct Lists {
 }
 
 impl Lists {
-    /// Reads a folder; `fetch` brings what is not a file.
-    pub fn read(
-        folder: &Path,
-        fetch: impl Fn(&FeedSpec, &str) -> anyhow::Result<Vec<u8>>,
-    ) -> anyhow::Result<Self> {
+    /// Reads a folder and says which feeds could not be read: like the daemon, the demo goes on
+    /// without them.
+    pub fn read(folder: &Path, mut unreadable: impl FnMut(String)) -> anyhow::Result<Self> {
         let rulebook = Rulebook::of_folder(folder)?;
         let mut lists = Vec::new();
         for spec in rulebook.catalogue.enabled() {
-            let bytes = match &spec.source {
+            let read = match &spec.source {
                 Source::File(path) => read_list_file(spec, path)
-                    .with_context(|| format!("feed '{}': {}", spec.name, path.display()))?,
-                Source::Url(url) => fetch(spec, url)?,
+                    .with_context(|| format!("feed '{}': {}", spec.name, path.display())),
+                Source::Url(url) => {
+                    fetch(spec, url).with_context(|| format!("feed '{}'", spec.name))
+                }
             };
-            lists.push((spec.clone(), bytes.into()));
+            match read {
+                Ok(bytes) => lists.push((spec.clone(), bytes.into())),
+                Err(error) => unreadable(format!("{error:#}")),
+            }
         }
         if lists.is_empty() {
-            bail!("{}: no feed is enabled", folder.join(FOLDER_CATALOGUE).display());
+            bail!("{}: there is no list to read", folder.join(FOLDER_CATALOGUE).display());
         }
         Ok(Self { rulebook, lists })
     }
@@ -102,6 +109,18 @@ impl Lists {
         }
         let text = serde_yaml::to_string(&published).context("cannot write the catalogue")?;
         fs::write(catalogue, text).with_context(|| format!("cannot write {}", catalogue.display()))
+    }
+}
+
+/// Fetches a list from outside, which the daemon in its closed namespace cannot.
+fn fetch(spec: &FeedSpec, url: &str) -> anyhow::Result<Vec<u8>> {
+    let fetcher = Fetcher::new(&FetchConfig::default())?;
+    let most = limits(spec).max_bytes;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let unknown = Validators::default();
+    match runtime.block_on(fetcher.fetch(url, &unknown, most, Timestamp::now()))? {
+        Fetched::List { bytes, .. } => Ok(bytes),
+        Fetched::NotModified => bail!("the server says 'not modified' to a first request"),
     }
 }
 
@@ -152,7 +171,7 @@ mod tests {
     fn own() -> Compiled {
         let folder = tempfile::tempdir().unwrap();
         write_own_lists(folder.path()).unwrap();
-        let lists = Lists::read(folder.path(), |_, _| bail!("not a file")).unwrap();
+        let lists = Lists::read(folder.path(), |error| panic!("{error}")).unwrap();
         lists.compile("2026-11-22T00:00:00Z".parse().unwrap()).unwrap()
     }
 

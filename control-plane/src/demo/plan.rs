@@ -238,7 +238,7 @@ mod tests {
     fn own() -> Compiled {
         let folder = tempfile::tempdir().unwrap();
         write_own_lists(folder.path()).unwrap();
-        let lists = Lists::read(folder.path(), |_, _| anyhow::bail!("not a file")).unwrap();
+        let lists = Lists::read(folder.path(), |error| panic!("{error}")).unwrap();
         lists.compile("2026-11-22T00:00:00Z".parse().unwrap()).unwrap()
     }
 

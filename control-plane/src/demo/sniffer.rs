@@ -1,4 +1,5 @@
 //! Counts packets at the outer ends of the cables, where no program of ours runs.
+#![allow(unsafe_code)]
 
 use std::{
     collections::BTreeMap,
@@ -63,11 +64,13 @@ struct Shared {
     seen: Mutex<Seen>,
     frames: AtomicU64,
     stop: AtomicBool,
+    failed: AtomicBool,
 }
 
 /// A running count of everything that passes one end of a cable.
 #[derive(Debug)]
 pub struct Sniffer {
+    socket: Arc<Socket>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<anyhow::Result<()>>>,
 }
@@ -78,11 +81,14 @@ impl Sniffer {
         let socket = namespace
             .inside(|| open(interface))
             .with_context(|| format!("cannot count packets on {interface}"))?;
-        let shared = Arc::new(Shared::default());
-        let theirs = Arc::clone(&shared);
-        let thread =
-            namespace.spawn(&format!("count-{interface}"), move || count(&socket, side, &theirs))?;
-        Ok(Self { shared, thread: Some(thread) })
+        let (socket, shared) = (Arc::new(socket), Arc::new(Shared::default()));
+        let (its_socket, its_shared) = (Arc::clone(&socket), Arc::clone(&shared));
+        let thread = namespace.spawn(&format!("count-{interface}"), move || {
+            let outcome = count(&its_socket, side, &its_shared);
+            its_shared.failed.store(outcome.is_err(), Ordering::Release);
+            outcome
+        })?;
+        Ok(Self { socket, shared, thread: Some(thread) })
     }
 
     /// How many frames were seen so far, in both directions.
@@ -95,12 +101,15 @@ impl Sniffer {
         self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Ends the count; an error if the kernel could not show us every packet.
-    pub fn finish(mut self) -> anyhow::Result<Seen> {
-        self.shared.stop.store(true, Ordering::Release);
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(outcome)) => outcome?,
-            _ => bail!("a thread that counts packets died"),
+    /// What was seen so far; an error if the kernel could not show us every packet.
+    pub fn complete(&self) -> anyhow::Result<Seen> {
+        if self.shared.failed.load(Ordering::Acquire) {
+            bail!("the independent count broke off");
+        }
+        // The kernel sets its count of missed packets back to zero when it is read.
+        let missed = missed(&self.socket).context("cannot ask for missed packets")?;
+        if missed > 0 {
+            bail!("the independent count missed {missed} packets: the machine is too busy");
         }
         Ok(self.seen())
     }
@@ -131,11 +140,15 @@ fn open(interface: &str) -> anyhow::Result<Socket> {
 /// Lets a packet socket, which was made for protocol 0 and so has received nothing yet, receive
 /// everything on one interface.
 pub(super) fn bind(socket: &Socket, interface: &str) -> anyhow::Result<()> {
-    // SAFETY: sockaddr_ll is plain data, for which all zeroes are a value.
-    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    address.sll_family = libc::AF_PACKET as u16;
-    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
-    address.sll_ifindex = if_nametoindex(interface)?.cast_signed();
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: (libc::ETH_P_ALL as u16).to_be(),
+        sll_ifindex: if_nametoindex(interface)?.cast_signed(),
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
     let length = size_of_val(&address) as libc::socklen_t;
     // SAFETY: the address and its length describe one valid sockaddr_ll that outlives the call.
     let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
@@ -168,10 +181,6 @@ fn count(socket: &Socket, side: Side, shared: &Shared) -> anyhow::Result<()> {
             }
         }
         shared.frames.fetch_add(1, Ordering::Release);
-    }
-    let missed = missed(socket).context("cannot ask for missed packets")?;
-    if missed > 0 {
-        bail!("the independent count missed {missed} packets: the machine is too busy");
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 //!
 //! A tap device stands for the VLAN sub-interface; tags are put on and taken off here, so that
 //! kernels without the VLAN driver can run the lab. What goes over the cable is the same.
+#![allow(unsafe_code)]
 
 use std::{
     fs::{File, OpenOptions},
