@@ -31,10 +31,11 @@ pub struct FeedSpec {
     #[serde(default = "yes")]
     pub enabled: bool,
     /// Shortest IPv4 prefix that it may list, 8 to 32; 32 is single hosts only. Unset, the
-    /// policy's.
+    /// policy's, or 24 for a format that lists networks.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "floor_v4")]
     pub min_prefix_v4: Option<u8>,
-    /// Shortest IPv6 prefix that it may list, 16 to 128. Unset, the policy's.
+    /// Shortest IPv6 prefix that it may list, 16 to 128. Unset, the policy's, or 48 for a format
+    /// that lists networks.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "floor_v6")]
     pub min_prefix_v6: Option<u8>,
     /// How long a claim stands after the feed last saw it. Unset, the policy's.
@@ -217,6 +218,11 @@ impl Format {
             Self::SpamhausDropJson => "spamhaus-drop-json",
             Self::SpamhausDropText => "spamhaus-drop-text",
         }
+    }
+
+    /// Whether the rows are networks by the publisher's intent, rather than hosts.
+    pub const fn lists_networks(self) -> bool {
+        matches!(self, Self::SpamhausDropJson | Self::SpamhausDropText)
     }
 }
 

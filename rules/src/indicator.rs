@@ -126,10 +126,17 @@ impl FromStr for Query {
             }
         };
         let address = address.parse().map_err(|_| refuse("expected an address"))?;
-        let port = port
-            .map(|port| port.parse::<u16>().ok().filter(|&port| port != 0))
-            .map(|port| port.ok_or_else(|| refuse("expected a port from 1 to 65535")))
-            .transpose()?;
+        let digits = |port: &&str| port.bytes().all(|b| b.is_ascii_digit());
+        let number = |port: &str| port.parse::<u16>().ok().filter(|&port| port != 0);
+        let port = match port {
+            Some(port) => Some(
+                Some(port)
+                    .filter(digits)
+                    .and_then(number)
+                    .ok_or_else(|| refuse("expected a port from 1 to 65535"))?,
+            ),
+            None => None,
+        };
         if protocol.is_some() && port.is_none() {
             return Err(refuse("a protocol needs a port: expected ADDRESS[:PORT[/tcp|udp]]"));
         }

@@ -1,4 +1,5 @@
 //! Every format, read from a file in its documented shape.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
 
 use sekisho_rules::{
     feed::Format,
@@ -159,7 +160,7 @@ fn spamhaus_drop_text() {
 #[test]
 fn the_end_of_a_line_makes_no_difference() {
     for (format, bytes) in samples() {
-        let unix = String::from_utf8_lossy(bytes).replace("\r\n", "\n");
+        let unix = String::from_utf8_lossy(bytes).replace("\r\n", "\n").replace('\u{feff}', "");
         let expected = read(format, unix.as_bytes());
         for end in ["\r\n", "\r"] {
             assert_eq!(
@@ -188,7 +189,8 @@ fn a_list_that_is_cut_off_is_refused() {
     cut(Format::SpamhausDropJson, include_bytes!("feeds/drop_v4.json"), "00003");
     cut(Format::SpamhausDropText, include_bytes!("feeds/drop.txt"), "; EOF");
     let fewer = |format, bytes: &[u8], row: &str| {
-        let text = String::from_utf8_lossy(bytes).replace(row, "# ");
+        let text = String::from_utf8_lossy(bytes);
+        let text: String = text.split_inclusive('\n').filter(|line| !line.contains(row)).collect();
         assert_eq!(failure(format, text.as_bytes()), "truncated", "{format} without {row}");
     };
     fewer(Format::FeodoCsv, include_bytes!("feeds/feodo.csv"), "\"2026-02-17");

@@ -4,6 +4,7 @@
 //! extension headers and ports for those whose remote address is listed.
 
 use sekisho_abi::{reason::Reason, record::FlagClass};
+use zerocopy::{FromBytes, transmute};
 
 use crate::frame::Frame;
 
@@ -40,7 +41,7 @@ pub struct Link {
     pub tags: u8,
 }
 
-/// An IP header. IPv4 addresses sit in the lower 32 bits of `.1`.
+/// An IPv4 header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv4 {
     /// Source address, host byte order.
@@ -123,60 +124,66 @@ fn is_vlan(ethertype: u16) -> bool {
     matches!(ethertype, 0x8100 | 0x88a8 | 0x9100)
 }
 
-/// Reads an IPv4 header (RFC 791, 3.1), options skipped.
+/// RFC 791, 3.1, without options.
+#[derive(FromBytes)]
+#[repr(C)]
+struct Ipv4Header {
+    version_ihl: u8,
+    _type_of_service: u8,
+    _total_length: [u8; 2],
+    _identification: [u8; 2],
+    fragment: [u8; 2],
+    _time_to_live: u8,
+    protocol: u8,
+    _checksum: [u8; 2],
+    source: [u8; 4],
+    destination: [u8; 4],
+}
+
+/// Reads an IPv4 header, options skipped.
 #[inline(always)]
 pub fn ipv4<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Ipv4, Reason> {
-    let (
-        Some([version_ihl]),
-        Some(fragment),
-        Some([_ttl, protocol]),
-        Some(source),
-        Some(destination),
-    ) = (
-        frame.read(offset),
-        frame.read(offset + 6),
-        frame.read(offset + 8),
-        frame.read(offset + 12),
-        frame.read(offset + 16),
-    )
-    else {
-        return Err(Reason::TruncatedIpv4);
-    };
-    let header = usize::from(version_ihl & 0x0f) * 4;
-    if version_ihl >> 4 != 4 || header < 20 {
+    let bytes: [u8; 20] = frame.read(offset).ok_or(Reason::TruncatedIpv4)?;
+    let header: Ipv4Header = transmute!(bytes);
+    let length = usize::from(header.version_ihl & 0x0f) * 4;
+    if header.version_ihl >> 4 != 4 || length < 20 {
         return Err(Reason::MalformedIpv4);
     }
     Ok(Ipv4 {
-        source: u32::from_be_bytes(source),
-        destination: u32::from_be_bytes(destination),
-        protocol,
-        later_fragment: u16::from_be_bytes(fragment) & 0x1fff != 0,
-        payload: offset + header,
+        source: u32::from_be_bytes(header.source),
+        destination: u32::from_be_bytes(header.destination),
+        protocol: header.protocol,
+        later_fragment: u16::from_be_bytes(header.fragment) & 0x1fff != 0,
+        payload: offset + length,
     })
 }
 
-/// Reads an IPv6 header (RFC 8200, 3).
+/// RFC 8200, 3.
+#[derive(FromBytes)]
+#[repr(C)]
+struct Ipv6Header {
+    version: u8,
+    _class_and_label: [u8; 3],
+    _payload_length: [u8; 2],
+    next_header: u8,
+    _hop_limit: u8,
+    source: [[u8; 8]; 2],
+    destination: [[u8; 8]; 2],
+}
+
+/// Reads an IPv6 header.
 #[inline(always)]
 pub fn ipv6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Ipv6, Reason> {
-    let half = |at: usize| frame.read(offset + at).map(u64::from_be_bytes);
-    let (
-        Some([version]),
-        Some([next_header]),
-        Some(source_high),
-        Some(source_low),
-        Some(destination_high),
-        Some(destination_low),
-    ) = (frame.read(offset), frame.read(offset + 6), half(8), half(16), half(24), half(32))
-    else {
-        return Err(Reason::TruncatedIpv6);
-    };
-    if version >> 4 != 6 {
+    let bytes: [u8; 40] = frame.read(offset).ok_or(Reason::TruncatedIpv6)?;
+    let header: Ipv6Header = transmute!(bytes);
+    if header.version >> 4 != 6 {
         return Err(Reason::MalformedIpv6);
     }
+    let halves = |[high, low]: [[u8; 8]; 2]| (u64::from_be_bytes(high), u64::from_be_bytes(low));
     Ok(Ipv6 {
-        source: (source_high, source_low),
-        destination: (destination_high, destination_low),
-        next_header,
+        source: halves(header.source),
+        destination: halves(header.destination),
+        next_header: header.next_header,
         payload: offset + 40,
     })
 }

@@ -111,6 +111,24 @@ impl KernelDataplane {
         let pins = Pins::new(&settings.pin_dir);
         pins.create()?;
         let lock = pins.lock()?;
+        let started = Self::load_and_attach(pins.clone(), settings, guarded);
+        match started {
+            Ok(dataplane) => Ok(Self { _lock: Some(lock), ..dataplane }),
+            Err(error) => {
+                // A first start that failed leaves nothing behind, the mode it did not set least.
+                if pins.links().is_ok_and(|links| links.is_empty()) {
+                    let _ = pins.remove_all();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn load_and_attach(
+        pins: Pins,
+        settings: &Settings,
+        guarded: &[Guarded],
+    ) -> Result<Self, DataplaneError> {
         for port in guarded {
             if interface_index(&port.interface).is_none() {
                 return Err(DataplaneError::NoInterface { name: port.interface.clone() });
@@ -142,7 +160,6 @@ impl KernelDataplane {
         let mut dataplane = Self::assemble(pins, slot, settings.image_capacity)?;
         dataplane.programs = attached;
         dataplane.events = Some(Mutex::new(events));
-        dataplane._lock = Some(lock);
         Ok(dataplane)
     }
 
@@ -170,6 +187,11 @@ impl KernelDataplane {
             programs: Vec::new(),
             _lock: None,
         })
+    }
+
+    /// Lets go of the pins without closing anything, so that another process may own them.
+    pub fn release(&mut self) {
+        self._lock = None;
     }
 
     /// Runs the program of an interface on a frame without sending it anywhere
@@ -239,10 +261,15 @@ impl Dataplane for KernelDataplane {
     }
 
     fn renew_lease(&self, lifetime: Duration) -> Result<(), DataplaneError> {
-        let until = u64::try_from(lifetime.as_nanos()).unwrap_or(u64::MAX);
+        let lifetime_ns = u64::try_from(lifetime.as_nanos()).unwrap_or(u64::MAX);
+        // The program's coarse clock lags by some milliseconds: a lease that is over is 0.
+        let until = match lifetime_ns {
+            0 => 0,
+            more => sys::monotonic_ns().saturating_add(more),
+        };
         let mut maps = self.maps();
         let lease = maps.lease()?;
-        maps.set_lease(&Lease::new(sys::monotonic_ns().saturating_add(until), lease.epoch))
+        maps.set_lease(&Lease::new(until, lease.epoch))
     }
 
     fn modes(&self) -> Result<Modes, DataplaneError> {
@@ -694,8 +721,12 @@ fn map_error(call: &str, error: MapError) -> DataplaneError {
     system(call, io::Error::other(error))
 }
 
+/// The verifier's log can be megabytes long; its verdict stands in the last lines.
 fn rejected(error: &(dyn std::error::Error + 'static)) -> DataplaneError {
-    DataplaneError::Rejected(chain(error))
+    let text = chain(error);
+    tracing::debug!(log = text, "the kernel refused the program");
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    DataplaneError::Rejected(lines[lines.len().saturating_sub(8)..].join("; "))
 }
 
 /// An error with its causes, in one line.

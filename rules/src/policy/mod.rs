@@ -23,6 +23,11 @@ use crate::{
     yaml::{YamlError, from_yaml},
 };
 
+/// Shortest IPv4 prefix of a feed that doesn't set its own.
+pub const SHORTEST_UNSET_V4: u8 = 24;
+/// Shortest IPv6 prefix of a feed that doesn't set its own.
+pub const SHORTEST_UNSET_V6: u8 = 48;
+
 /// The operator's limits on all feeds together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -79,9 +84,48 @@ impl Default for Policy {
 }
 
 fn floor_v4<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
-    bounded(deserializer, "an IPv4 prefix length", 24, 32)
+    bounded(deserializer, "an IPv4 prefix length", SHORTEST_UNSET_V4, 32)
 }
 
 fn floor_v6<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
-    bounded(deserializer, "an IPv6 prefix length", 48, 128)
+    bounded(deserializer, "an IPv6 prefix length", SHORTEST_UNSET_V6, 128)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        Policy::from_yaml(text, "policy.yaml").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_policy_reads_back_as_it_is_printed() {
+        let text = "{min_prefix_v4: 24, expire_after: 36h, max_addresses_v4: 9,
+                     own_prefixes: [{network: 198.18.0.0/20, name: core}, {network: '2001:2::1', name: ns}]}";
+        let policy = Policy::from_yaml(text, "policy.yaml").unwrap();
+        assert_eq!(policy.own_prefixes[1].network.to_string(), "2001:2::1/128");
+        let printed = serde_yaml::to_string(&policy).unwrap();
+        assert_eq!(Policy::from_yaml(&printed, "printed").unwrap(), policy);
+    }
+
+    #[test]
+    fn errors_point_at_the_place_and_say_what_is_expected() {
+        for (text, place, words) in [
+            ("min_prefix_v4: 23\n", "policy.yaml:1:1:", &["`23`", "24 to 32"][..]),
+            ("min_prefix_v6: 47\n", "policy.yaml:1:1:", &["`47`", "48 to 128"]),
+            ("\nmax_adresses: 1\n", "policy.yaml:2:1:", &["max_adresses", "max_addresses_v4"]),
+            ("expire_after: 0d\n", "policy.yaml:1:15:", &["'0d'", "7d"]),
+            (
+                "own_prefixes:\n  - network: 198.18.0.1/20\n    name: core\n",
+                "policy.yaml:2:14:",
+                &["host bits", "198.18.0.0/20"],
+            ),
+            ("own_prefixes:\n  - {network: home, name: x}\n", "policy.yaml:2:15:", &["'home'"]),
+        ] {
+            let error = error(text);
+            assert!(error.starts_with(place), "{text}: {error}");
+            assert!(words.iter().all(|word| error.contains(word)), "{text}: {error}");
+        }
+    }
 }

@@ -450,24 +450,56 @@ impl Selectors {
             };
             let any = lists_at(0);
             let any_rule = tables.rule(&mut numbers, any)?;
-            let first = tables.ports.len();
+            let mut conditions = Vec::new();
             for &(key, lists) in set.iter().filter(|condition| condition.0 != 0) {
                 let whole_protocol = lists_at(key & 0xffff_0000);
                 let rule = tables.rule(&mut numbers, lists | whole_protocol | any)?;
-                tables.ports.push((key, u32::from(rule)));
+                conditions.push((key, u32::from(rule)));
             }
-            let count = tables.ports.len() - first;
-            if count > selector::MAX_PORTS {
-                return Err(full(Limit::PortsOfOneNetwork, count, selector::MAX_PORTS));
+            if conditions.len() > selector::MAX_PORTS {
+                return Err(full(Limit::PortsOfOneNetwork, conditions.len(), selector::MAX_PORTS));
             }
-            tables.selectors.push((any_rule, count as u16, first as u32));
+            let first = tables.ports.len() as u32;
+            let (places, probes, size_log2) = port_table(&conditions);
+            tables.ports.extend(places);
+            let shape = u32::from(any_rule) | probes << 16 | u32::from(size_log2) << 24;
+            tables.selectors.push((shape, first));
         }
         Ok(tables)
     }
 }
 
+/// A hash table of port conditions: its places, how many a search looks at, and how many it may
+/// begin at, as a binary logarithm.
+fn port_table(conditions: &[(u32, u32)]) -> (Vec<(u32, u32)>, u32, u8) {
+    if conditions.is_empty() {
+        return (Vec::new(), 0, 0);
+    }
+    let mut size_log2 = conditions.len().next_power_of_two().trailing_zeros() as u8;
+    loop {
+        if let Some((places, probes)) = try_port_table(conditions, size_log2) {
+            return (places, probes, size_log2);
+        }
+        size_log2 += 1;
+    }
+}
+
+fn try_port_table(conditions: &[(u32, u32)], size_log2: u8) -> Option<(Vec<(u32, u32)>, u32)> {
+    let mut places = vec![(0, 0); (1 << size_log2) + port::MAX_PROBES as usize - 1];
+    let mut probes = 0;
+    for &(key, rule) in conditions {
+        let begin = port::place(key, size_log2) as usize;
+        let tried = &mut places[begin..begin + port::MAX_PROBES as usize];
+        let at = tried.iter().position(|place| place.0 == 0)?;
+        tried[at] = (key, rule);
+        probes = probes.max(at as u32 + 1);
+    }
+    places.truncate((1 << size_log2) + probes as usize - 1);
+    Some((places, probes))
+}
+
 struct Tables {
-    selectors: Vec<(u16, u16, u32)>,
+    selectors: Vec<(u32, u32)>,
     ports: Vec<(u32, u32)>,
     rules: Vec<ListSet>,
 }
@@ -719,13 +751,7 @@ impl Parts<'_> {
         out.slots(&self.slots_v4, BITMAP_V4, RANKS_V4, slots_v4);
         out.slots(&self.slots_v6, BITMAP_V6, RANKS_V6, slots_v6);
         out.words(pool, self.pool.iter().copied());
-        out.words(
-            selectors,
-            tables
-                .selectors
-                .iter()
-                .flat_map(|&(any, count, first)| [u32::from(any) | u32::from(count) << 16, first]),
-        );
+        out.words(selectors, tables.selectors.iter().flat_map(|&(shape, first)| [shape, first]));
         out.words(ports, tables.ports.iter().flat_map(|&(key, rule)| [key, rule]));
         let asking = |action: Action| {
             let bits = self.lists.iter().enumerate().filter(|(_, list)| list.action == action);

@@ -112,9 +112,11 @@ pub mod leaf {
 pub mod selector {
     /// `u16`: the rule for every packet that no port condition matches; 0 is none.
     pub const ANY: usize = 0;
-    /// `u16`: how many port conditions it has.
-    pub const PORTS: usize = 2;
-    /// `u32`: index of the first port condition.
+    /// `u8`: how many places of the port table a search may have to look at; 0 without a table.
+    pub const PROBES: usize = 2;
+    /// `u8`: binary logarithm of how many places a search may begin at.
+    pub const SIZE_LOG2: usize = 3;
+    /// `u32`: index of the first place of the port table.
     pub const FIRST: usize = 4;
     /// Size.
     pub const BYTES: usize = 8;
@@ -124,15 +126,28 @@ pub mod selector {
     pub const MAX_PORTS: usize = u16::MAX as usize;
 }
 
-/// A port condition: `u32` key, protocol above port, then the `u32` rule. A selector's are sorted
-/// by key; port 0 stands for every port of the protocol.
+/// A place of a port table: `u32` key, protocol above port and never 0 unless the place is empty,
+/// then the `u32` rule. Port 0 stands for every port of the protocol.
+///
+/// A table is a hash table with linear probing that does not wrap around: a search begins at
+/// [`port::place`] and looks at [`selector::PROBES`] places.
 pub mod port {
     /// Size.
     pub const BYTES: usize = 8;
+    /// Most places that a search looks at, whatever the table.
+    pub const MAX_PROBES: u32 = 8;
+
     /// The key of a protocol and a port.
     #[inline(always)]
     pub const fn key(protocol: u8, port: u16) -> u32 {
         (protocol as u32) << 16 | port as u32
+    }
+
+    /// Where the search for a key begins in a table of this size.
+    #[inline(always)]
+    pub const fn place(key: u32, size_log2: u8) -> u32 {
+        let mixed = (key as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        mixed as u32 & ((1 << (size_log2 & 31)) - 1)
     }
 }
 

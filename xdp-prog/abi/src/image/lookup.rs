@@ -163,53 +163,52 @@ pub fn resolve<B: Bytes + ?Sized>(
     protocol: u8,
     port: Option<u16>,
 ) -> Option<u16> {
-    let (any, ports, first) = conditions(image, selector)?;
-    if ports == 0 {
+    let selectors = u64::from(image.u32(at::SELECTORS as u64)?) * 4;
+    let packed = image.u64(selectors + u64::from(selector.0) * selector::BYTES as u64)?;
+    let any = packed as u16;
+    let table = Table {
+        probes: u32::from((packed >> (selector::PROBES * 8)) as u8),
+        size_log2: (packed >> (selector::SIZE_LOG2 * 8)) as u8,
+        first: packed >> (selector::FIRST * 8),
+    };
+    if table.probes == 0 {
         return Some(any);
     }
     let exact = match port {
-        Some(port) => search(image, first, ports, port::key(protocol, port))?,
+        Some(port) => table.search(image, port::key(protocol, port))?,
         None => 0,
     };
     if exact != 0 {
         return Some(exact);
     }
-    let every = search(image, first, ports, port::key(protocol, 0))?;
+    let every = table.search(image, port::key(protocol, 0))?;
     Some(if every != 0 { every } else { any })
 }
 
-/// A selector's rule for any packet, the number of its port conditions, and the first one's offset.
-#[inline(always)]
-fn conditions<B: Bytes + ?Sized>(image: &B, selector: Selector) -> Option<(u16, u32, u64)> {
-    let selectors = u64::from(image.u32(at::SELECTORS as u64)?) * 4;
-    let packed = image.u64(selectors + u64::from(selector.0) * selector::BYTES as u64)?;
-    let ports = (packed >> (selector::PORTS * 8)) as u16;
-    let first = packed >> (selector::FIRST * 8);
-    let base = u64::from(image.u32(at::PORTS as u64)?) * 4;
-    Some((packed as u16, u32::from(ports), base + first * port::BYTES as u64))
+/// A selector's port table.
+struct Table {
+    probes: u32,
+    size_log2: u8,
+    first: u64,
 }
 
-/// Binary search over a selector's port conditions: the rule of this key, or 0.
-#[inline(always)]
-fn search<B: Bytes + ?Sized>(image: &B, first: u64, count: u32, key: u32) -> Option<u16> {
-    let (mut low, mut high) = (0_u32, count);
-    for _ in 0..=u16::BITS {
-        if low >= high {
-            break;
+impl Table {
+    /// The rule of this key, or 0.
+    #[inline(always)]
+    fn search<B: Bytes + ?Sized>(&self, image: &B, key: u32) -> Option<u16> {
+        let ports = u64::from(image.u32(at::PORTS as u64)?) * 4;
+        let place = self.first + u64::from(port::place(key, self.size_log2));
+        for probe in 0..port::MAX_PROBES {
+            if probe >= self.probes {
+                break;
+            }
+            let condition = image.u64(ports + (place + u64::from(probe)) * port::BYTES as u64)?;
+            if condition as u32 == key {
+                return Some((condition >> 32) as u16);
+            }
         }
-        let middle = low + (high - low) / 2;
-        let condition = image.u64(first + u64::from(middle) * port::BYTES as u64)?;
-        let here = condition as u32;
-        if here == key {
-            return Some((condition >> 32) as u16);
-        }
-        if here < key {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
+        Some(0)
     }
-    Some(0)
 }
 
 /// The lists behind a rule.

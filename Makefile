@@ -1,0 +1,57 @@
+# The one door: what CI runs is what a developer runs.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+export PATH := $(CURDIR)/.tools/bin:$(PATH):$(HOME)/.cargo/bin
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+SEKISHO := $(TARGET_DIR)/release/sekisho
+KERNELS ?= 6.1 6.12 newest
+# The test of the crate under tests/ that runs inside the virtual machines.
+KERNEL_TEST ?= dataplane
+
+.ONESHELL:
+
+.PHONY: help bootstrap build demo check test bench kernels clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+bootstrap: ## install what is missing to build and to test
+	@scripts/bootstrap test
+
+build: ## the release binary, with the XDP program in it
+	@scripts/bootstrap
+	@cargo build --release --package sekisho 1>&2
+
+# Standard output belongs to the demo alone.
+demo: build ## real packets to listed and clean addresses, between network namespaces; DEMO_ARGS="--json"
+	@$(SEKISHO) demo $(DEMO_ARGS)
+
+check: ## formatting and lints only
+	@scripts/bootstrap
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets -- -D warnings
+
+# All that `make test` compiles is compiled once, in one profile with one set of features; and
+# nextest comes last, as its closing line is the result.
+test: check ## everything: check, documentation tests, benchmarks once through, kernel 6.1, all tests
+	@scripts/bootstrap test
+	@cargo test --workspace --doc --quiet
+	@$(if $(wildcard bench/benches/*.rs),cargo test --workspace --bench '*' --quiet)
+	@$(MAKE) kernels KERNELS=6.1
+	@cargo nextest run --workspace $(TEST_ARGS)
+
+bench: ## the benchmarks; BENCH_ARGS are passed on
+	@scripts/bootstrap
+	@cargo bench --package sekisho-bench $(if $(BENCH_ARGS),-- $(BENCH_ARGS))
+
+kernels: ## the XDP program on older and newer kernels under qemu; KERNELS="6.1 6.12 newest"
+	@scripts/bootstrap test
+	@cargo build --workspace --all-targets
+	@program=$$(cargo test --workspace --test $(KERNEL_TEST) --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p')
+	tests/kernels/run $(KERNELS) -- "$$program" --test-threads=1
+
+clean: ## what was built; .tools stays
+	@cargo clean
