@@ -51,7 +51,9 @@ impl Trunk {
         })?;
         let shuttle = Resident::start(namespace, "vlan")?;
         shuttle.run(async move {
-            let (tap, cable) = (Arc::new(AsyncFd::new(tap)?), Arc::new(AsyncFd::new(cable)?));
+            // SAFETY: both own their descriptors, which stay open until the AsyncFd is dropped.
+            let (tap, cable) = unsafe { (AsyncFd::register(tap)?, AsyncFd::register(cable)?) };
+            let (tap, cable) = (Arc::new(tap), Arc::new(cable));
             tokio::spawn(tag(Arc::clone(&tap), Arc::clone(&cable), vlan));
             tokio::spawn(untag(cable, tap));
             Ok(())
