@@ -103,10 +103,10 @@ impl Rulebook {
             .map(|(spec, list)| FeedInput {
                 spec,
                 parsed: list.parsed.as_ref().map(|parsed| &**parsed),
-                fetched_at: list.confirmed_at,
+                fetched_at: list.confirmed_at.into(),
             })
             .collect();
-        compile(&inputs, &self.policy, &self.never_block, now)
+        compile(&inputs, &self.policy, &self.never_block, now.into())
     }
 }
 

@@ -216,8 +216,7 @@ fn ports(traffic: Traffic) -> [Option<Port>; 2] {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-    use sekisho_rules::table::Entry;
+    use sekisho_rules::{moment::Moment, table::Entry};
 
     use super::*;
     use crate::dataplane::{Dataplane as _, fake::FakeDataplane};
@@ -241,7 +240,7 @@ mod tests {
                 first_seen: None,
                 last_seen: None,
                 confidence: None,
-                expires: Timestamp::MAX,
+                expires: Moment::MAX,
             });
             if network.contains(':') {
                 let network = network.parse().unwrap();

@@ -17,7 +17,10 @@ use super::{
     fetch::{FetchError, FetchErrorKind, Fetched, Fetcher, Validators, redacted},
     last_good::{LastGood, Meta},
 };
-use crate::rulebook::{ReadList, limits, read_list_file};
+use crate::{
+    rulebook::{ReadList, limits, read_list_file},
+    shutdown::stopped,
+};
 
 /// A list whose own date is older than that of the last good copy is held back for as long as that
 /// copy is younger than this. Spamhaus DROP went back in time 26 times in 447 days, at most 2.7
@@ -174,11 +177,18 @@ impl Feed {
         Self { config, fetcher, last_good, permits, meta: None, list: None, status }
     }
 
+    /// The row of the catalogue.
+    pub fn spec(&self) -> &FeedSpec {
+        &self.config.spec
+    }
+
     /// Takes the last good copy; blocks.
-    pub fn load(&mut self) {
+    pub fn load(&mut self, now: Timestamp) {
         let spec = &self.config.spec;
         match self.last_good.load(&spec.name) {
-            Ok(Some((bytes, meta))) => {
+            Ok(Some((bytes, mut meta))) => {
+                // A clock that was wrong once must not vouch for a list for years.
+                meta.confirmed_at = meta.confirmed_at.min(now);
                 let list = ReadList::new(spec, &bytes, meta.confirmed_at);
                 if let Err(failure) = &list.parsed {
                     warn!(feed = %spec.name, %failure, "the last good copy is not used");
@@ -206,11 +216,11 @@ impl Feed {
         loop {
             tokio::select! {
                 () = sleep(wait) => {}
-                _ = shutdown.wait_for(|stop| *stop) => return,
+                () = stopped(&mut shutdown) => return,
             }
             let retry_after = tokio::select! {
                 retry_after = self.poll() => retry_after,
-                _ = shutdown.wait_for(|stop| *stop) => return,
+                () = stopped(&mut shutdown) => return,
             };
             wait = backoff::wait(
                 self.config.spec.refresh.unsigned(),
@@ -311,7 +321,7 @@ impl Feed {
         self.status.confirmed_at = Some(meta.confirmed_at);
         self.status.bytes = meta.bytes;
         if let Ok(parsed) = &list.parsed {
-            self.status.stamp = parsed.stamp;
+            self.status.stamp = parsed.stamp.map(Into::into);
             self.status.indicators = parsed.indicators.len() as u64;
             self.status.rejected = parsed.rejects.total();
         }
@@ -352,7 +362,7 @@ fn check(
             && stamp < known
             && now.duration_since(meta.fetched_at) < OLDER_LIST_HELD
         {
-            return Err(Refused::Older(stamp));
+            return Err(Refused::Older(stamp.into()));
         }
     }
     let meta = last_good.keep(&spec.name, &bytes, validators, now).map_err(Refused::Disk)?;
