@@ -3,7 +3,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use sekisho_abi::{
-    image::ListSet,
+    image::{Image, ListSet},
     reason::Reason,
     record::{Address, Direction, FlagClass, FlowKey, FlowTotals},
 };
@@ -27,8 +27,21 @@ use crate::{
 /// Network, feed, TCP port, malware.
 pub(crate) type Row<'a> = (&'a str, &'a str, Option<u16>, Option<&'a str>);
 
+/// The image of rows that are sorted by network.
+pub(crate) fn image(number: u32, rows: &[Row<'_>]) -> Image {
+    tables::build(&table(rows), &Slots::default(), number, 8 << 20).unwrap().image
+}
+
 /// A ruleset, and the list sets of its rules. Rows are sorted by network.
 pub(crate) fn generation(number: u32, rows: &[Row<'_>]) -> (Generation, Vec<ListSet>) {
+    let table = table(rows);
+    let built = tables::build(&table, &Slots::default(), number, 8 << 20).unwrap();
+    let rules = built.image.rules().to_vec();
+    let compiled = Compiled { table, ..Compiled::default() };
+    (Generation::new(number, built.slots, Arc::new(compiled)), rules)
+}
+
+fn table(rows: &[Row<'_>]) -> Table {
     let mut table = Table::default();
     for &(network, feed, port, malware) in rows {
         let known = table.feeds.iter().position(|known| &*known.name == feed);
@@ -53,10 +66,7 @@ pub(crate) fn generation(number: u32, rows: &[Row<'_>]) -> (Generation, Vec<List
             None => table.v4.push(Entry { network, claims_at, claims_len: 1 }),
         }
     }
-    let built = tables::build(&table, &Slots::default(), number, 8 << 20).unwrap();
-    let rules = built.image.rules().to_vec();
-    let compiled = Compiled { table, ..Compiled::default() };
-    (Generation::new(number, built.slots, Arc::new(compiled)), rules)
+    table
 }
 
 /// A flow of 2 packets and 120 bytes, from the first second to the second.

@@ -7,8 +7,14 @@ mod check;
 pub(crate) mod columns;
 mod compile;
 mod daemon;
+mod detach;
 mod explain;
 mod folder;
+pub(crate) mod hits;
+pub(crate) mod log;
+mod mode;
+pub(crate) mod run;
+mod status;
 
 use std::{
     fmt::Display,
@@ -31,12 +37,22 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the daemon; it reads its files again on SIGHUP, and blocks stay when it ends
+    Run(run::Args),
     /// Check the configuration and every file that it names
     Check(check::Args),
     /// Compile a folder of lists and say what became of every indicator; needs no rights
     Compile(compile::Args),
     /// Say what happens to traffic of an address, and why
     Explain(explain::Args),
+    /// Show the recorded hits: which subscriber called which listed address
+    Hits(hits::Args),
+    /// Show how the daemon and the kernel are
+    Status(status::Args),
+    /// Show or set the kill switch, for everything, an interface or a list; needs no daemon
+    Mode(mode::Args),
+    /// Take programs and maps out of the kernel: traffic then flows unguarded
+    Detach(detach::Args),
     /// Block real packets to listed addresses on a stage of its own; needs root
     Demo(crate::demo::DemoArgs),
 }
@@ -65,9 +81,14 @@ impl Failure {
 /// Runs a command to its end.
 pub fn main(cli: Cli) -> ExitCode {
     let outcome = match cli.command {
+        Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Compile(args) => compile::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Hits(args) => hits::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Mode(args) => mode::run(&args),
+        Command::Detach(args) => detach::run(&args),
         Command::Demo(args) => {
             crate::demo::run(&args).map_err(|error| Failure::failed(format!("{error:#}")))
         }

@@ -43,7 +43,7 @@ impl FakeDataplane {
             image: None,
             published: 0,
             lease: Duration::ZERO,
-            modes: Modes::all(Mode::Bypass),
+            modes: Modes::all(Mode::Enforce),
             rows: Vec::new(),
             events: Vec::new(),
             counts: Vec::new(),
@@ -68,7 +68,7 @@ impl FakeDataplane {
         self.state().counts = counts;
     }
 
-    /// What the totals by rule say from now on, rule 0 first.
+    /// What the totals by rule say from now on, from rule 1 on.
     pub fn set_rule_totals(&self, totals: Vec<RuleTotals>) {
         self.state().rule_totals = totals;
     }
@@ -155,7 +155,7 @@ impl Dataplane for FakeDataplane {
         let state = self.state();
         let rules = state.image.as_ref().map(Image::rules).unwrap_or_default();
         let totals = state.rule_totals.iter().copied().chain(std::iter::repeat(RuleTotals::default()));
-        Ok(rules.iter().copied().zip(totals).collect())
+        Ok(rules.iter().skip(1).copied().zip(totals).collect())
     }
 
     fn ledger_counts(&self) -> Result<LedgerCounts, DataplaneError> {

@@ -12,7 +12,6 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sekisho_abi::record::Modes;
 use sekisho_rules::{
     feed::{FeedName, FeedSpec},
     period::Period,
@@ -157,20 +156,20 @@ impl Engine {
         collector.await.map_err(|_| EngineError::Stopped)
     }
 
-    /// Looks at what is installed and sets the switch on the very first start.
+    /// Looks at what is installed.
     async fn prepare(&self) -> Result<Publisher, EngineError> {
         let (dataplane, service) = (Arc::clone(&self.dataplane), self.service());
-        let (rulebook, mode) = (self.rulebook.clone(), self.config.mode);
+        let rulebook = self.rulebook.clone();
         let capacity = self.config.dataplane.image_capacity_bytes();
         let prepare = move || {
             let installed = dataplane.installed()?;
-            if installed.generation.is_none() {
-                dataplane.set_modes(&Modes::all(mode.into()))?;
-            } else {
-                info!(generation = installed.generation, "the ruleset in the kernel is adopted");
+            if let Some(generation) = installed.generation {
+                info!(generation, "the ruleset in the kernel is adopted");
             }
             let totals = dataplane.rule_totals()?;
-            let rules = totals.into_iter().map(|(lists, _)| lists).collect();
+            // Rule 0 stands for no list and has no totals.
+            let rules = std::iter::once(0).chain(totals.into_iter().map(|(lists, _)| lists));
+            let rules = rules.collect();
             Ok(Publisher::new(rulebook, service, capacity, installed, rules))
         };
         spawn_blocking(prepare).await.map_err(|_| EngineError::Stopped)?

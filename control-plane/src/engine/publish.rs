@@ -22,7 +22,7 @@ use crate::{
 
 /// Why the ruleset that is live stays.
 #[derive(Debug, thiserror::Error)]
-pub enum PublishError {
+pub(super) enum PublishError {
     /// The rules refused the lists.
     #[error(transparent)]
     Compile(#[from] CompileError),

@@ -13,6 +13,7 @@ use sekisho_abi::{
 };
 use sekisho_xdp::decide::Match;
 
+use super::lookup::opaque;
 use super::maps::{
     self, COUNTERS, EVENT_COUNTERS, EVENTS, FLOW_CACHE, FLOWS_0, FLOWS_1, RULE_TOTALS, constant,
 };
@@ -46,7 +47,7 @@ pub(super) fn packet(reason: Reason, bytes: u64) {
     let Some(counters) = COUNTERS.get_ptr_mut(constant::port()) else { return };
     // SAFETY: the pointer is to this CPU's value, which nobody else writes while we run.
     let counters = unsafe { &mut *counters };
-    if let Some(count) = counters.by_reason.get_mut(reason as usize) {
+    if let Some(count) = counters.by_reason.get_mut(opaque(reason as u64) as usize) {
         count.packets += 1;
         count.bytes += bytes;
     }
