@@ -369,10 +369,8 @@ mod tests {
     fn the_rule_of_a_known_generation_names_the_feeds() {
         let mut row = testing::row("100.64.0.7", "198.18.0.200", 9);
         row.key.generation = 4;
-        let (generation, lists) = testing::generation(
-            4,
-            &[("198.18.0.0/24", "wide", None, Some("Wide"))],
-        );
+        let (generation, lists) =
+            testing::generation(4, &[("198.18.0.0/24", "wide", None, Some("Wide"))]);
         let rule = lists.iter().position(|lists| *lists == 1).unwrap();
         row.key.rule = u16::try_from(rule).unwrap();
         let mut generations = Generations::default();

@@ -6,9 +6,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use metrics::{
-    Label, counter, describe_counter, describe_gauge, gauge, with_local_recorder,
-};
+use metrics::{Label, counter, describe_counter, describe_gauge, gauge, with_local_recorder};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use sekisho_abi::{
     image::ListSet,

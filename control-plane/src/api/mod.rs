@@ -46,9 +46,9 @@ impl Api {
     /// Takes the address.
     pub async fn bind(self) -> io::Result<Listening> {
         let listen = self.config.listen;
-        let listener = TcpListener::bind(listen)
-            .await
-            .map_err(|error| io::Error::new(error.kind(), format!("api.listen {listen}: {error}")))?;
+        let listener = TcpListener::bind(listen).await.map_err(|error| {
+            io::Error::new(error.kind(), format!("api.listen {listen}: {error}"))
+        })?;
         let address = listener.local_addr()?;
         if address.ip().is_loopback() {
             info!(%address, "API listens");
@@ -98,14 +98,20 @@ pub fn router(service: Arc<Service>) -> Router {
         .fallback(routes::not_found)
         .method_not_allowed_fallback(routes::method_not_allowed)
         .with_state(service)
-        .layer(middleware::from_fn(move |request, next| bounded(Arc::clone(&permits), request, next)))
+        .layer(middleware::from_fn(move |request, next| {
+            bounded(Arc::clone(&permits), request, next)
+        }))
         .layer(RequestBodyLimitLayer::new(LARGEST_BODY))
         .layer(CatchPanicLayer::custom(error::panicked))
         .layer(middleware::map_response(error::in_json))
 }
 
 /// Few requests at a time, and none for ever.
-async fn bounded(permits: Arc<Semaphore>, request: Request, next: Next) -> Result<Response, ApiError> {
+async fn bounded(
+    permits: Arc<Semaphore>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
     let Ok(_permit) = permits.try_acquire() else {
         return Err(ApiError::new(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -91,7 +91,11 @@ fn filter(query: HitsQuery) -> Result<Filter, ApiError> {
     let time = "a time such as 2026-01-31T23:59:59Z";
     Ok(Filter {
         subscriber: query.subscriber,
-        subscriber_address: field::<IpAddr>("subscriber_address", "an address", query.subscriber_address)?,
+        subscriber_address: field::<IpAddr>(
+            "subscriber_address",
+            "an address",
+            query.subscriber_address,
+        )?,
         remote: field::<IpAddr>("remote", "an address", query.remote)?,
         since: field::<Timestamp>("since", time, query.since)?,
         until: field::<Timestamp>("until", time, query.until)?,

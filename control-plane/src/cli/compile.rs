@@ -142,7 +142,8 @@ impl<'a> Report<'a> {
             self.image.rules
         );
         if self.image.left_out > 0 {
-            let _ = writeln!(text, "{} IPv6 entries outside 2000::/3 left out", self.image.left_out);
+            let _ =
+                writeln!(text, "{} IPv6 entries outside 2000::/3 left out", self.image.left_out);
         }
         self.rejects_text(&mut text);
         self.refusals_text(&mut text);
@@ -150,8 +151,11 @@ impl<'a> Report<'a> {
     }
 
     fn rejects_text(&self, text: &mut String) {
-        let rows: Vec<_> =
-            self.feeds.iter().flat_map(|row| row.rejects.iter().take(SHOWN_REJECTS).map(move |reject| (row, reject))).collect();
+        let rows: Vec<_> = self
+            .feeds
+            .iter()
+            .flat_map(|row| row.rejects.iter().take(SHOWN_REJECTS).map(move |reject| (row, reject)))
+            .collect();
         if rows.is_empty() {
             return;
         }
@@ -164,7 +168,11 @@ impl<'a> Report<'a> {
                 reject.text.clone(),
             ]);
         }
-        let _ = write!(text, "\nLines that could not be read, the first of each feed:\n\n{}", columns.render(2));
+        let _ = write!(
+            text,
+            "\nLines that could not be read, the first of each feed:\n\n{}",
+            columns.render(2)
+        );
     }
 
     fn refusals_text(&self, text: &mut String) {

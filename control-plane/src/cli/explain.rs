@@ -85,7 +85,8 @@ mod tests {
 
     #[test]
     fn a_query_is_written_as_it_is_read() {
-        for text in ["192.0.2.1", "192.0.2.1:80", "192.0.2.1:80/udp", "[2001:db8::1]:443/tcp", "::1"]
+        for text in
+            ["192.0.2.1", "192.0.2.1:80", "192.0.2.1:80/udp", "[2001:db8::1]:443/tcp", "::1"]
         {
             assert_eq!(query_text(text.parse().unwrap()), text);
         }

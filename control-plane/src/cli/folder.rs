@@ -34,11 +34,7 @@ pub(super) struct Missing {
 }
 
 /// Reads and compiles a lists folder.
-pub(super) fn compile(
-    folder: &Path,
-    capacity: usize,
-    now: Timestamp,
-) -> Result<Folder, Failure> {
+pub(super) fn compile(folder: &Path, capacity: usize, now: Timestamp) -> Result<Folder, Failure> {
     let rulebook = Rulebook::of_folder(folder).map_err(Failure::usage)?;
     compile_read(&rulebook, capacity, now, |spec| read(spec, now))
 }

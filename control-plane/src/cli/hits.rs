@@ -102,7 +102,8 @@ pub(crate) fn text(page: &Page) -> String {
             hit.malware.clone(),
         ]);
     }
-    let more = if page.next.is_some() { "more hits match; raise --limit or narrow it down\n" } else { "" };
+    let more =
+        if page.next.is_some() { "more hits match; raise --limit or narrow it down\n" } else { "" };
     columns.render(0) + more
 }
 

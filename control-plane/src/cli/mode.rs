@@ -63,8 +63,7 @@ fn set_interface(
     let port = installed.ports.iter().find(|port| port.interface == interface);
     let slot = port.and_then(|port| modes.ports.get_mut(usize::from(port.slot)));
     let Some(slot) = slot else {
-        let known: Vec<&str> =
-            installed.ports.iter().map(|port| port.interface.as_str()).collect();
+        let known: Vec<&str> = installed.ports.iter().map(|port| port.interface.as_str()).collect();
         return Err(Failure::usage(format!(
             "interface '{interface}' is not under guard; these are: {}",
             known.join(", ")
@@ -127,10 +126,10 @@ mod tests {
     fn dataplane() -> FakeDataplane {
         let dataplane = FakeDataplane::new(8 << 20);
         dataplane
-            .publish(&crate::testing::image(1, &[
-                ("198.18.0.1/32", "a", None, None),
-                ("198.18.0.2/32", "b", None, None),
-            ]))
+            .publish(&crate::testing::image(
+                1,
+                &[("198.18.0.1/32", "a", None, None), ("198.18.0.2/32", "b", None, None)],
+            ))
             .unwrap();
         dataplane
     }

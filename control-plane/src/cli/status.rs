@@ -89,11 +89,19 @@ fn text(status: &Value) -> String {
         ("ruleset", format!("generation {}", plain(&ruleset["generation"]))),
         (
             "entries",
-            format!("{} IPv4, {} IPv6", plain(&ruleset["entries_v4"]), plain(&ruleset["entries_v6"])),
+            format!(
+                "{} IPv4, {} IPv6",
+                plain(&ruleset["entries_v4"]),
+                plain(&ruleset["entries_v6"])
+            ),
         ),
         (
             "image",
-            format!("{} of {} bytes", plain(&ruleset["image_bytes"]), plain(&ruleset["image_capacity"])),
+            format!(
+                "{} of {} bytes",
+                plain(&ruleset["image_bytes"]),
+                plain(&ruleset["image_capacity"])
+            ),
         ),
     ];
     for interface in status["interfaces"].as_array().into_iter().flatten() {
@@ -101,7 +109,8 @@ fn text(status: &Value) -> String {
             Value::Null => "gone".to_owned(),
             other => plain(other),
         };
-        let line = format!("{}: {}, {attachment}", plain(&interface["name"]), plain(&interface["mode"]));
+        let line =
+            format!("{}: {}, {attachment}", plain(&interface["name"]), plain(&interface["mode"]));
         rows.push(("interface", line));
     }
     rows.retain(|(_, value)| !value.is_empty());

@@ -118,6 +118,8 @@ impl Dataplane for FakeDataplane {
                 .as_ref()
                 .map(|image| image::list_names(image.bytes()))
                 .unwrap_or_default(),
+            rules: state.image.as_ref().map(|image| image.rules().to_vec()).unwrap_or_default(),
+            intact: state.image.is_some(),
             image_bytes: header.map_or(0, |header| header.bytes),
             image_capacity: self.capacity as u64,
             lease: state.lease,
@@ -154,7 +156,8 @@ impl Dataplane for FakeDataplane {
     fn rule_totals(&self) -> Result<Vec<(ListSet, RuleTotals)>, DataplaneError> {
         let state = self.state();
         let rules = state.image.as_ref().map(Image::rules).unwrap_or_default();
-        let totals = state.rule_totals.iter().copied().chain(std::iter::repeat(RuleTotals::default()));
+        let totals =
+            state.rule_totals.iter().copied().chain(std::iter::repeat(RuleTotals::default()));
         Ok(rules.iter().skip(1).copied().zip(totals).collect())
     }
 

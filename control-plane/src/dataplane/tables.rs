@@ -319,8 +319,7 @@ mod tests {
 
     #[test]
     fn never_block_networks_are_cut_out() {
-        let mut table =
-            table(&[("a", Action::Drop)], &[("198.18.0.0/24", 0, Traffic::ANY)]);
+        let mut table = table(&[("a", Action::Drop)], &[("198.18.0.0/24", 0, Traffic::ANY)]);
         table.never_block.push("198.18.0.8/31".parse().unwrap());
         let fake = FakeDataplane::new(CAPACITY);
         fake.publish(&build(&table, &Slots::default(), 1, CAPACITY).unwrap().image).unwrap();

@@ -166,11 +166,7 @@ impl Engine {
             if let Some(generation) = installed.generation {
                 info!(generation, "the ruleset in the kernel is adopted");
             }
-            let totals = dataplane.rule_totals()?;
-            // Rule 0 stands for no list and has no totals.
-            let rules = std::iter::once(0).chain(totals.into_iter().map(|(lists, _)| lists));
-            let rules = rules.collect();
-            Ok(Publisher::new(rulebook, service, capacity, installed, rules))
+            Ok(Publisher::new(rulebook, service, capacity, installed))
         };
         spawn_blocking(prepare).await.map_err(|_| EngineError::Stopped)?
     }

@@ -64,9 +64,8 @@ impl Publisher {
         service: Arc<Service>,
         capacity: usize,
         installed: Installed,
-        rules: Vec<u64>,
     ) -> Self {
-        let slots = Slots::installed(installed.lists, rules);
+        let slots = Slots::installed(installed.lists, installed.rules);
         let generation = installed.generation.unwrap_or(0);
         let adopted = installed.generation.is_some();
         if adopted {
@@ -145,7 +144,8 @@ impl Publisher {
         self.service.went_live(generation, Some(header), built.slots, compiled, now);
         let installed = dataplane.installed()?;
         let found = (installed.generation, installed.entries_v4, installed.entries_v6);
-        if found != (Some(generation), header.prefixes_v4, header.prefixes_v6) {
+        let expected = (Some(generation), header.prefixes_v4, header.prefixes_v6);
+        if found != expected || !installed.intact {
             return Err(PublishError::Drifted {
                 found: installed.generation,
                 entries: u64::from(installed.entries_v4) + u64::from(installed.entries_v6),

@@ -306,14 +306,20 @@ impl Service {
     fn health(&self, installed: &Installed) -> Health {
         let state = self.state();
         let mut reasons = Vec::new();
-        reasons.extend(installed.ports.iter().filter(|port| port.attachment.is_none()).map(
-            |port| format!("interface '{}' is gone", port.interface),
-        ));
+        reasons.extend(
+            installed
+                .ports
+                .iter()
+                .filter(|port| port.attachment.is_none())
+                .map(|port| format!("interface '{}' is gone", port.interface)),
+        );
         reasons.extend(state.publish_error.clone());
         reasons.extend(state.drain_error.clone());
         reasons.extend(state.store_error.clone());
         if installed.generation.is_none() {
             reasons.push("no ruleset is live yet".to_owned());
+        } else if !installed.intact {
+            reasons.push("the ruleset in the kernel does not match its checksum".to_owned());
         } else if installed.lease.is_zero() {
             let limit = state.list_lifetime.as_secs() / 60;
             reasons.push(format!(

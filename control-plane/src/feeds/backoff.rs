@@ -54,8 +54,7 @@ mod tests {
 
     #[test]
     fn failures_double_the_wait_from_the_floor_to_six_hours() {
-        let waits: Vec<_> =
-            (1..=4).map(|n| wait(HOUR, 5 * MINUTE, n, None, 0.0) / 60).collect();
+        let waits: Vec<_> = (1..=4).map(|n| wait(HOUR, 5 * MINUTE, n, None, 0.0) / 60).collect();
         assert_eq!(waits, [5, 10, 20, 40].map(Duration::from_secs));
         assert_eq!(wait(HOUR, 5 * MINUTE, 4_000_000, None, 0.0), 6 * HOUR);
         assert_eq!(wait(24 * HOUR, 5 * MINUTE, 40, None, 0.0), 24 * HOUR);

@@ -206,7 +206,8 @@ fn refusal(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> FetchErro
         429 | 503 => FetchErrorKind::Throttled,
         _ => FetchErrorKind::Status,
     };
-    let retry_after = headers.get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, now));
+    let retry_after =
+        headers.get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, now));
     FetchError { kind, detail: format!("the server answers {status}"), retry_after }
 }
 

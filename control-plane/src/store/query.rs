@@ -41,9 +41,9 @@ impl FromStr for Cursor {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let parts = text.split_once('.').and_then(|(hour, id)| {
-            Some(Self { hour: hour.parse().ok()?, id: id.parse().ok()? })
-        });
+        let parts = text
+            .split_once('.')
+            .and_then(|(hour, id)| Some(Self { hour: hour.parse().ok()?, id: id.parse().ok()? }));
         parts.ok_or_else(|| format!("'{text}' is no cursor: expected one from an earlier answer"))
     }
 }
@@ -192,7 +192,11 @@ fn stored_hit(row: &Row<'_>) -> rusqlite::Result<StoredHit> {
         protocol: protocol_name(row.get("protocol")?),
         class: row.get("class")?,
         direction: row.get("direction")?,
-        action: if reason == sekisho_abi::reason::Reason::Dropped.as_str() { "drop" } else { "observe" },
+        action: if reason == sekisho_abi::reason::Reason::Dropped.as_str() {
+            "drop"
+        } else {
+            "observe"
+        },
         reason,
         interface: row.get("interface")?,
         vlans: row.get::<_, String>("vlans")?.split(',').filter_map(|id| id.parse().ok()).collect(),

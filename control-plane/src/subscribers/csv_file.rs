@@ -132,9 +132,8 @@ fn time(column: &str, text: &str) -> Result<Option<Timestamp>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    let wrong = |_| {
-        format!("'{text}' is no time for '{column}': expected 2026-01-31T23:59:59Z or nothing")
-    };
+    let wrong =
+        |_| format!("'{text}' is no time for '{column}': expected 2026-01-31T23:59:59Z or nothing");
     text.parse().map(Some).map_err(wrong)
 }
 

@@ -2,12 +2,7 @@
 
 mod csv_file;
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::HashMap, net::IpAddr, path::Path, sync::Arc};
 
 pub use csv_file::SubscribersError;
 use ipnet::IpNet;

@@ -77,15 +77,13 @@ pub(super) fn hit(key: &FlowKey, found: &Match, bytes: u64, now: Now) {
         evict(slot, epoch);
     }
     slot.key = *key;
-    slot.totals = FlowTotals {
-        packets: 1,
-        bytes,
-        first_ns: now.0,
-        last_ns: now.0,
-        subscriber_port: found.subscriber_port,
-        tcp_flags: found.tcp_flags,
-        reserved: [0; 5],
-    };
+    // Field by field: what is reserved is zero since the map was made.
+    slot.totals.packets = 1;
+    slot.totals.bytes = bytes;
+    slot.totals.first_ns = now.0;
+    slot.totals.last_ns = now.0;
+    slot.totals.subscriber_port = found.subscriber_port;
+    slot.totals.tcp_flags = found.tcp_flags;
     announce(slot, now);
 }
 
