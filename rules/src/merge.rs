@@ -237,9 +237,9 @@ fn entries<A: Address>(
 fn claim<A: Address>(repeats: &[Row<A>], source: &impl Indicators) -> Option<Claim> {
     let newest = repeats
         .iter()
-        .map(|row| (source.ends(row.place()), row))
+        .map(|row| (source.get(row.place()).last_seen, row))
         .reduce(|a, b| if b.0 > a.0 { b } else { a });
-    let (expires, row) = newest?;
+    let (_, row) = newest?;
     let newest = source.get(row.place());
     let first_seen = repeats.iter().filter_map(|row| source.get(row.place()).first_seen).min();
     Some(Claim {
@@ -249,7 +249,7 @@ fn claim<A: Address>(repeats: &[Row<A>], source: &impl Indicators) -> Option<Cla
         first_seen,
         last_seen: newest.last_seen,
         confidence: newest.confidence,
-        expires,
+        expires: source.ends(row.place()),
     })
 }
 
