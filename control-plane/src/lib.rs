@@ -12,6 +12,7 @@
 //! - [`health`]: whether the daemon does its work, and if not, why
 //! - [`api`]: what programs can ask the daemon
 //! - [`cli`]: what people can ask it
+//! - [`demo`]: all of it at work, on a stage of its own
 //! - [`shutdown`]: how all of them are told to stop
 #![deny(unsafe_code)]
 
@@ -19,6 +20,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod dataplane;
+pub mod demo;
 pub mod engine;
 pub mod feeds;
 pub mod health;

@@ -2,26 +2,26 @@
 
 /// A table whose columns are as wide as their widest cell.
 #[derive(Debug)]
-pub(super) struct Columns {
+pub(crate) struct Columns {
     rows: Vec<Vec<String>>,
     right: Vec<bool>,
 }
 
 impl Columns {
     /// Names the columns; one that ends in `>` is aligned to the right.
-    pub(super) fn new(names: &[&str]) -> Self {
+    pub(crate) fn new(names: &[&str]) -> Self {
         let right = names.iter().map(|name| name.ends_with('>')).collect();
         let head = names.iter().map(|name| name.trim_end_matches('>').to_owned()).collect();
         Self { rows: vec![head], right }
     }
 
     /// Adds a row.
-    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().map(|cell| printable(&cell)).collect());
     }
 
     /// The table as text, each line with `indent` blanks in front.
-    pub(super) fn render(&self, indent: usize) -> String {
+    pub(crate) fn render(&self, indent: usize) -> String {
         let widths: Vec<usize> = (0..self.right.len())
             .map(|column| {
                 let cells = self.rows.iter().filter_map(|row| row.get(column));

@@ -4,7 +4,7 @@
 //! operator's is wrong.
 
 mod check;
-mod columns;
+pub(crate) mod columns;
 mod compile;
 mod daemon;
 mod detach;
@@ -53,6 +53,8 @@ enum Command {
     Mode(mode::Args),
     /// Take programs and maps out of the kernel: traffic then flows unguarded
     Detach(detach::Args),
+    /// Block real packets to listed addresses on a stage of its own; needs root
+    Demo(crate::demo::DemoArgs),
 }
 
 /// Why a command ends badly.
@@ -87,6 +89,9 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Mode(args) => mode::run(&args),
         Command::Detach(args) => detach::run(&args),
+        Command::Demo(args) => {
+            crate::demo::run(&args).map_err(|error| Failure::failed(format!("{error:#}")))
+        }
     };
     let (text, status) = match outcome {
         Ok(()) => return ExitCode::SUCCESS,
