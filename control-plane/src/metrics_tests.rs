@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 use std::collections::BTreeMap;
 
 use super::*;
@@ -150,4 +147,3 @@ fn no_source_and_no_address_is_in_a_label() {
     let text = render(&sample());
     assert!(!text.contains("secret") && !text.contains("example.net"));
 }
->>>>>>> cp

@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 use std::time::Instant;
 
 use serde_json::Value;
@@ -140,4 +137,3 @@ async fn it_stops_when_told() {
         tokio::task::yield_now().await;
     }
 }
->>>>>>> cp

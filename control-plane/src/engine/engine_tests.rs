@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 use std::{fs, net::IpAddr};
 
 use super::*;
@@ -190,4 +187,3 @@ async fn the_lease_ends_a_lifetime_after_the_last_confirmation() {
     assert_eq!(service.lease(now + Duration::from_secs(30)), Some(Duration::from_secs(70)));
     assert_eq!(service.lease(now + Duration::from_secs(101)), Some(Duration::ZERO));
 }
->>>>>>> cp

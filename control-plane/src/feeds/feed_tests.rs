@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 use std::{fs, path::PathBuf};
 
 use sekisho_rules::catalogue::Catalogue;
@@ -139,4 +136,3 @@ async fn the_same_list_is_confirmed_and_not_read_again() {
     let parsed = |news: &News| news.list.clone().unwrap().parsed.unwrap();
     assert!(Arc::ptr_eq(&parsed(&first), &parsed(&second)));
 }
->>>>>>> cp

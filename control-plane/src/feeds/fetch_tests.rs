@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener},
@@ -251,4 +248,3 @@ fn secrets_of_an_address_stay_out_of_the_log() {
         assert_eq!(redacted(url), expected);
     }
 }
->>>>>>> cp
