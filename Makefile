@@ -9,7 +9,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 SEKISHO := $(TARGET_DIR)/release/sekisho
 KERNELS ?= 6.1 6.12 newest
 # The test of the crate under tests/ that runs inside the virtual machines.
-KERNEL_TEST ?= dataplane
+KERNEL_TEST ?= packets
 
 .ONESHELL:
 

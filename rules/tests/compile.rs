@@ -198,7 +198,7 @@ fn age_and_confidence_decide() {
         row(2, 75, "2026-11-01"),
         row(3, 75, "2036-01-01")
     );
-    let compiled = compiled(&[("min_confidence: 75", &text)]);
+    let compiled = compiled(&[("min_confidence: 75, max_age: 7d", &text)]);
     let expected = [("198.18.0.1:23", "low_confidence"), ("198.18.0.2:23", "expired")];
     assert_eq!(refused(&compiled), expected.map(|(text, reason)| (text.to_owned(), reason)));
     assert_eq!(compiled.table.claims[0].expires.as_second(), NOW + 7 * 86_400);
