@@ -97,6 +97,11 @@ impl Generation {
         Self { number, slots, compiled, lengths_v4, lengths_v6 }
     }
 
+    /// Which list sits in which slot.
+    pub const fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
     /// The claims of the entries that cover an address, the narrowest entry's first.
     fn claims_on(&self, address: IpAddr) -> impl Iterator<Item = &Claim> {
         let lengths = if address.is_ipv4() { &self.lengths_v4 } else { &self.lengths_v6 };

@@ -8,10 +8,11 @@ use sekisho_abi::{
     record::{Address, Direction, FlagClass, FlowKey, FlowTotals},
 };
 use sekisho_rules::{
-    compile::Compiled,
+    compile::{Compiled, FeedReport},
     feed::Action,
     indicator::{Protocol, Traffic},
     moment::Moment,
+    refusal::RefusalReason,
     table::{Claim, Entry, Table, TableFeed},
 };
 
@@ -20,6 +21,8 @@ use crate::{
         FlowRow,
         tables::{self, Slots},
     },
+    engine::Inputs,
+    feeds::FeedStatus,
     hits::Generation,
     subscribers::Subscribers,
 };
@@ -106,4 +109,61 @@ pub(crate) fn subscribers(rows: &str) -> Subscribers {
     let path = dir.path().join("subscribers.csv");
     fs::write(&path, format!("prefix,subscriber,tenant,from,to\n{rows}")).unwrap();
     Subscribers::read(Path::new(&path)).unwrap()
+}
+
+/// The account of a feed of which one indicator was refused.
+pub(crate) fn report(feed: &str) -> FeedReport {
+    FeedReport {
+        name: feed.parse().unwrap(),
+        indicators: 1,
+        accepted: 0,
+        rejected: 0,
+        refused: 1,
+        refused_by_reason: [(RefusalReason::Reserved, 1)].into(),
+        skipped: 0,
+        stamp: None,
+        failure: None,
+    }
+}
+
+/// Waits for a condition, for half a minute at most.
+pub(crate) async fn until(mut condition: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !condition() {
+        assert!(std::time::Instant::now() < deadline, "waited in vain");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+/// Writes the files of a daemon with one feed, which is a file with this list, and reads them.
+pub(crate) fn inputs(dir: &Path, list: &[&str]) -> Inputs {
+    let write = |name: &str, text: &str| fs::write(dir.join(name), text).unwrap();
+    write("one.txt", &format!("# one\n{}\n", list.join("\n")));
+    write("feeds.yaml", "feeds:\n  - {name: one, source: one.txt, format: plain, refresh: 1s}\n");
+    write("subscribers.csv", "prefix,subscriber,tenant,from,to\n100.64.0.7,alice,acme,,\n");
+    // No list that ships: test networks must be listable whatever these say.
+    let config = "interfaces: [{name: fake0, role: subscriber}]\nfeeds: feeds.yaml\n\
+                  never_block: {shipped: false}\nstate_dir: .\nsubscribers: {csv: subscribers.csv}\n\
+                  api: {listen: '127.0.0.1:0'}\n";
+    write("sekisho.yaml", config);
+    Inputs::read(&dir.join("sekisho.yaml")).unwrap()
+}
+
+/// A feed that was never asked.
+pub(crate) fn status(feed: &str) -> FeedStatus {
+    FeedStatus {
+        name: feed.parse().unwrap(),
+        source: String::new(),
+        fetched_at: None,
+        confirmed_at: None,
+        stamp: None,
+        bytes: 0,
+        indicators: 0,
+        rejected: 0,
+        trouble: None,
+        failures: 0,
+        successes: 0,
+        failures_by_reason: Default::default(),
+        next_at: None,
+    }
 }

@@ -12,6 +12,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where the daemon answers.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(super) struct Args {
     /// Where the daemon's API listens
     #[arg(long, value_name = "URL", env = "SEKISHO_API", default_value = "http://127.0.0.1:9320")]
@@ -39,9 +40,9 @@ impl Args {
             .map_err(|error| error.to_string())?;
         let base = format!("{}/api/v1/{path}", self.api.trim_end_matches('/'));
         let url = reqwest::Url::parse_with_params(&base, query).map_err(|e| e.to_string())?;
-        let response = client.get(url).send().await.map_err(root_cause)?;
+        let response = client.get(url).send().await.map_err(|error| root_cause(&error))?;
         let status = response.status();
-        let body = response.bytes().await.map_err(root_cause)?;
+        let body = response.bytes().await.map_err(|error| root_cause(&error))?;
         let value: Value = serde_json::from_slice(&body)
             .map_err(|_| format!("status {status}, and no JSON: is this Sekisho?"))?;
         if status.is_success() {
@@ -53,8 +54,8 @@ impl Args {
 }
 
 /// The innermost cause says what happened; the outer ones repeat the URL.
-fn root_cause(error: reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = &error;
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }

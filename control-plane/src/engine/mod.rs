@@ -209,8 +209,9 @@ impl Worker {
                     }
                     if changed {
                         self.publish().await?;
+                    } else {
+                        self.renew_lease().await;
                     }
-                    self.renew_lease().await;
                 }
                 () = sleep_until(lapse) => self.publish().await?,
                 _ = lease.tick() => self.renew_lease().await,
@@ -227,7 +228,6 @@ impl Worker {
         for news in self.feeds.start(specs).await {
             self.hear(news);
         }
-        self.renew_lease().await;
     }
 
     /// Whether that changes anything for the ruleset.
@@ -242,6 +242,8 @@ impl Worker {
     }
 
     async fn publish(&mut self) -> Result<(), EngineError> {
+        // A new ruleset is vouched for from its first packet on.
+        self.renew_lease().await;
         let Some(mut publisher) = self.publisher.take() else { return Err(EngineError::Stopped) };
         let work = spawn_blocking(move || {
             let outcome = publisher.publish(Timestamp::now());
@@ -264,7 +266,6 @@ impl Worker {
                 self.next = Some(Instant::now() + RETRY);
             }
         }
-        self.renew_lease().await;
         Ok(())
     }
 

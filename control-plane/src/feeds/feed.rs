@@ -257,7 +257,12 @@ impl Feed {
                 let (reason, text) = (refused.reason(), refused.text());
                 // Once a feed is broken, each further failure is no news.
                 if self.status.failures == 0 {
-                    warn!(feed = %name, reason, "the last good list stays in force: {text}");
+                    let left = if self.list.is_some() {
+                        "the last good list stays"
+                    } else {
+                        "it has no list"
+                    };
+                    warn!(feed = %name, reason, "{left}: {text}");
                 } else {
                     info!(feed = %name, reason, "still broken: {text}");
                 }
@@ -311,7 +316,7 @@ impl Feed {
             }
         };
         let last_good = self.last_good.clone();
-        spawn_blocking(move || check(&spec, bytes, validators, have, &last_good, now))
+        spawn_blocking(move || check(&spec, bytes, validators, have.as_ref(), &last_good, now))
             .await
             .map_err(|_| Refused::Stopped)?
     }
@@ -335,12 +340,12 @@ fn check(
     spec: &FeedSpec,
     bytes: Option<Vec<u8>>,
     validators: Validators,
-    have: Option<(ReadList, Meta)>,
+    have: Option<&(ReadList, Meta)>,
     last_good: &LastGood,
     now: Timestamp,
 ) -> Result<Good, Refused> {
     let same = |meta: &Meta| bytes.as_ref().is_none_or(|bytes| meta.is_of(bytes));
-    if let Some((list, mut meta)) = have.clone().filter(|(_, meta)| same(meta)) {
+    if let Some((list, mut meta)) = have.filter(|(_, meta)| same(meta)).cloned() {
         if bytes.is_some() {
             meta.validators = validators;
         }
@@ -354,7 +359,7 @@ fn check(
     };
     let list = ReadList::new(spec, &bytes, now);
     let parsed = list.parsed.as_ref().map_err(|failure| Refused::Parse(failure.clone()))?;
-    if let Some((ReadList { parsed: Ok(old), .. }, meta)) = &have {
+    if let Some((ReadList { parsed: Ok(old), .. }, meta)) = have {
         if parsed.indicators.is_empty() && !old.indicators.is_empty() {
             return Err(Refused::Emptied);
         }

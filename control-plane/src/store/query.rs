@@ -234,3 +234,13 @@ pub(super) fn joined<T: std::fmt::Display>(values: &[T]) -> String {
     }
     text
 }
+
+/// How SQLite would look for these hits.
+#[cfg(test)]
+pub(super) fn plan(connection: &Connection, filter: &Filter) -> String {
+    let (sql, values) = statement(filter, 10);
+    let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+    let rows =
+        statement.query_map(params_from_iter(values), |row| row.get::<_, String>(3)).unwrap();
+    rows.map(Result::unwrap).collect::<Vec<_>>().join("; ")
+}

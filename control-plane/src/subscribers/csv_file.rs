@@ -69,13 +69,25 @@ pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Vec<Assignment>, Subscr
     let mut assignments = Vec::new();
     for record in reader.records() {
         let record = record.map_err(|error| {
-            let line = error.position().map_or(0, csv::Position::line);
-            wrong(line, "expected UTF-8 text".to_owned())
+            wrong(line_of(bytes, error.position()), "expected UTF-8 text".to_owned())
         })?;
-        let line = record.position().map_or(0, csv::Position::line);
-        assignments.push(names.assignment(&record).map_err(|message| wrong(line, message))?);
+        let fault = |message| wrong(line_of(bytes, record.position()), message);
+        assignments.push(names.assignment(&record).map_err(fault)?);
     }
     Ok(assignments)
+}
+
+/// The line of a record. The reader's position is where the record before ended: blank lines and
+/// comments may follow.
+fn line_of(bytes: &[u8], position: Option<&csv::Position>) -> u64 {
+    let Some(position) = position else { return 0 };
+    let start = usize::try_from(position.byte()).unwrap_or(usize::MAX);
+    let rest = bytes.get(start..).unwrap_or_default();
+    let skipped = rest
+        .split(|byte| *byte == b'\n')
+        .take_while(|line| line.trim_ascii().is_empty() || line.starts_with(b"#"))
+        .count();
+    position.line() + skipped as u64
 }
 
 /// Every name once, since few tenants have many subscribers and few subscribers many lines.
@@ -146,7 +158,7 @@ mod tests {
     }
 
     fn row_error(row: &str) -> String {
-        error(format!("prefix,subscriber,tenant,from,to\n# ours\n{row}\n").as_bytes())
+        error(format!("prefix,subscriber,tenant,from,to\n# ours\n\n{row}\n").as_bytes())
     }
 
     #[test]
@@ -171,14 +183,14 @@ mod tests {
     #[test]
     fn every_fault_names_its_line_and_what_is_expected() {
         let cases = [
-            ("10.0.0.300,a,t,,", "s.csv:3: '10.0.0.300' is no prefix: expected"),
-            ("10.0.0.1/24,a,t,,", "s.csv:3: '10.0.0.1/24' has host bits: expected 10.0.0.0/24"),
-            ("10.0.0.1,,t,,", "s.csv:3: expected a subscriber"),
-            ("10.0.0.1,a,t,", "s.csv:3: expected 5 fields, found 4"),
-            ("10.0.0.1,a,t,yesterday,", "s.csv:3: 'yesterday' is no time for 'from': expected"),
+            ("10.0.0.300,a,t,,", "s.csv:4: '10.0.0.300' is no prefix: expected"),
+            ("10.0.0.1/24,a,t,,", "s.csv:4: '10.0.0.1/24' has host bits: expected 10.0.0.0/24"),
+            ("10.0.0.1,,t,,", "s.csv:4: expected a subscriber"),
+            ("10.0.0.1,a,t,", "s.csv:4: expected 5 fields, found 4"),
+            ("10.0.0.1,a,t,yesterday,", "s.csv:4: 'yesterday' is no time for 'from': expected"),
             (
                 "10.0.0.1,a,t,2026-01-02T00:00:00Z,2026-01-01T00:00:00Z",
-                "s.csv:3: 'to' (2026-01-01T00:00:00Z) is not after",
+                "s.csv:4: 'to' (2026-01-01T00:00:00Z) is not after",
             ),
         ];
         for (row, expected) in cases {
