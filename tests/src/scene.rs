@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::atomic::{AtomicU32, Ordering},
@@ -25,9 +25,9 @@ use sekisho::{
 };
 
 /// The listed remote of a scene, for all ports.
-pub const LISTED: &str = "198.18.0.66:443";
+pub const LISTED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 18, 0, 66)), 443);
 /// The clean remote beside it.
-pub const CLEAN: &str = "198.18.0.67:443";
+pub const CLEAN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 18, 0, 67)), 443);
 
 const LONGEST: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_millis(500);
@@ -61,7 +61,7 @@ impl Scene {
         require_root("this test")?;
         let folder = tempfile::Builder::new().prefix("sekisho-test-").tempdir()?;
         let lab = Lab::build(&format!("sekisho-{purpose}"))?;
-        let remotes = [LISTED, CLEAN].map(remote);
+        let remotes = [LISTED, CLEAN];
         lab.add_remotes(remotes.map(|remote| remote.ip()))?;
         let stage = Stage::open(&lab)?;
         stage.serve(remotes)?;
@@ -136,9 +136,8 @@ impl Scene {
 
     /// Waits until nothing moves on the cables.
     pub fn quiet(&self) -> anyhow::Result<()> {
-        Interrupt::default().wait_for_quiet("quiet", QUIET, LONGEST, || {
-            self.line.frames() + self.core.frames()
-        })
+        Interrupt::default()
+            .wait_for_quiet("quiet", QUIET, LONGEST, || self.line.frames() + self.core.frames())
     }
 
     /// Packets of subscribers to a remote: how many set out, and how many arrived.
@@ -173,11 +172,6 @@ pub enum Answers {
     Some(usize),
     /// Nobody.
     None,
-}
-
-/// An address and port from its text.
-pub fn remote(text: &str) -> SocketAddr {
-    text.parse().unwrap_or(SocketAddr::new(IpAddr::from([0, 0, 0, 0]), 0))
 }
 
 /// Writes a lists folder: for each feed its name, format and content.

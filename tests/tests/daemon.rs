@@ -9,15 +9,15 @@ use std::{
 use sekisho::demo::{daemon::period, lab::ACCESS};
 use sekisho_tests::{
     program,
-    scene::{Answers, CLEAN, LISTED, Scene, remote},
+    scene::{Answers, CLEAN, LISTED, Scene},
 };
 
 #[test]
 fn a_killed_daemon_leaves_blocks_in_place_and_the_next_one_goes_on_where_it_stopped() {
     let scene = Scene::build(program!(), "restart", |_| Ok(())).unwrap();
     let mut daemon = scene.start().unwrap();
-    assert_eq!(scene.ask(remote(LISTED)).unwrap(), Answers::None);
-    let (sent, _) = scene.outbound(remote(LISTED)).unwrap();
+    assert_eq!(scene.ask(LISTED).unwrap(), Answers::None);
+    let (sent, _) = scene.outbound(LISTED).unwrap();
     let recorded = |sent| move |packets: u64| (packets == sent).then_some(());
     let before = recorded(sent);
     scene.wait_for("the first hits", || Ok(before(scene.hit_packets()?))).unwrap();
@@ -26,7 +26,7 @@ fn a_killed_daemon_leaves_blocks_in_place_and_the_next_one_goes_on_where_it_stop
     thread::scope(|scope| {
         let stream = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                assert_eq!(scene.ask(remote(CLEAN)).unwrap(), Answers::All);
+                assert_eq!(scene.ask(CLEAN).unwrap(), Answers::All);
                 rounds.fetch_add(1, Ordering::Relaxed);
             }
         });
@@ -38,17 +38,17 @@ fn a_killed_daemon_leaves_blocks_in_place_and_the_next_one_goes_on_where_it_stop
         another_round();
         daemon.kill().unwrap();
         another_round();
-        assert_eq!(scene.ask(remote(LISTED)).unwrap(), Answers::None, "with the daemon dead");
+        assert_eq!(scene.ask(LISTED).unwrap(), Answers::None, "with the daemon dead");
         daemon = scene.start().unwrap();
         another_round();
-        assert_eq!(scene.ask(remote(LISTED)).unwrap(), Answers::None, "with the next daemon");
+        assert_eq!(scene.ask(LISTED).unwrap(), Answers::None, "with the next daemon");
         done.store(true, Ordering::Relaxed);
         stream.join().unwrap();
     });
 
-    let (sent, arrived) = scene.outbound(remote(CLEAN)).unwrap();
+    let (sent, arrived) = scene.outbound(CLEAN).unwrap();
     assert_eq!(sent, arrived, "no clean packet is lost");
-    let (sent, arrived) = scene.outbound(remote(LISTED)).unwrap();
+    let (sent, arrived) = scene.outbound(LISTED).unwrap();
     assert_eq!(arrived, 0, "no listed packet passes");
     let after = recorded(sent);
     scene.wait_for("all hits in one record", || Ok(after(scene.hit_packets()?))).unwrap();
@@ -59,7 +59,7 @@ fn a_killed_daemon_leaves_blocks_in_place_and_the_next_one_goes_on_where_it_stop
 fn the_kill_switch_works_with_the_daemon_dead() {
     let scene = Scene::build(program!(), "mode", |_| Ok(())).unwrap();
     let mut daemon = scene.start().unwrap();
-    assert_eq!(scene.ask(remote(LISTED)).unwrap(), Answers::None);
+    assert_eq!(scene.ask(LISTED).unwrap(), Answers::None);
     daemon.kill().unwrap();
 
     let pins = scene.home.pins().to_str().unwrap().to_owned();
@@ -68,9 +68,9 @@ fn the_kill_switch_works_with_the_daemon_dead() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     };
     switch("observe");
-    assert_eq!(scene.ask(remote(LISTED)).unwrap(), Answers::All);
+    assert_eq!(scene.ask(LISTED).unwrap(), Answers::All);
     let _daemon = scene.start().unwrap();
-    assert_eq!(scene.ask(remote(LISTED)).unwrap(), Answers::All, "the switch is pinned");
+    assert_eq!(scene.ask(LISTED).unwrap(), Answers::All, "the switch is pinned");
     // Three questions of six subscribers, twice, and as many answers.
     let observed = || {
         let counters = scene.client.counters()?;
@@ -79,9 +79,9 @@ fn the_kill_switch_works_with_the_daemon_dead() {
     };
     scene.wait_for("72 observed packets", observed).unwrap();
     switch("enforce");
-    assert_eq!(scene.ask(remote(LISTED)).unwrap(), Answers::None);
+    assert_eq!(scene.ask(LISTED).unwrap(), Answers::None);
     switch("bypass");
-    assert_eq!(scene.ask(remote(LISTED)).unwrap(), Answers::All);
+    assert_eq!(scene.ask(LISTED).unwrap(), Answers::All);
 }
 
 #[test]
@@ -93,10 +93,10 @@ fn lists_that_nobody_confirms_any_more_only_observe() {
     })
     .unwrap();
     let mut daemon = scene.start().unwrap();
-    assert_eq!(scene.ask(remote(LISTED)).unwrap(), Answers::None);
+    assert_eq!(scene.ask(LISTED).unwrap(), Answers::None);
     daemon.kill().unwrap();
-    assert_eq!(scene.ask(remote(LISTED)).unwrap(), Answers::None, "death alone ends nothing");
-    let lapsed = || Ok((scene.ask(remote(LISTED))? == Answers::All).then_some(()));
+    assert_eq!(scene.ask(LISTED).unwrap(), Answers::None, "death alone ends nothing");
+    let lapsed = || Ok((scene.ask(LISTED)? == Answers::All).then_some(()));
     scene.wait_for("the lists to lapse", lapsed).unwrap();
 }
 
@@ -111,8 +111,8 @@ fn counters_by_reason_add_up_to_the_frames_that_were_sent() {
     scene.quiet().unwrap();
     let frames_before = scene.line.seen().frames_sent;
     let counted_before = counted().unwrap();
-    assert_eq!(scene.ask(remote(CLEAN)).unwrap(), Answers::All);
-    assert_eq!(scene.ask(remote(LISTED)).unwrap(), Answers::None);
+    assert_eq!(scene.ask(CLEAN).unwrap(), Answers::All);
+    assert_eq!(scene.ask(LISTED).unwrap(), Answers::None);
     let agree = || {
         let frames = scene.line.complete()?.frames_sent - frames_before;
         Ok((counted()? - counted_before == frames && frames >= 36).then_some(()))

@@ -1,4 +1,5 @@
 //! What the command makes of wrong configurations and hostile lists.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::{fs, path::Path, process::Command};
 
@@ -73,8 +74,8 @@ fn compile(format: &str, content: &[u8]) -> (Value, Vec<String>, u64) {
         .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(!errors.contains("panicked"), "{errors}");
-    let report: Value = serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {errors}"));
+    let report: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {errors}"));
     let refused = report["refused"].as_array().unwrap().iter();
     let refused = refused.map(|row| row["indicator"].as_str().unwrap().to_owned()).collect();
     let entries = ["v4", "v6"].map(|family| report["entries"][family].as_u64().unwrap());
@@ -84,8 +85,18 @@ fn compile(format: &str, content: &[u8]) -> (Value, Vec<String>, u64) {
 #[test]
 fn nothing_dangerous_is_ever_compiled() {
     let dangerous = [
-        "0.0.0.0/0", "::/0", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.1", "8.8.8.8", "1.1.1.1",
-        "224.0.0.0/4", "192.168.0.0/16", "fe80::/10", "2000::/3", "128.0.0.0/1",
+        "0.0.0.0/0",
+        "::/0",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.1",
+        "8.8.8.8",
+        "1.1.1.1",
+        "224.0.0.0/4",
+        "192.168.0.0/16",
+        "fe80::/10",
+        "2000::/3",
+        "128.0.0.0/1",
     ];
     let (feed, refused, entries) = compile("plain", dangerous.join("\n").as_bytes());
     assert_eq!(entries, 0);
@@ -104,7 +115,8 @@ fn what_cannot_be_read_is_counted_and_the_rest_stands() {
 
 #[test]
 fn bytes_that_editors_and_servers_add_do_no_harm() {
-    let (feed, _, entries) = compile("plain", b"\xef\xbb\xbf198.18.0.1\r\n198.18.0.1\r\n198.18.0.2");
+    let (feed, _, entries) =
+        compile("plain", b"\xef\xbb\xbf198.18.0.1\r\n198.18.0.1\r\n198.18.0.2");
     assert_eq!((&feed["rejected"], entries), (&Value::from(0), 2), "{feed}");
     let (feed, _, entries) = compile("plain", b"# caf\xe9\n198.18.0.1 # \xfc\n198.18.0.2\n");
     assert_eq!(entries, 2, "{feed}");

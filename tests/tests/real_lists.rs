@@ -20,8 +20,10 @@ fn real_lists_compile_and_nothing_that_must_stay_reachable_gets_in() {
         None => own.join(BESIDE_THE_CHECKOUT),
     };
     if !lists.is_dir() {
-        println!("SKIPPED: there are no real lists in {}; SEKISHO_FEEDS_DIR may name a folder",
-            lists.display());
+        println!(
+            "SKIPPED: there are no real lists in {}; SEKISHO_FEEDS_DIR may name a folder",
+            lists.display()
+        );
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -31,8 +33,7 @@ fn real_lists_compile_and_nothing_that_must_stay_reachable_gets_in() {
     fs::write(folder.path().join("feeds.yaml"), catalogue).unwrap();
 
     let run = |arguments: &[&str]| {
-        let output =
-            Command::new(program!()).args(arguments).arg(folder.path()).output().unwrap();
+        let output = Command::new(program!()).args(arguments).arg(folder.path()).output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         serde_json::from_slice::<Value>(&output.stdout).unwrap_or_else(|e| panic!("{e}: {errors}"))
     };

@@ -113,6 +113,45 @@ fn text(status: &Value) -> String {
             format!("{}: {}, {attachment}", plain(&interface["name"]), plain(&interface["mode"]));
         rows.push(("interface", line));
     }
+    for feed in status["feeds"].as_array().into_iter().flatten() {
+        let trouble = match feed["trouble"]["text"].as_str() {
+            Some(text) => format!("; broken: {text}"),
+            None => String::new(),
+        };
+        let (name, indicators) = (plain(&feed["name"]), plain(&feed["indicators"]));
+        let confirmed = plain(&feed["confirmed_at"]);
+        let line = format!("{name}: {indicators} indicators, confirmed {confirmed}{trouble}");
+        rows.push(("feed", line));
+    }
     rows.retain(|(_, value)| !value.is_empty());
     rows.iter().map(|(name, value)| format!("{name:<14} {value}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_told_in_lines() {
+        let status = serde_json::json!({
+            "health": {"ok": false, "reasons": ["interface 'eth1' is gone"]},
+            "mode": {"global": "observe", "observed_lists": [], "bypassed_lists": ["two"]},
+            "lease_seconds": 60,
+            "ruleset": {"generation": 7, "entries_v4": 5, "entries_v6": 0, "image_bytes": 1,
+                        "image_capacity": 2},
+            "interfaces": [{"name": "eth1", "mode": "observe", "attachment": null}],
+            "feeds": [{"name": "two", "indicators": 5, "confirmed_at": null,
+                       "trouble": {"text": "no connection"}}],
+        });
+        let expected = "daemon         runs, but: interface 'eth1' is gone\n\
+                        mode           observe\n\
+                        lists bypassed two\n\
+                        enforced for   60 more seconds\n\
+                        ruleset        generation 7\n\
+                        entries        5 IPv4, 0 IPv6\n\
+                        image          1 of 2 bytes\n\
+                        interface      eth1: observe, gone\n\
+                        feed           two: 5 indicators, confirmed -; broken: no connection\n";
+        assert_eq!(text(&status), expected);
+    }
 }

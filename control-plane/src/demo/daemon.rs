@@ -29,8 +29,7 @@ use crate::{
 };
 
 /// Where the daemon answers inside the edge's namespace.
-pub const API: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9320);
+pub const API: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9320);
 /// Longest that it may take to end when asked to.
 const LONGEST_END: Duration = Duration::from_secs(20);
 const LONGEST_ANSWER: Duration = Duration::from_secs(20);

@@ -104,16 +104,18 @@ impl Lab {
     pub fn add_remotes(&self, remotes: impl IntoIterator<Item = IpAddr>) -> anyhow::Result<()> {
         let mut commands = String::new();
         for remote in remotes {
-            let _ = writeln!(commands, "addr replace {} dev lo{}", IpNet::from(remote), nodad(remote));
+            let _ =
+                writeln!(commands, "addr replace {} dev lo{}", IpNet::from(remote), nodad(remote));
         }
         self.internet.inside(|| link::ip(&commands))
     }
 
     /// Lays the two cables.
     fn join(&self) -> anyhow::Result<()> {
-        for (near, near_end, far, far_end) in
-            [(&self.edge, ACCESS, &self.subscribers, LINE), (&self.edge, UPLINK, &self.internet, CORE)]
-        {
+        for (near, near_end, far, far_end) in [
+            (&self.edge, ACCESS, &self.subscribers, LINE),
+            (&self.edge, UPLINK, &self.internet, CORE),
+        ] {
             let far_name = far.path().file_name().unwrap_or_default().to_string_lossy();
             near.inside(|| {
                 link::ip(&format!(
@@ -168,7 +170,8 @@ fn furnish_subscribers(lines: &[Subscriber]) -> anyhow::Result<()> {
     let mut commands = String::new();
     for (vlan, third) in [(None, 64), (Some(VLAN), 65)] {
         let (table, device) = table_and_device(vlan);
-        let _ = writeln!(commands, "route add default via 100.{third}.0.1 dev {device} table {table}");
+        let _ =
+            writeln!(commands, "route add default via 100.{third}.0.1 dev {device} table {table}");
         let _ = writeln!(commands, "rule add from 100.{third}.0.0/16 lookup {table}");
         let _ = writeln!(
             commands,

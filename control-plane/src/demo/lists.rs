@@ -86,8 +86,11 @@ impl Lists {
 
     /// What the daemon has to make of them, by the same code.
     pub fn compile(&self, now: Timestamp) -> anyhow::Result<Compiled> {
-        let read: Vec<_> =
-            self.lists.iter().map(|(spec, bytes)| (spec, ReadList::new(spec, bytes, now))).collect();
+        let read: Vec<_> = self
+            .lists
+            .iter()
+            .map(|(spec, bytes)| (spec, ReadList::new(spec, bytes, now)))
+            .collect();
         let inputs: Vec<_> = read.iter().map(|(spec, list)| (*spec, list)).collect();
         Ok(self.rulebook.compile(&inputs, now)?)
     }
@@ -166,6 +169,8 @@ async fn serve(
 
 #[cfg(test)]
 mod tests {
+    use sekisho_rules::refusal::Refusal;
+
     use super::*;
 
     fn own() -> Compiled {
@@ -189,7 +194,7 @@ mod tests {
     #[test]
     fn the_demos_own_lists_show_refusals_of_several_kinds() {
         let compiled = own();
-        let refused: Vec<_> = compiled.refusals.kept.iter().map(|r| r.indicator()).collect();
+        let refused: Vec<_> = compiled.refusals.kept.iter().map(Refusal::indicator).collect();
         for indicator in ["10.0.0.0/8", "0.0.0.0/0", "8.8.8.8:53/tcp", "192.168.1.1", "2000::/3"] {
             assert!(
                 refused.iter().any(|r| r == indicator || indicator.starts_with(&format!("{r}/"))),

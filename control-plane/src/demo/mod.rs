@@ -80,7 +80,10 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let lab = Lab::build("sekisho-demo")?;
     let plan = Plan::of(&compiled, &lab.lines);
     if plan.listed.is_empty() {
-        bail!("nothing of the lists of {} may be dropped, so there is nothing to show", named(args));
+        bail!(
+            "nothing of the lists of {} may be dropped, so there is nothing to show",
+            named(args)
+        );
     }
     let set = Set::build(&lab, &plan, &interrupt)?;
 
@@ -114,12 +117,13 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     if args.keep {
         keep(&lab, &home, &progress, &interrupt);
     } else if !args.json {
-        progress.note("Look around while it runs: add --keep. Without a demo: docs/architecture.md.");
+        progress
+            .note("Look around while it runs: add --keep. Without a demo: docs/architecture.md.");
     }
     daemon.stop().context("the daemon did not end well")?;
     match report.problems.as_slice() {
         [] => Ok(()),
-        [first, rest @ ..] if rest.is_empty() => bail!("the demo failed: {first}"),
+        [only] => bail!("the demo failed: {only}"),
         [first, rest @ ..] => bail!("the demo failed: {first}; and {} more problems", rest.len()),
     }
 }
@@ -141,7 +145,8 @@ impl<'a> Set<'a> {
     fn build(lab: &'a Lab, plan: &'a Plan, interrupt: &Interrupt) -> anyhow::Result<Self> {
         lab.add_remotes(plan.addresses())?;
         let stage = Stage::open(lab)?;
-        let probes = [IpAddr::V4(CORE_V4), CORE_V6.into()].map(|ip| SocketAddr::new(ip, PROBE_PORT));
+        let probes =
+            [IpAddr::V4(CORE_V4), CORE_V6.into()].map(|ip| SocketAddr::new(ip, PROBE_PORT));
         stage.serve(plan.remotes().into_iter().chain(probes))?;
         rehearse(lab, &stage, &probes, interrupt)?;
         let line = Sniffer::start(&lab.subscribers, LINE, Side::Subscribers)?;

@@ -30,7 +30,8 @@ impl Interrupt {
                 Err(error) => return ready.send(Err(error)).unwrap_or_default(),
             };
             runtime.block_on(async {
-                let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+                let kinds =
+                    [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
                 let [mut interrupt, mut terminate, mut hangup] = match kinds.map(signal) {
                     [Ok(a), Ok(b), Ok(c)] => [a, b, c],
                     [Err(error), ..] | [_, Err(error), _] | [.., Err(error)] => {
@@ -117,15 +118,15 @@ mod tests {
     fn a_raised_interrupt_ends_a_wait_at_once() {
         let interrupt = Interrupt::default();
         interrupt.raise();
-        let error = interrupt.wait_for("ever", Duration::from_secs(3_600), || Ok(None::<()>)).unwrap_err();
+        let error =
+            interrupt.wait_for("ever", Duration::from_secs(3_600), || Ok(None::<()>)).unwrap_err();
         assert_eq!(error.to_string(), "interrupted");
     }
 
     #[test]
     fn a_wait_in_vain_says_for_what() {
-        let error = Interrupt::default()
-            .wait_for("a sign", Duration::ZERO, || Ok(None::<()>))
-            .unwrap_err();
+        let error =
+            Interrupt::default().wait_for("a sign", Duration::ZERO, || Ok(None::<()>)).unwrap_err();
         assert!(error.to_string().contains("a sign"));
     }
 

@@ -262,9 +262,11 @@ mod tests {
     #[test]
     fn a_port_entry_gets_a_clean_remote_on_the_same_address() {
         let plan = Plan::of(&own(), &lines());
-        assert!(plan.listed.iter().any(|listed| {
-            plan.clean.iter().any(|clean| clean.at.ip() == listed.at.ip())
-        }));
+        assert!(
+            plan.listed
+                .iter()
+                .any(|listed| { plan.clean.iter().any(|clean| clean.at.ip() == listed.at.ip()) })
+        );
     }
 
     #[test]

@@ -262,7 +262,9 @@ fn hit_problems(crossings: &[Crossing], hits: &[HitRow], lines: &[Subscriber]) -
 }
 
 fn wrong_name(hit: &HitRow, lines: &[Subscriber]) -> Option<String> {
-    let has = |line: &&Subscriber| [IpAddr::V4(line.v4), line.v6.into()].contains(&hit.subscriber_address);
+    let has = |line: &&Subscriber| {
+        [IpAddr::V4(line.v4), line.v6.into()].contains(&hit.subscriber_address)
+    };
     let right = lines.iter().find(has).map_or("", |line| line.name.as_str());
     (hit.subscriber != right).then(|| {
         format!("{} is '{right}' and a hit says '{}'", hit.subscriber_address, hit.subscriber)
@@ -327,7 +329,14 @@ impl Report {
 
     fn hit_table(&self) -> String {
         let mut table = Columns::new(&[
-            "subscriber", "", "remote", "proto", "feed", "malware", "packets>", "first seen",
+            "subscriber",
+            "",
+            "remote",
+            "proto",
+            "feed",
+            "malware",
+            "packets>",
+            "first seen",
             "last seen",
         ]);
         for hit in &self.hits {

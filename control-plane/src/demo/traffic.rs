@@ -192,10 +192,8 @@ async fn call_subscriber(
     remotes: &RemoteSockets,
     calls: &Calls,
 ) -> io::Result<bool> {
-    let subscriber = SocketAddr::new(
-        session.subscriber.address_towards(session.remote.ip()),
-        SUBSCRIBER_PORT,
-    );
+    let subscriber =
+        SocketAddr::new(session.subscriber.address_towards(session.remote.ip()), SUBSCRIBER_PORT);
     if session.transport == Transport::Tcp {
         return tcp_session(SocketAddr::new(session.remote.ip(), 0), subscriber).await;
     }
@@ -253,9 +251,8 @@ async fn udp_session(own: SocketAddr, peer: SocketAddr) -> io::Result<bool> {
 }
 
 async fn serve_tcp(address: SocketAddr) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}"))?;
+    let listener =
+        TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(answer_tcp(stream));

@@ -95,7 +95,9 @@ pub struct Status {
     pub ruleset: RulesetStatus,
     /// Interfaces under guard.
     pub interfaces: Vec<InterfaceStatus>,
-    /// Hits that were taken out of the kernel since the start.
+    /// How the feeds are.
+    pub feeds: Vec<FeedStatus>,
+    /// Flows that were taken out of the kernel since the start.
     pub rows_drained: u64,
 }
 
@@ -229,6 +231,7 @@ impl Service {
             confirmed_at: self.state().confirmed_at,
             ruleset: RulesetStatus::of(&installed),
             interfaces: InterfaceStatus::all(&installed, &modes),
+            feeds: self.feeds(),
             rows_drained: self.rows_drained.load(Ordering::Relaxed),
         })
     }

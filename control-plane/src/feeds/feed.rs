@@ -257,7 +257,12 @@ impl Feed {
                 let (reason, text) = (refused.reason(), refused.text());
                 // Once a feed is broken, each further failure is no news.
                 if self.status.failures == 0 {
-                    warn!(feed = %name, reason, "the last good list stays in force: {text}");
+                    let left = if self.list.is_some() {
+                        "the last good list stays"
+                    } else {
+                        "it has no list"
+                    };
+                    warn!(feed = %name, reason, "{left}: {text}");
                 } else {
                     info!(feed = %name, reason, "still broken: {text}");
                 }
