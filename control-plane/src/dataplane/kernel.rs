@@ -93,9 +93,11 @@ impl KernelDataplane {
         match started {
             Ok(dataplane) => Ok(Self { _lock: Some(lock), ..dataplane }),
             Err(error) => {
-                // A first start that failed leaves nothing behind, the mode it did not set least.
-                if pins.links().is_ok_and(|links| links.is_empty()) {
-                    let _ = pins.remove_all();
+                // A first start that failed leaves nothing behind.
+                if pins.links().is_ok_and(|links| links.is_empty())
+                    && let Err(error) = pins.remove_layout()
+                {
+                    tracing::debug!(%error, "cannot remove the pins of a start that failed");
                 }
                 Err(error)
             }
@@ -113,14 +115,14 @@ impl KernelDataplane {
             }
         }
         let slot = ruleset::adopt(&pins, settings.image_capacity)?;
-        let is_new = !pins.map(names::MODES).exists();
         let slots = attach::allocate_ports(&pins.links()?, guarded)?;
         let mut programs = Vec::new();
         for (port, number) in guarded.iter().zip(&slots) {
             programs.push((port, *number, attach::load(&pins, settings, port.role, *number)?));
         }
-        if is_new {
-            Maps::open(&pins)?.set_modes(&Modes::all(settings.initial_mode))?;
+        let mut maps = Maps::open(&pins)?;
+        if maps.modes()?.written == 0 {
+            maps.set_modes(&Modes::all(settings.initial_mode))?;
         }
         let mut attached = Vec::new();
         for (port, number, mut program) in programs {
@@ -256,8 +258,7 @@ impl Dataplane for KernelDataplane {
     }
 
     fn modes(&self) -> Result<Modes, DataplaneError> {
-        let maps = self.maps();
-        maps.modes.get(&0, 0).map_err(|error| map_error("read MODES", error))
+        self.maps().modes()
     }
 
     fn set_modes(&self, modes: &Modes) -> Result<(), DataplaneError> {

@@ -170,7 +170,9 @@ pub struct Modes {
     pub ports: [u8; MAX_PORTS],
     /// [`Mode`] for everything.
     pub global: u8,
-    reserved: [u8; 7],
+    /// 1 once somebody has set the switch; a map that was just made is all zero.
+    pub written: u8,
+    reserved: [u8; 6],
 }
 
 impl Modes {
@@ -181,7 +183,8 @@ impl Modes {
             bypassed_lists: 0,
             ports: [Mode::Enforce as u8; MAX_PORTS],
             global: mode as u8,
-            reserved: [0; 7],
+            written: 1,
+            reserved: [0; 6],
         }
     }
 

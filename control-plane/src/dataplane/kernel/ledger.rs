@@ -23,8 +23,8 @@ use crate::dataplane::{
 
 /// The maps of a dataplane, open.
 pub(super) struct Maps {
-    pub(super) modes: Array<MapData, Modes>,
-    pub(super) lease: Array<MapData, Lease>,
+    modes: Array<MapData, Modes>,
+    lease: Array<MapData, Lease>,
     pub(super) counters: PerCpuArray<MapData, PortCounters>,
     pub(super) rule_totals: PerCpuArray<MapData, RuleTotals>,
     flow_cache: PerCpuArray<MapData, FlowSlot>,
@@ -61,6 +61,10 @@ impl Maps {
                 size_of::<EventCounters>(),
             )?,
         })
+    }
+
+    pub(super) fn modes(&self) -> Result<Modes, DataplaneError> {
+        self.modes.get(&0, 0).map_err(|error| map_error("read MODES", error))
     }
 
     pub(super) fn lease(&self) -> Result<Lease, DataplaneError> {
