@@ -222,13 +222,14 @@ impl Service {
     pub fn status(&self) -> Result<Status, DataplaneError> {
         let installed = self.dataplane.installed()?;
         let modes = self.dataplane.modes()?;
+        let confirmed_at = self.state().confirmed_at;
         Ok(Status {
             version: env!("CARGO_PKG_VERSION"),
             started_at: self.started_at,
             health: self.health(&installed),
             mode: ModeStatus::of(&modes, &installed.lists),
             lease_seconds: installed.lease.as_secs(),
-            confirmed_at: self.state().confirmed_at,
+            confirmed_at,
             ruleset: RulesetStatus::of(&installed),
             interfaces: InterfaceStatus::all(&installed, &modes),
             feeds: self.feeds(),
