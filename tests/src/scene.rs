@@ -15,12 +15,12 @@ use sekisho::{
     config::Config,
     demo::{
         daemon::{Client, Daemon, Home, RulesetRow},
-        lab::{CORE, LINE, Lab},
+        lab::{CORE, LINE, Lab, Subscriber},
         lists::Lists,
         netns::{Resident, require_root},
         patience::Interrupt,
         sniffer::{Seen, Side, Sniffer},
-        traffic::{Session, Stage, Transport},
+        traffic::{Outcome, Session, Stage, Transport},
     },
 };
 
@@ -112,26 +112,26 @@ impl Scene {
         Interrupt::default().wait_for(what, LONGEST, ask)
     }
 
-    /// Every subscriber exchanges three datagrams with a remote; whether all, or none, had answers.
-    pub fn ask(&self, remote: SocketAddr) -> anyhow::Result<Answers> {
-        let sessions: Vec<_> = self
-            .lab
-            .lines
-            .iter()
-            .map(|line| Session {
-                subscriber: line.clone(),
-                remote,
-                transport: Transport::Udp,
-                inbound: false,
-            })
-            .collect();
-        let outcomes = self.stage.hold(&sessions)?;
-        let answered = outcomes.iter().filter(|(_, answered)| *answered).count();
-        Ok(match answered {
-            0 => Answers::None,
-            all if all == sessions.len() => Answers::All,
-            some => Answers::Some(some),
-        })
+    /// Every subscriber asks a remote three questions, and each is to be answered.
+    pub fn reaches(&self, remote: SocketAddr) -> anyhow::Result<bool> {
+        self.all(remote, true, Outcome::Completed)
+    }
+
+    /// Every subscriber asks a remote three questions, and none is to be answered.
+    pub fn is_cut_off_from(&self, remote: SocketAddr) -> anyhow::Result<bool> {
+        self.all(remote, false, Outcome::Nothing)
+    }
+
+    fn all(&self, remote: SocketAddr, clean: bool, wanted: Outcome) -> anyhow::Result<bool> {
+        let session = |line: &Subscriber| Session {
+            subscriber: line.clone(),
+            remote,
+            transport: Transport::Udp,
+            inbound: false,
+            clean,
+        };
+        let sessions: Vec<_> = self.lab.lines.iter().map(session).collect();
+        Ok(self.stage.hold(&sessions)?.iter().all(|(_, outcome)| *outcome == wanted))
     }
 
     /// Waits until nothing moves on the cables.
@@ -161,17 +161,6 @@ impl Scene {
         let program = self.program;
         self.lab.edge.inside(|| Ok(Command::new(program).args(arguments).output()?))
     }
-}
-
-/// Who had answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answers {
-    /// Every subscriber.
-    All,
-    /// Some, and how many.
-    Some(usize),
-    /// Nobody.
-    None,
 }
 
 /// Writes a lists folder: for each feed its name, format and content.

@@ -35,7 +35,7 @@ use self::{
     plan::Plan,
     report::{Findings, Report},
     sniffer::{Side, Sniffer},
-    traffic::{Session, Stage, Transport},
+    traffic::{Outcome, Session, Stage, Transport},
 };
 use crate::rulebook::{FOLDER_NEVER_BLOCK, FOLDER_POLICY};
 
@@ -172,6 +172,7 @@ fn rehearse(
         remote: *probe,
         transport: Transport::Udp,
         inbound: false,
+        clean: true,
     };
     let sessions: Vec<_> = lab
         .lines
@@ -181,7 +182,7 @@ fn rehearse(
         .collect();
     interrupt.wait_for("every subscriber to reach the Internet side", LONGEST_SETUP, || {
         let outcomes = stage.hold(&sessions)?;
-        Ok(outcomes.iter().all(|(_, completed)| *completed).then_some(()))
+        Ok(outcomes.iter().all(|(_, outcome)| *outcome == Outcome::Completed).then_some(()))
     })
 }
 

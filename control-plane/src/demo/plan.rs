@@ -59,8 +59,8 @@ impl Plan {
             plan.add_clean(neighbours);
             plan.listed.push(listed);
         }
-        plan.blocked_sessions = sessions(compiled, &plan.listed, lines);
-        plan.clean_sessions = sessions(compiled, &plan.clean, lines);
+        plan.blocked_sessions = sessions(compiled, &plan.listed, lines, false);
+        plan.clean_sessions = sessions(compiled, &plan.clean, lines, true);
         plan
     }
 
@@ -166,7 +166,12 @@ fn transports_with(compiled: &Compiled, at: SocketAddr, wanted: Verdict) -> Vec<
 }
 
 /// Two subscribers call each remote, one untagged and one tagged, and the remote calls a third.
-fn sessions(compiled: &Compiled, remotes: &[Remote], lines: &[Subscriber]) -> Vec<Session> {
+fn sessions(
+    compiled: &Compiled,
+    remotes: &[Remote],
+    lines: &[Subscriber],
+    clean: bool,
+) -> Vec<Session> {
     let mut sessions = Vec::new();
     if lines.is_empty() {
         return sessions;
@@ -178,7 +183,7 @@ fn sessions(compiled: &Compiled, remotes: &[Remote], lines: &[Subscriber]) -> Ve
             let mut add = |subscriber: Option<Subscriber>, inbound| {
                 if let Some(subscriber) = subscriber {
                     let (remote, transport) = (remote.at, *transport);
-                    sessions.push(Session { subscriber, remote, transport, inbound });
+                    sessions.push(Session { subscriber, remote, transport, inbound, clean });
                 }
             };
             add(line(0), false);

@@ -14,7 +14,7 @@ use super::{
     lab::Subscriber,
     plan::{Plan, verdict},
     sniffer::{Conversation, Seen},
-    traffic::Session,
+    traffic::{Outcome, Session},
 };
 use crate::cli::columns::Columns;
 
@@ -87,7 +87,7 @@ pub struct Findings<'a> {
     /// The subscribers.
     pub lines: &'a [Subscriber],
     /// What became of the sessions.
-    pub outcomes: &'a [(Session, bool)],
+    pub outcomes: &'a [(Session, Outcome)],
     /// The count at the subscribers' end.
     pub line: &'a Seen,
     /// The count at the Internet's end.
@@ -110,7 +110,7 @@ impl Findings<'_> {
         let sessions = sessions(self.plan, self.outcomes);
         let mut problems = self.problems;
         problems.extend(packet_problems(&packets));
-        problems.extend(session_problems(self.plan, self.outcomes));
+        problems.extend(session_problems(self.outcomes));
         problems.extend(hit_problems(&crossings, &self.hits, self.lines));
         problems.extend(counter_problems(&packets, self.counters));
         let mut counters: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
@@ -181,15 +181,15 @@ fn packets(crossings: &[Crossing]) -> Packets {
     packets
 }
 
-fn sessions(plan: &Plan, outcomes: &[(Session, bool)]) -> Sessions {
-    let count = |planned: &[Session], completed| {
-        outcomes.iter().filter(|(session, c)| *c == completed && planned.contains(session)).count()
+fn sessions(plan: &Plan, outcomes: &[(Session, Outcome)]) -> Sessions {
+    let count = |clean, wanted| {
+        outcomes.iter().filter(|(s, outcome)| s.clean == clean && *outcome == wanted).count()
     };
     Sessions {
         clean: plan.clean_sessions.len(),
-        clean_completed: count(&plan.clean_sessions, true),
+        clean_completed: count(true, Outcome::Completed),
         listed: plan.blocked_sessions.len(),
-        listed_blocked: count(&plan.blocked_sessions, false),
+        listed_blocked: count(false, Outcome::Nothing),
     }
 }
 
@@ -211,14 +211,13 @@ fn packet_problems(packets: &Packets) -> Vec<String> {
     problems
 }
 
-fn session_problems(plan: &Plan, outcomes: &[(Session, bool)]) -> Vec<String> {
+fn session_problems(outcomes: &[(Session, Outcome)]) -> Vec<String> {
     let mut problems = Vec::new();
-    for (session, completed) in outcomes {
-        let clean = plan.clean_sessions.contains(session);
-        match (clean, completed) {
-            (true, false) => problems.push(format!("the clean session {session} failed")),
-            (false, true) => problems.push(format!("the session {session} was not blocked")),
-            _ => {}
+    for (session, outcome) in outcomes {
+        match (session.clean, outcome) {
+            (true, Outcome::Completed) | (false, Outcome::Nothing) => {}
+            (true, _) => problems.push(format!("the clean session {session} failed")),
+            (false, _) => problems.push(format!("the session {session} was not blocked")),
         }
     }
     problems

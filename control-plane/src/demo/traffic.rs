@@ -62,6 +62,41 @@ pub struct Session {
     pub transport: Transport,
     /// Whether the remote calls the subscriber.
     pub inbound: bool,
+    /// Whether an answer is expected: then it is waited for as long as a busy machine may need.
+    pub clean: bool,
+}
+
+/// What became of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It came to its proper end.
+    Completed,
+    /// Something got through.
+    Partial,
+    /// Nothing got through.
+    Nothing,
+}
+
+impl Outcome {
+    const fn of(through: usize, all: usize) -> Self {
+        if through == all {
+            Self::Completed
+        } else if through > 0 {
+            Self::Partial
+        } else {
+            Self::Nothing
+        }
+    }
+}
+
+impl Session {
+    const fn patience(&self) -> Duration {
+        match (self.clean, self.transport) {
+            (true, _) => LONG_PATIENCE,
+            (false, Transport::Tcp) => SHORT_TCP_PATIENCE,
+            (false, Transport::Udp) => SHORT_UDP_PATIENCE,
+        }
+    }
 }
 
 impl fmt::Display for Session {
@@ -72,9 +107,9 @@ impl fmt::Display for Session {
 }
 
 /// Long enough for a SYN and its first repetition, a second later.
-const TCP_PATIENCE: Duration = Duration::from_millis(1_400);
-const UDP_PATIENCE: Duration = Duration::from_millis(400);
-/// Once a connection stands, its end may take as long as a busy machine needs.
+const SHORT_TCP_PATIENCE: Duration = Duration::from_millis(1_400);
+const SHORT_UDP_PATIENCE: Duration = Duration::from_millis(400);
+/// As long as a busy machine needs.
 const LONG_PATIENCE: Duration = Duration::from_secs(10);
 const QUESTIONS: usize = 3;
 const QUESTION: &[u8] = b"question";
@@ -135,8 +170,8 @@ impl Stage {
         })
     }
 
-    /// Holds all sessions at once and says which of them came to their proper end.
-    pub fn hold(&self, sessions: &[Session]) -> anyhow::Result<Vec<(Session, bool)>> {
+    /// Holds all sessions at once and says what became of them.
+    pub fn hold(&self, sessions: &[Session]) -> anyhow::Result<Vec<(Session, Outcome)>> {
         let (inbound, outbound): (Vec<_>, Vec<_>) =
             sessions.iter().cloned().partition(|session| session.inbound);
         let internet = Arc::clone(&self.internet);
@@ -159,9 +194,9 @@ impl Stage {
 async fn all<F>(
     sessions: Vec<Session>,
     hold: impl Fn(Session) -> F,
-) -> anyhow::Result<Vec<(Session, bool)>>
+) -> anyhow::Result<Vec<(Session, Outcome)>>
 where
-    F: Future<Output = io::Result<bool>> + Send + 'static,
+    F: Future<Output = io::Result<Outcome>> + Send + 'static,
 {
     let mut running = JoinSet::new();
     for session in sessions {
@@ -171,31 +206,32 @@ where
     let mut outcomes = Vec::new();
     while let Some(joined) = running.join_next().await {
         let (outcome, session) = joined?;
-        let completed = outcome.with_context(|| format!("cannot start {session}"))?;
-        outcomes.push((session, completed));
+        let outcome = outcome.with_context(|| format!("cannot start {session}"))?;
+        outcomes.push((session, outcome));
     }
     Ok(outcomes)
 }
 
-/// A subscriber talks to a remote; whether it got its answers.
-async fn talk(session: &Session) -> io::Result<bool> {
+/// A subscriber talks to a remote.
+async fn talk(session: &Session) -> io::Result<Outcome> {
     let own = SocketAddr::new(session.subscriber.address_towards(session.remote.ip()), 0);
     match session.transport {
-        Transport::Tcp => tcp_session(own, session.remote).await,
-        Transport::Udp => udp_session(own, session.remote).await,
+        Transport::Tcp => tcp_session(own, session.remote, session.patience()).await,
+        Transport::Udp => udp_session(own, session.remote, session.patience()).await,
     }
 }
 
-/// A remote calls a subscriber; whether the subscriber noticed.
+/// A remote calls a subscriber.
 async fn call_subscriber(
     session: &Session,
     remotes: &RemoteSockets,
     calls: &Calls,
-) -> io::Result<bool> {
+) -> io::Result<Outcome> {
     let subscriber =
         SocketAddr::new(session.subscriber.address_towards(session.remote.ip()), SUBSCRIBER_PORT);
     if session.transport == Transport::Tcp {
-        return tcp_session(SocketAddr::new(session.remote.ip(), 0), subscriber).await;
+        let own = SocketAddr::new(session.remote.ip(), 0);
+        return tcp_session(own, subscriber, session.patience()).await;
     }
     let socket = remotes
         .lock()
@@ -208,21 +244,21 @@ async fn call_subscriber(
         socket.send_to(CALL, subscriber).await?;
     }
     let key = (session.remote, subscriber);
-    let deadline = Instant::now() + UDP_PATIENCE;
+    let deadline = Instant::now() + session.patience();
     while Instant::now() < deadline {
         if calls.lock().unwrap_or_else(PoisonError::into_inner).contains(&key) {
-            return Ok(true);
+            return Ok(Outcome::Completed);
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    Ok(false)
+    Ok(Outcome::Nothing)
 }
 
-async fn tcp_session(own: SocketAddr, peer: SocketAddr) -> io::Result<bool> {
+async fn tcp_session(own: SocketAddr, peer: SocketAddr, patience: Duration) -> io::Result<Outcome> {
     let socket = if peer.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.bind(own)?;
-    let Ok(Ok(mut stream)) = timeout(TCP_PATIENCE, socket.connect(peer)).await else {
-        return Ok(false);
+    let Ok(Ok(mut stream)) = timeout(patience, socket.connect(peer)).await else {
+        return Ok(Outcome::Nothing);
     };
     let exchange = async {
         let mut answer = Vec::new();
@@ -231,23 +267,24 @@ async fn tcp_session(own: SocketAddr, peer: SocketAddr) -> io::Result<bool> {
         stream.read_to_end(&mut answer).await?;
         Ok::<_, io::Error>(answer == ANSWER)
     };
-    Ok(matches!(timeout(LONG_PATIENCE, exchange).await, Ok(Ok(true))))
+    let completed = matches!(timeout(LONG_PATIENCE, exchange).await, Ok(Ok(true)));
+    Ok(if completed { Outcome::Completed } else { Outcome::Partial })
 }
 
-async fn udp_session(own: SocketAddr, peer: SocketAddr) -> io::Result<bool> {
+async fn udp_session(own: SocketAddr, peer: SocketAddr, patience: Duration) -> io::Result<Outcome> {
     let socket = UdpSocket::bind(own).await?;
     socket.connect(peer).await?;
     let mut answers = 0;
     for _ in 0..QUESTIONS {
         socket.send(QUESTION).await?;
         let mut answer = [0; 64];
-        if let Ok(Ok(length)) = timeout(UDP_PATIENCE, socket.recv(&mut answer)).await
+        if let Ok(Ok(length)) = timeout(patience, socket.recv(&mut answer)).await
             && answer.get(..length) == Some(ANSWER)
         {
             answers += 1;
         }
     }
-    Ok(answers == QUESTIONS)
+    Ok(Outcome::of(answers, QUESTIONS))
 }
 
 async fn serve_tcp(address: SocketAddr) -> anyhow::Result<()> {
