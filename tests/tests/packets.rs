@@ -11,7 +11,7 @@ use sekisho::dataplane::{
 use sekisho_abi::{
     image::{Action, Image, ImageBuilder, List, Port},
     reason::{Reason, Verdict},
-    record::{FlagClass, FlowKey, Mode, Modes, Role},
+    record::{FlagClass, Mode, Modes, Role},
 };
 use sekisho_tests::packet::{
     ICMP, Ipv4, Ipv6, TCP, UDP, ethernet, extension, flag, fragment, tcp, udp,
@@ -108,13 +108,9 @@ impl Lab {
 
     /// What the same code says on the host, in enforcement.
     fn judge_on_host(&self, frame: &[u8]) -> Reason {
-        let mut key = <FlowKey as zerocopy::FromZeros>::new_zeroed();
-        match decide::find(frame, self.image.bytes(), self.role, &mut key) {
-            Err(reason) => reason,
-            Ok(found) => {
-                decide::decide(found.lists, &Modes::all(Mode::Enforce), Mode::Enforce, || true)
-            }
-        }
+        decide::judge(frame, self.image.bytes(), self.role, |found| {
+            decide::decide(found.lists, &Modes::all(Mode::Enforce), Mode::Enforce, || true)
+        })
     }
 
     fn check(&self, sentence: &str, frame: &[u8], expected: Reason) {
@@ -358,6 +354,12 @@ fn the_role_of_the_interface_says_which_end_is_the_remote() {
     lab.check("inbound IPv6", &inbound_v6, Reason::Dropped);
     let between = Ipv4::new(SUBSCRIBER, CLEAN, TCP).frame(&[], &tcp(1, 2, flag::SYN));
     lab.check("neither end is listed", &between, Reason::NotListed);
+    let by_port_only = Ipv4::new(LISTED, BY_PORT, TCP).frame(&[], &tcp(1, 24, flag::SYN));
+    lab.check(
+        "the destination for another port, the source for all",
+        &by_port_only,
+        Reason::Dropped,
+    );
 }
 
 #[test]

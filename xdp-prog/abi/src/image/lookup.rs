@@ -1,5 +1,7 @@
 //! Looking an address up. The kernel and the host run these very functions.
 
+use core::num::NonZeroU32;
+
 use super::layout::{
     BITMAP_V4, BITMAP_V6, HEADER_BYTES, LIST_NAME_BYTES, MAGIC, RANKS_V4, RANKS_V6, header as at,
     leaf, node, port, rule, selector, tag,
@@ -29,7 +31,7 @@ impl Bytes for [u8] {
 
 /// What a network's entries ask for, by protocol and port. Never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Selector(u32);
+pub struct Selector(NonZeroU32);
 
 /// Lists, as bits, by what they ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -164,7 +166,7 @@ pub fn resolve<B: Bytes + ?Sized>(
     port: Option<u16>,
 ) -> Option<u16> {
     let selectors = u64::from(image.u32(at::SELECTORS as u64)?) * 4;
-    let packed = image.u64(selectors + u64::from(selector.0) * selector::BYTES as u64)?;
+    let packed = image.u64(selectors + u64::from(selector.0.get()) * selector::BYTES as u64)?;
     let any = packed as u16;
     let table = Table {
         probes: u32::from((packed >> (selector::PROBES * 8)) as u8),
@@ -229,7 +231,7 @@ fn pool<B: Bytes + ?Sized>(image: &B) -> Option<u64> {
 
 #[inline(always)]
 fn listed(selector: u32) -> Option<Selector> {
-    if selector == 0 { None } else { Some(Selector(selector)) }
+    NonZeroU32::new(selector).map(Selector)
 }
 
 /// Bits set, in arithmetic that BPF has.
