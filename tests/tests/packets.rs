@@ -60,8 +60,19 @@ fn ruleset(generation: u32) -> Image {
 struct Lab {
     dataplane: KernelDataplane,
     image: Image,
-    pin_dir: std::path::PathBuf,
     role: Role,
+    /// Dropped last, when the dataplane has let go of its pins.
+    _pins: Pins,
+}
+
+struct Pins(std::path::PathBuf);
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        if let Err(error) = detach(&self.0) {
+            eprintln!("cannot clean up {}: {error}", self.0.display());
+        }
+    }
 }
 
 impl Lab {
@@ -71,8 +82,9 @@ impl Lab {
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
         let pin_dir =
             std::path::PathBuf::from(format!("/sys/fs/bpf/sekisho-{name}-{}", std::process::id()));
+        let pins = Pins(pin_dir.clone());
         let settings = Settings {
-            pin_dir: pin_dir.clone(),
+            pin_dir,
             image_capacity: CAPACITY,
             flow_table_entries: 1024,
             attach: Attach::Generic,
@@ -83,7 +95,7 @@ impl Lab {
         let image = ruleset(7);
         dataplane.publish(&image).expect("the image is published");
         dataplane.renew_lease(Duration::from_secs(3600)).expect("the lease is renewed");
-        Self { dataplane, image, pin_dir, role }
+        Self { dataplane, image, role, _pins: pins }
     }
 
     fn by_reason(&self) -> [u64; Reason::COUNT] {
@@ -126,15 +138,6 @@ impl Lab {
 
     fn drained(&self) -> Vec<FlowRow> {
         self.dataplane.drain().expect("flows can be drained").rows
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        self.dataplane.release();
-        if let Err(error) = detach(&self.pin_dir) {
-            eprintln!("cannot clean up {}: {error}", self.pin_dir.display());
-        }
     }
 }
 
