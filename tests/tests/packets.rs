@@ -1,5 +1,6 @@
 //! Packets through the program in the kernel (`BPF_PROG_TEST_RUN`), each a sentence, and the same
 //! packets through the same code on the host.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

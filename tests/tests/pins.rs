@@ -1,4 +1,5 @@
 //! What outlives a daemon: pins, links and the switch, on veth pairs in a namespace of their own.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::{path::PathBuf, process::Command, time::Duration};
 

@@ -142,7 +142,7 @@ impl KernelDataplane {
             }
         }
         let events = RingBuf::try_from(ledger::open_map(&pins, names::EVENTS, Map::RingBuf)?)
-            .map_err(|error| unfit(&pins.map(names::EVENTS), error))?;
+            .map_err(|error| unfit(&pins.map(names::EVENTS), &error))?;
         let mut dataplane = Self::assemble(pins, slot, settings.image_capacity)?;
         dataplane.programs = attached;
         dataplane.events = Some(Mutex::new(events));
@@ -381,8 +381,8 @@ impl Dataplane for KernelDataplane {
     }
 }
 
-fn unfit(path: &Path, error: MapError) -> DataplaneError {
-    DataplaneError::Incompatible { path: path.display().to_string(), detail: chain(&error) }
+fn unfit(path: &Path, error: &MapError) -> DataplaneError {
+    DataplaneError::Incompatible { path: path.display().to_string(), detail: chain(error) }
 }
 
 fn map_error(call: &str, error: MapError) -> DataplaneError {

@@ -200,7 +200,7 @@ pub(super) fn open_modes(pins: &Pins) -> Result<Array<MapData, Modes>, Dataplane
 pub(super) fn check_flow_tables(pins: &Pins, configured: u32) -> Result<(), DataplaneError> {
     let path = pins.map(names::FLOWS[0]);
     let info = MapData::from_pin(&path).and_then(|map| map.info());
-    let entries = info.map_err(|error| unfit(&path, error))?.max_entries();
+    let entries = info.map_err(|error| unfit(&path, &error))?.max_entries();
     if entries != configured {
         tracing::warn!(
             entries,
@@ -217,7 +217,7 @@ pub(super) fn open_map(
     kind: impl FnOnce(MapData) -> Map,
 ) -> Result<Map, DataplaneError> {
     let path = pins.map(name);
-    MapData::from_pin(&path).map(kind).map_err(|error| unfit(&path, error))
+    MapData::from_pin(&path).map(kind).map_err(|error| unfit(&path, &error))
 }
 
 fn typed<M>(
@@ -230,11 +230,11 @@ where
     M: TryFrom<Map, Error = MapError>,
 {
     let path = pins.map(name);
-    let data = MapData::from_pin(&path).map_err(|error| unfit(&path, error))?;
-    let found = data.info().map_err(|error| unfit(&path, error))?.value_size() as usize;
+    let data = MapData::from_pin(&path).map_err(|error| unfit(&path, &error))?;
+    let found = data.info().map_err(|error| unfit(&path, &error))?.value_size() as usize;
     if found != value_size {
         let detail = format!("values of {found} bytes instead of {value_size}");
         return Err(DataplaneError::Incompatible { path: path.display().to_string(), detail });
     }
-    M::try_from(kind(data)).map_err(|error| unfit(&path, error))
+    M::try_from(kind(data)).map_err(|error| unfit(&path, &error))
 }

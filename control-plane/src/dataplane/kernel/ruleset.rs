@@ -64,7 +64,7 @@ fn new_image_map(capacity: usize) -> Result<OwnedFd, DataplaneError> {
 }
 
 pub(super) fn open_fd(path: &Path) -> Result<OwnedFd, DataplaneError> {
-    let map = MapData::from_pin(path).map_err(|error| unfit(path, error))?;
+    let map = MapData::from_pin(path).map_err(|error| unfit(path, &error))?;
     map.fd().as_fd().try_clone_to_owned().map_err(|error| system("clone a descriptor", error))
 }
 
