@@ -148,14 +148,20 @@ impl Pins {
                 removed.extend(remove_pins(&layout)?);
             }
         }
-        // Others may keep pins beside ours; then the folder stays.
-        let _ = fs::remove_dir(&self.root);
+        self.remove_empty_root();
         Ok(removed)
     }
 
     /// Removes the pins of this layout.
     pub(super) fn remove_layout(&self) -> Result<(), DataplaneError> {
-        remove_pins(&self.dir).map(drop)
+        remove_pins(&self.dir)?;
+        self.remove_empty_root();
+        Ok(())
+    }
+
+    /// Others may keep pins beside ours; then the folder stays.
+    fn remove_empty_root(&self) {
+        let _ = fs::remove_dir(&self.root);
     }
 
     fn names(&self) -> Result<Vec<String>, DataplaneError> {
