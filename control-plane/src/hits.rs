@@ -23,7 +23,7 @@ use crate::{
     subscribers::{Certainty, Subscribers},
 };
 
-/// Rulesets that are remembered for hits which matched them.
+/// Rulesets that are remembered for hits which matched them: their rules, not their tables.
 const REMEMBERED: usize = 8;
 
 /// Packets of a subscriber from or to a listed address.
@@ -82,6 +82,12 @@ pub struct Hit {
 pub struct Generation {
     number: u32,
     slots: Slots,
+    known: Option<Known>,
+}
+
+/// A table and what makes it quick to ask.
+#[derive(Clone, Debug)]
+struct Known {
     compiled: Arc<Compiled>,
     /// Prefix lengths that occur, longest first.
     lengths_v4: Vec<u8>,
@@ -94,14 +100,21 @@ impl Generation {
         let table = &compiled.table;
         let lengths_v4 = lengths(table.v4.iter().map(|entry| entry.network.prefix_len()));
         let lengths_v6 = lengths(table.v6.iter().map(|entry| entry.network.prefix_len()));
-        Self { number, slots, compiled, lengths_v4, lengths_v6 }
+        Self { number, slots, known: Some(Known { compiled, lengths_v4, lengths_v6 }) }
+    }
+
+    /// A ruleset of which only the rules are known, such as an earlier daemon's.
+    pub const fn without_table(number: u32, slots: Slots) -> Self {
+        Self { number, slots, known: None }
     }
 
     /// Which list sits in which slot.
     pub const fn slots(&self) -> &Slots {
         &self.slots
     }
+}
 
+impl Known {
     /// The claims of the entries that cover an address, the narrowest entry's first.
     fn claims_on(&self, address: IpAddr) -> impl Iterator<Item = &Claim> {
         let lengths = if address.is_ipv4() { &self.lengths_v4 } else { &self.lengths_v6 };
@@ -150,6 +163,16 @@ impl Generations {
         self.0.push(generation);
     }
 
+    /// Drops the tables of all but this one, which is live: a table of a million addresses takes a
+    /// hundred megabytes.
+    pub fn keep_table_of(&mut self, number: u32) {
+        for known in self.0.iter_mut().filter(|known| known.number != number) {
+            if known.known.is_some() {
+                *known = Arc::new(Generation::without_table(known.number, known.slots.clone()));
+            }
+        }
+    }
+
     /// Forgets a ruleset that did not become live after all.
     pub fn remove(&mut self, number: u32) {
         self.0.retain(|known| known.number != number);
@@ -160,6 +183,12 @@ impl Generations {
         let exact = self.0.iter().find(|known| known.number == number);
         let found = exact.or(self.0.last())?;
         Some((exact.is_some(), found))
+    }
+
+    /// The table that a ruleset was made of, or else the newest one.
+    fn table_of<'a>(&'a self, generation: &'a Generation) -> Option<&'a Known> {
+        let newest = || self.0.iter().rev().find_map(|known| known.known.as_ref());
+        generation.known.as_ref().or_else(newest)
     }
 }
 
@@ -250,12 +279,14 @@ impl Names<'_> {
         let Some((exact, generation)) = self.generations.get(key.generation) else {
             return Default::default();
         };
-        let table = &generation.compiled.table;
         let mut feeds = Vec::new();
         let mut malware = None;
-        for claim in generation.claims_on(key.remote.ip()).filter(|claim| means(claim, key)) {
-            feeds.extend(table.feeds.get(usize::from(claim.feed)).map(|feed| &*feed.name));
-            malware = malware.or(claim.malware.as_ref());
+        if let Some(known) = self.generations.table_of(generation) {
+            let named = &known.compiled.table.feeds;
+            for claim in known.claims_on(key.remote.ip()).filter(|claim| means(claim, key)) {
+                feeds.extend(named.get(usize::from(claim.feed)).map(|feed| &*feed.name));
+                malware = malware.or(claim.malware.as_ref());
+            }
         }
         let lists = generation.slots.lists_of(key.rule);
         if exact && lists != 0 {
@@ -403,6 +434,24 @@ mod tests {
         assert!(generations.get(19).unwrap().0);
         assert!(generations.get(12).unwrap().0);
         assert!(!generations.get(11).unwrap().0);
+    }
+
+    #[test]
+    fn only_the_table_that_is_live_is_kept_and_older_rules_still_name_their_feeds() {
+        let (old, lists) = testing::generation(1, &[("198.18.0.7/32", "gone", None, Some("Old"))]);
+        let table = Arc::downgrade(&old.known.as_ref().unwrap().compiled);
+        let (new, _) = testing::generation(2, &[("198.18.0.7/32", "here", None, Some("New"))]);
+        let mut generations = Generations::default();
+        generations.push(Arc::new(old));
+        generations.push(Arc::new(new));
+        assert!(table.upgrade().is_some(), "the new one may yet be refused");
+        generations.keep_table_of(2);
+        assert!(table.upgrade().is_none());
+        let mut row = testing::row("100.64.0.7", "198.18.0.7", 23);
+        row.key.generation = 1;
+        row.key.rule = u16::try_from(lists.iter().position(|lists| *lists == 1).unwrap()).unwrap();
+        let hit = hit(&row, &generations);
+        assert_eq!((hit.feeds.as_slice(), &*hit.malware), (&["gone".to_owned()][..], "New"));
     }
 
     #[test]

@@ -3,11 +3,13 @@
 use std::{
     fs,
     io::Read as _,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use jiff::Timestamp;
+use nix::fcntl::OFlag;
 use sekisho_rules::{
     catalogue::Catalogue,
     compile::{CompileError, Compiled, FeedInput, compile},
@@ -131,7 +133,13 @@ pub fn read_list_file(spec: &FeedSpec, path: &Path) -> Result<Vec<u8>, std::io::
     let mut bytes = Vec::new();
     // One byte more than allowed tells the parser that there is too much.
     let most = limits(spec).max_bytes as u64 + 1;
-    fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    // A pipe that nobody writes into must not hold the thread that opens it.
+    let file =
+        fs::OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    file.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -226,6 +234,18 @@ mod tests {
         fs::write(dir.path().join(FOLDER_CATALOGUE), "feeds:\n  - {nom: x}\n").unwrap();
         let error = Rulebook::of_folder(dir.path()).unwrap_err().to_string();
         assert!(error.contains("feeds.yaml:2:"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let spec = Catalogue::from_yaml(CATALOGUE, "f").unwrap().feeds.remove(0);
+        for path in [pipe.as_path(), dir.path(), Path::new("/dev/zero")] {
+            let error = read_list_file(&spec, path).unwrap_err().to_string();
+            assert_eq!(error, "it is no regular file", "{}", path.display());
+        }
     }
 
     #[test]

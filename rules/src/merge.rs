@@ -242,6 +242,7 @@ fn claim<A: Address>(repeats: &[Row<A>], source: &impl Indicators) -> Option<Cla
     let (_, row) = newest?;
     let newest = source.get(row.place());
     let first_seen = repeats.iter().filter_map(|row| source.get(row.place()).first_seen).min();
+    let expires = repeats.iter().map(|row| source.ends(row.place())).max()?;
     Some(Claim {
         feed: row.feed,
         traffic: unpack(row.traffic),
@@ -249,7 +250,7 @@ fn claim<A: Address>(repeats: &[Row<A>], source: &impl Indicators) -> Option<Cla
         first_seen,
         last_seen: newest.last_seen,
         confidence: newest.confidence,
-        expires: source.ends(row.place()),
+        expires,
     })
 }
 

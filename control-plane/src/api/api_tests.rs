@@ -137,3 +137,34 @@ async fn it_stops_when_told() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_not_ours_is_refused() {
+    let bench = Bench::start().await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let ask = |host: &'static str| {
+        let request = client.get(format!("{}/api/v1/hits", bench.base)).header("Host", host);
+        async move { request.send().await.unwrap() }
+    };
+    for host in ["evil.example", "evil.example:9320", "localhost.evil.example", "198.18.0.1", "a@b"]
+    {
+        let response = ask(host).await;
+        assert_eq!(response.status().as_u16(), 421, "{host}");
+        let body: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
+        assert_eq!(body["error"]["code"], "wrong_host");
+    }
+    for host in ["localhost", "LOCALHOST:9320", "127.0.0.1:1", "[::1]:9320"] {
+        assert_eq!(ask(host).await.status().as_u16(), 200, "{host}");
+    }
+}
+
+#[test]
+fn an_address_that_others_reach_may_be_named_by_its_number() {
+    let listen = |text: &str| text.parse::<SocketAddr>().unwrap();
+    assert!(is_ours("198.18.0.1:9320", listen("198.18.0.1:9320")));
+    assert!(!is_ours("198.18.0.2:9320", listen("198.18.0.1:9320")));
+    assert!(is_ours("[2001:db8::1]", listen("[::]:9320")));
+    assert!(is_ours("198.18.0.2", listen("0.0.0.0:9320")));
+    assert!(!is_ours("rebound.example", listen("0.0.0.0:9320")));
+    assert!(!is_ours("", listen("0.0.0.0:9320")));
+}

@@ -6,12 +6,17 @@
 mod error;
 mod routes;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Router,
     extract::Request,
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header, uri::Authority},
     middleware::{self, Next},
     response::Response,
     routing::get,
@@ -78,12 +83,13 @@ impl Listening {
             // A sender that is gone means the same.
             let () = stopped(&mut shutdown).await;
         };
-        axum::serve(self.listener, router(self.service)).with_graceful_shutdown(stop).await
+        let router = router(self.service, self.address);
+        axum::serve(self.listener, router).with_graceful_shutdown(stop).await
     }
 }
 
-/// All routes, with their limits.
-pub fn router(service: Arc<Service>) -> Router {
+/// All routes, with their limits. `address` is where they are to be reached.
+pub fn router(service: Arc<Service>, address: SocketAddr) -> Router {
     let v1 = Router::new()
         .route("/status", get(routes::status))
         .route("/feeds", get(routes::feeds))
@@ -102,6 +108,7 @@ pub fn router(service: Arc<Service>) -> Router {
             bounded(Arc::clone(&permits), request, next)
         }))
         .layer(RequestBodyLimitLayer::new(LARGEST_BODY))
+        .layer(middleware::from_fn(move |request, next| addressed(address, request, next)))
         .layer(CatchPanicLayer::custom(error::panicked))
         .layer(middleware::map_response(error::in_json))
 }
@@ -122,6 +129,44 @@ async fn bounded(
     tokio::time::timeout(TIMEOUT, next.run(request)).await.map_err(|_| {
         ApiError::new(StatusCode::GATEWAY_TIMEOUT, "timeout", "the answer took too long")
     })
+}
+
+/// Refuses what was sent to a name that is not ours: a web page whose name was pointed at this
+/// address (DNS rebinding) could otherwise read hits through a browser that runs here.
+async fn addressed(
+    address: SocketAddr,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let header = request.headers().get(header::HOST).map(HeaderValue::to_str);
+    let host = match (header, request.uri().host()) {
+        (Some(Ok(host)), _) => host,
+        (None, Some(host)) => host,
+        _ => "",
+    };
+    if is_ours(host, address) {
+        return Ok(next.run(request).await);
+    }
+    Err(ApiError::new(
+        StatusCode::MISDIRECTED_REQUEST,
+        "wrong_host",
+        format!("the Host header must be localhost, a loopback address or {address}"),
+    ))
+}
+
+/// Whether a Host header names the loopback interface or the address that the API listens on; of
+/// an API that listens everywhere, any address, since no name can be rebound to a number.
+fn is_ours(host: &str, listen: SocketAddr) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    if name.eq_ignore_ascii_case("localhost") {
+        return true;
+    }
+    let Ok(address) = name.parse::<IpAddr>() else { return false };
+    let address = address.to_canonical();
+    address.is_loopback()
+        || address == listen.ip().to_canonical()
+        || listen.ip().to_canonical().is_unspecified()
 }
 
 #[cfg(test)]

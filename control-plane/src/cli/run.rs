@@ -1,10 +1,12 @@
 //! `sekisho run`: the daemon.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, process, sync::Arc, time::Duration};
 
+use nix::sys::stat::{Mode, umask};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
+    time::timeout,
 };
 use tracing::{error, info};
 
@@ -28,18 +30,28 @@ pub(super) struct Args {
     config: PathBuf,
 }
 
+/// Longest wait for clients, and then for threads that are blocked, once the daemon is to end.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Exit status after a second signal: that of a process which SIGTERM ended.
+const SIGNALLED_TWICE: i32 = 128 + 15;
+
 /// Runs until SIGTERM or SIGINT; what is blocked stays blocked. SIGHUP reads the files again.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    // What it keeps says who called whom: nobody else's to read.
+    umask(Mode::S_IRWXG | Mode::S_IRWXO);
     let inputs = Inputs::read(&args.config).map_err(Failure::usage)?;
     log::start(&inputs.config.log);
     let store = Store::open(&inputs.config.state_dir).map_err(Failure::failed)?;
     let (settings, guarded) = settings(&inputs.config);
     let dataplane = KernelDataplane::start(&settings, &guarded).map_err(Failure::failed)?;
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(Failure::failed)?
-        .block_on(serve(inputs, args.config.clone(), Arc::new(dataplane), store))
+        .map_err(Failure::failed)?;
+    let outcome = runtime.block_on(serve(inputs, args.config.clone(), Arc::new(dataplane), store));
+    // A file that hangs must not hold the process.
+    runtime.shutdown_timeout(PATIENCE);
+    outcome
 }
 
 async fn serve(
@@ -57,12 +69,13 @@ async fn serve(
     let signals = tokio::spawn(obey_signals(stop.clone(), ask)?);
     let outcome = engine.run(shutdown, reload).await;
     stop.send_replace(true);
-    signals.abort();
-    match answering.await {
-        Ok(Ok(())) => {}
+    match timeout(PATIENCE, answering).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(failure))) => error!("the API stopped: {failure}"),
         Ok(Err(failure)) => error!("the API stopped: {failure}"),
-        Err(failure) => error!("the API stopped: {failure}"),
+        Err(_) => info!("a client that left its request unfinished is not waited for"),
     }
+    signals.abort();
     info!("stopped; what was blocked stays blocked until `sekisho detach`");
     outcome.map_err(Failure::failed)
 }
@@ -78,15 +91,21 @@ fn obey_signals(
     Ok(async move {
         loop {
             tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
                 _ = hangup.recv() => {
                     // A reload that still waits serves this signal as well.
                     let _ = reload.try_send(());
+                    continue;
                 }
             }
+            if stop.send_replace(true) {
+                error!(
+                    "a second signal: stopped at once; hits of the last moments stay in the kernel"
+                );
+                process::exit(SIGNALLED_TWICE);
+            }
         }
-        stop.send_replace(true);
     })
 }
 

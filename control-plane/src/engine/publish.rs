@@ -69,8 +69,7 @@ impl Publisher {
         let generation = installed.generation.unwrap_or(0);
         let adopted = installed.generation.is_some();
         if adopted {
-            let nothing = Arc::new(Compiled::default());
-            service.remember(Generation::new(generation, slots.clone(), nothing));
+            service.remember(Generation::without_table(generation, slots.clone()));
         }
         let lists = HashMap::new();
         Self { rulebook, lists, service, capacity, slots, generation, adopted, live: None }
@@ -110,12 +109,6 @@ impl Publisher {
         compiled: Arc<Compiled>,
         now: Timestamp,
     ) -> Result<(), PublishError> {
-        if self.live.is_none() && self.adopted {
-            // What the earlier daemon's ruleset said of malware is best told by today's lists.
-            let earlier =
-                Generation::new(self.generation, self.slots.clone(), Arc::clone(&compiled));
-            self.service.remember(earlier);
-        }
         self.release(built.taken_over)?;
         // Its first hit may be drained before this function returns.
         self.service.remember(Generation::new(

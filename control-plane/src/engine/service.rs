@@ -388,8 +388,11 @@ impl Service {
         compiled: Arc<Compiled>,
         now: Timestamp,
     ) {
+        let named = Generation::new(generation, slots.clone(), Arc::clone(&compiled));
         let mut state = self.state();
-        let before = state.ruleset.clone();
+        state.generations.push(Arc::new(named));
+        state.generations.keep_table_of(generation);
+        let before = state.ruleset.take();
         let known = match (header, &before) {
             (Some(header), _) => Some((header, now)),
             (None, Some(before)) => Some((before.header, before.live_since)),

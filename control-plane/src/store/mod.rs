@@ -8,6 +8,8 @@ mod schema;
 mod writer;
 
 use std::{
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -75,7 +77,7 @@ impl Store {
     /// Opens or creates the file in a state folder and brings it up to date; blocks.
     pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
         let system = |source| StoreError::System { path: state_dir.to_owned(), source };
-        std::fs::create_dir_all(state_dir).map_err(system)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(state_dir).map_err(system)?;
         let path = Arc::new(state_dir.join(FILE));
         let mut connection = schema::open(&path)?;
         let (jobs, mut queue) = mpsc::channel(QUEUE);

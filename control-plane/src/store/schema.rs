@@ -1,6 +1,11 @@
 //! Tables, and how older ones become them.
 
-use std::{path::Path, time::Duration};
+use std::{
+    fs::{OpenOptions, Permissions},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
+    time::Duration,
+};
 
 use rusqlite::Connection;
 
@@ -8,6 +13,9 @@ use super::StoreError;
 
 /// How long a statement waits for another process.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Readable and writable by the owner alone.
+const PRIVATE: u32 = 0o600;
 
 /// Statements that bring a file from the version of their index to the next.
 ///
@@ -54,12 +62,14 @@ const MIGRATIONS: [&str; 1] = ["
 /// Opens or creates a file and brings it up to date.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
+    keep_private(path).map_err(|source| StoreError::System { path: path.to_owned(), source })?;
     let mut connection = Connection::open(path).map_err(sqlite)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(sqlite)?;
+    // It only takes effect before the first page is written, which journal_mode does.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(sqlite)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(sqlite)?;
     // With WAL, a power cut may lose the last commits and never damages the file.
     connection.pragma_update(None, "synchronous", "NORMAL").map_err(sqlite)?;
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(sqlite)?;
     connection.pragma_update(None, "secure_delete", "ON").map_err(sqlite)?;
     let found: i64 =
         connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(sqlite)?;
@@ -75,4 +85,11 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     transaction.pragma_update(None, "user_version", known).map_err(sqlite)?;
     transaction.commit().map_err(sqlite)?;
     Ok(connection)
+}
+
+/// Only the daemon's user may read who called whom. SQLite gives the files beside it the same mode.
+fn keep_private(path: &Path) -> std::io::Result<()> {
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(PRIVATE).open(path)?;
+    file.set_permissions(Permissions::from_mode(PRIVATE))
 }

@@ -227,3 +227,34 @@ fn the_last_days_of_one_subscriber_come_from_an_index() {
     assert!(plan.contains("hits_subscriber (subscriber=? AND hour>?)"), "{plan}");
     assert!(!plan.contains("TEMP B-TREE"), "{plan}");
 }
+
+#[tokio::test]
+async fn only_the_owner_may_read_the_record() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let state_dir = dir.path().join("state/below");
+    let store = Store::open(&state_dir).unwrap();
+    store.record(vec![hit("alice", "198.18.0.1", 10)]).await.unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&state_dir), 0o700);
+    let files: Vec<_> = std::fs::read_dir(&state_dir).unwrap().map(|f| f.unwrap().path()).collect();
+    assert_eq!(files.len(), 3, "the file, its log and the index of that: {files:?}");
+    for file in files {
+        assert_eq!(mode(&file), 0o600, "{}", file.display());
+    }
+}
+
+#[tokio::test]
+async fn the_room_of_deleted_hits_is_given_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let many = (0..5_000).map(|n| Hit { remote_port: n, ..hit("alice", "198.18.0.1", 10) });
+    store.record(many.collect()).await.unwrap();
+    let connection = Connection::open(dir.path().join(FILE)).unwrap();
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get(0)).unwrap();
+    let (mode, before): (i64, i64) = (pragma("auto_vacuum"), pragma("page_count"));
+    assert_eq!(mode, 2, "incremental");
+    assert_eq!(store.forget(at(60)).await.unwrap(), 5_000);
+    assert_eq!(pragma("freelist_count"), 0);
+    assert!(pragma("page_count") < before / 4, "{before} pages before");
+}

@@ -12,6 +12,8 @@ use crate::hits::Hit;
 pub(super) const HOUR_MS: i64 = 3_600_000;
 /// Rows deleted in one transaction, so that readers and the next batch of hits need not wait long.
 const DELETED_AT_ONCE: usize = 10_000;
+/// Pages given back to the file system each time that old hits are deleted: 256 MiB.
+const FREED_AT_ONCE: usize = 65_536;
 
 const RECORD: &str = "
     INSERT INTO hits (
@@ -94,9 +96,15 @@ pub(super) fn forget(
             )?;
             forgotten += rows;
             if rows < DELETED_AT_ONCE {
-                return Ok(forgotten);
+                break;
             }
         }
+        // Each row of its answer stands for a page that it gave back.
+        let mut vacuum =
+            connection.prepare(&format!("PRAGMA incremental_vacuum({FREED_AT_ONCE})"))?;
+        let mut pages = vacuum.query([])?;
+        while pages.next()?.is_some() {}
+        Ok(forgotten)
     };
     delete().map_err(|source| StoreError::Sqlite { path: path.to_owned(), source })
 }

@@ -13,20 +13,20 @@ pub(super) struct Expiry {
 }
 
 impl Expiry {
-    /// The end of every claim of this fetch.
-    pub(super) fn ends(self) -> Moment {
-        self.fetched_at.min(self.now).after(self.expire_after)
+    /// When a claim ends. `last_seen` is the feed's own date, which most feeds give, if any, once and
+    /// never again.
+    pub(super) fn ends(self, last_seen: Option<Moment>) -> Moment {
+        let end = self.fetched_at.min(self.now).after(self.expire_after);
+        match (self.max_age, last_seen) {
+            (Some(max_age), Some(last_seen)) => end.min(last_seen.min(self.now).after(max_age)),
+            _ => end,
+        }
     }
 
-    /// `last_seen` is the feed's own date, which most feeds give, if any, once and never again.
+    /// When a claim ends, if it has not yet.
     pub(super) fn check(self, last_seen: Option<Moment>) -> Result<Moment, Why> {
-        let end = self.ends();
-        let too_old = match (self.max_age, last_seen) {
-            (Some(max_age), Some(last_seen)) => last_seen.min(self.now).after(max_age),
-            _ => end,
-        };
-        let at = end.min(too_old);
-        if at < self.now { Err(Why::Expired { at }) } else { Ok(end) }
+        let at = self.ends(last_seen);
+        if at < self.now { Err(Why::Expired { at }) } else { Ok(at) }
     }
 }
 
@@ -68,8 +68,15 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_ends_at_its_greatest_age_if_that_comes_first() {
+        let seen = NOW - 3 * 86_400;
+        assert_eq!(check(NOW, Some(Period::days(5)), Some(seen)), Ok(NOW + 2 * 86_400));
+        assert_eq!(check(NOW, Some(Period::days(3)), Some(seen)), Ok(NOW));
+    }
+
+    #[test]
     fn a_date_in_the_future_counts_as_now() {
         let future = NOW + 400 * WEEK;
-        assert_eq!(check(future, Some(Period::days(1)), Some(future)), Ok(NOW + WEEK));
+        assert_eq!(check(future, Some(Period::days(1)), Some(future)), Ok(NOW + 86_400));
     }
 }

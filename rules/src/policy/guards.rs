@@ -81,8 +81,8 @@ impl<'a> Judge<'a> {
         why.map_or(Ok(()), Err)
     }
 
-    /// When the feed's claims end.
-    pub(crate) fn ends(&self) -> Moment {
-        self.expiry.ends()
+    /// When what the indicator claims ends.
+    pub(crate) fn ends(&self, indicator: &Indicator) -> Moment {
+        self.expiry.ends(indicator.last_seen)
     }
 }
