@@ -248,12 +248,12 @@ impl ImageBuilder {
             });
         }
         let bits = u128::from(address);
-        if bits >> 125 != 1 {
+        if (bits ^ GLOBAL_UNICAST) >> (128 - SHARED_BITS) != 0 {
             return self
                 .fail(BuildError::NotGlobalUnicast { network: format!("{address}/{length}") });
         }
         let claim = self.claim(port, lists);
-        self.v6.push(Item::new(bits << 3, length - 3, claim));
+        self.v6.push(Item::new(bits << SHARED_BITS, length - SHARED_BITS, claim));
     }
 
     /// Never lists this IPv4 prefix, whatever else is said. Host bits are ignored.
@@ -261,13 +261,14 @@ impl ImageBuilder {
         self.v4.push(Item::new(u32::from(address), length.min(32), ALLOW));
     }
 
-    /// Never lists this IPv6 prefix, whatever else is said. Host bits are ignored.
+    /// Never lists this IPv6 prefix, whatever else is said. Host bits are ignored, and so is a prefix
+    /// without an address in 2000::/3.
     pub fn allow_v6(&mut self, address: Ipv6Addr, length: u8) {
         let bits = u128::from(address);
-        if length < 3 {
-            self.v6.push(Item::new(0, 0, ALLOW));
-        } else if bits >> 125 == 1 {
-            self.v6.push(Item::new(bits << 3, length.min(128) - 3, ALLOW));
+        let differs = (bits ^ GLOBAL_UNICAST) >> (128 - SHARED_BITS);
+        if differs >> (SHARED_BITS - length.min(SHARED_BITS)) == 0 {
+            let length = length.clamp(SHARED_BITS, 128) - SHARED_BITS;
+            self.v6.push(Item::new(bits << SHARED_BITS, length, ALLOW));
         }
     }
 
@@ -311,6 +312,10 @@ impl ImageBuilder {
 fn full(limit: Limit, needed: usize, allowed: usize) -> BuildError {
     BuildError::Full { limit, needed: needed as u64, allowed: allowed as u64 }
 }
+
+/// 2000::/3, all global unicast addresses; keys go without the bits that they share.
+const GLOBAL_UNICAST: u128 = 0x2000 << 112;
+const SHARED_BITS: u8 = 3;
 
 /// The number of an item that allows, and the selector of a range that is allowed.
 const ALLOW: u32 = u32::MAX;
