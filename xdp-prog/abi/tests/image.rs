@@ -363,7 +363,12 @@ fn large_port_sets_nested_in_large_port_sets_are_an_error_not_all_the_memory() {
         builder.list_v4(Ipv4Addr::from(0x2d00_0000 + host), 32, port, 2);
     }
     let error = builder.build(1, CAPACITY).expect_err("240 million conditions");
-    assert!(matches!(error, BuildError::Full { limit: Limit::Bytes, .. }), "{error}");
+    let BuildError::Full { limit: Limit::Bytes, needed, allowed } = error else {
+        panic!("{error}");
+    };
+    assert!(allowed as usize <= CAPACITY && allowed < needed, "{error}");
+    // It stops at the first set that is too much.
+    assert!(needed - allowed <= 4_001 * layout::port::BYTES as u64, "{error}");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use std::{
     collections::HashMap,
     fmt,
+    hash::{BuildHasher, RandomState},
+    mem,
     net::{Ipv4Addr, Ipv6Addr},
 };
 
@@ -440,8 +442,12 @@ fn joined(conditions: impl Iterator<Item = Condition>) -> Vec<Condition> {
 #[derive(Debug)]
 struct Selectors {
     /// Sorted by port key; key 0, any packet, comes first.
-    sets: Vec<Vec<Condition>>,
-    numbers: HashMap<Vec<Condition>, u32>,
+    sets: Vec<Box<[Condition]>>,
+    hasher: RandomState,
+    /// The newest set of each hash.
+    newest: HashMap<u64, u32>,
+    /// For each set, the one of the same hash before it, or 0.
+    earlier: Vec<u32>,
     unions: HashMap<(u32, u32), u32>,
     /// For each set, the number it has in the image; 0 while nothing refers to it.
     places: Vec<u32>,
@@ -456,25 +462,32 @@ impl Selectors {
     /// `room` is how many words the image has; conditions take two.
     fn new(room: usize) -> Self {
         Self {
-            sets: vec![Vec::new()],
-            numbers: HashMap::from([(Vec::new(), 0)]),
+            sets: vec![Box::default()],
+            hasher: RandomState::new(),
+            newest: HashMap::new(),
+            earlier: vec![0],
             unions: HashMap::new(),
             places: vec![0],
             used: vec![0],
             conditions: 0,
-            most_conditions: room.max(1 << 16),
+            most_conditions: (room / 2).max(1 << 16),
         }
     }
 
     fn intern(&mut self, set: Vec<Condition>) -> u32 {
-        if let Some(number) = self.numbers.get(&set) {
-            return *number;
+        let newest = self.newest.entry(self.hasher.hash_one(&set)).or_default();
+        let mut number = *newest;
+        while number != 0 {
+            if *self.sets[number as usize] == *set {
+                return number;
+            }
+            number = self.earlier[number as usize];
         }
-        let number = self.sets.len() as u32;
+        number = self.sets.len() as u32;
+        self.earlier.push(mem::replace(newest, number));
         self.conditions += set.len();
-        self.sets.push(set.clone());
+        self.sets.push(set.into_boxed_slice());
         self.places.push(0);
-        self.numbers.insert(set, number);
         number
     }
 
@@ -494,7 +507,7 @@ impl Selectors {
         if self.error().is_some() {
             return one;
         }
-        let sets = [one, other].map(|number| self.sets[number as usize].as_slice());
+        let sets = [one, other].map(|number| &*self.sets[number as usize]);
         let number = self.intern(joined(sets.concat().into_iter()));
         self.unions.insert(pair, number);
         number
@@ -502,7 +515,7 @@ impl Selectors {
 
     fn error(&self) -> Option<BuildError> {
         let (needed, allowed) = (self.conditions, self.most_conditions);
-        (needed > allowed).then(|| full(Limit::Bytes, DYNAMIC + needed * 8, DYNAMIC + allowed * 4))
+        (needed > allowed).then(|| full(Limit::Bytes, DYNAMIC + needed * 8, DYNAMIC + allowed * 8))
     }
 
     /// The number in the image of a set that a word refers to.
