@@ -299,6 +299,33 @@ fn addresses_outside_global_unicast_are_refused() {
 }
 
 #[test]
+fn allowing_a_wide_prefix_allows_what_it_contains_and_nothing_else() {
+    let host: IpAddr = "2a01::7".parse().expect("an address");
+    for (network, length, contains) in [
+        ("::", 0, true),
+        ("8000::", 0, true),
+        ("::", 1, true),
+        ("8000::", 1, false),
+        ("::", 2, true),
+        ("3fff::", 2, true),
+        ("4000::", 2, false),
+        ("c000::", 2, false),
+        ("::", 3, false),
+        ("2000::", 3, true),
+        ("4000::", 3, false),
+        ("2000::", 4, true),
+        ("3000::", 4, false),
+        ("2800::", 5, true),
+    ] {
+        let mut builder = listed("2a01::7", 128);
+        builder.allow_v6(network.parse().expect("an address"), length);
+        let image = builder.build(1, CAPACITY).expect("fits");
+        let lists = if contains { 0 } else { 2 };
+        assert_eq!(found(&image, host, TCP, Some(9)), lists, "{network}/{length}");
+    }
+}
+
+#[test]
 fn an_image_that_does_not_fit_names_the_limit() {
     let mut builder = ImageBuilder::new(lists(1));
     for host in 0..100_000_u32 {
@@ -337,7 +364,12 @@ fn large_port_sets_nested_in_large_port_sets_are_an_error_not_all_the_memory() {
         builder.list_v4(Ipv4Addr::from(0x2d00_0000 + host), 32, port, 2);
     }
     let error = builder.build(1, CAPACITY).expect_err("240 million conditions");
-    assert!(matches!(error, BuildError::Full { limit: Limit::Bytes, .. }), "{error}");
+    let BuildError::Full { limit: Limit::Bytes, needed, allowed } = error else {
+        panic!("{error}");
+    };
+    assert!(allowed as usize <= CAPACITY && allowed < needed, "{error}");
+    // It stops at the first set that is too much.
+    assert!(needed - allowed <= 4_001 * layout::port::BYTES as u64, "{error}");
 }
 
 #[test]
