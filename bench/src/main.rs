@@ -1,0 +1,94 @@
+//! One command that measures Sekisho beside what a user would pick instead.
+
+use std::{fs, path::PathBuf, time::Instant};
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, ValueEnum};
+
+use sekisho_bench::{
+    area::{self, Run},
+    lab::{self, Guard},
+    lists::{Entries, Shape},
+    machine::{self, Machine},
+    report::{self, Results},
+    requirements,
+};
+
+/// Room for the ruleset, the product's default.
+const CAPACITY: usize = 64 << 20;
+/// Rows of a flow table, the product's default.
+const FLOW_TABLE_ENTRIES: u32 = 262_144;
+
+/// Measures Sekisho beside what a user would pick instead.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Fewer runs and no 10,000,000 entries: under three minutes on two processors.
+    #[arg(long)]
+    quick: bool,
+    /// Only these areas.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Area>,
+    /// How often everything is measured.
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Where results go.
+    #[arg(long, default_value = "bench/results")]
+    output: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Area {
+    Packet,
+    Lookup,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+    let mut machine = Machine::look(format!("make bench BENCH_ARGS=\"{command}\""));
+    let begin = Instant::now();
+    lab::enter()?;
+    lab::stay_on_one_processor()?;
+    let mut results = Results::default();
+    measure(&arguments, &mut results)?;
+    machine.seconds = begin.elapsed().as_secs_f64();
+    machine.load_at_end = machine::load();
+    let verdicts = requirements::judge(&results);
+    let document = report::document(&machine, &results, &verdicts);
+    fs::create_dir_all(&arguments.output)?;
+    let path = arguments.output.join("latest.json");
+    fs::write(&path, serde_json::to_string_pretty(&document)?)
+        .with_context(|| path.display().to_string())?;
+    for verdict in verdicts {
+        let mark =
+            verdict.holds.map_or("not measured", |holds| if holds { "holds" } else { "FAILS" });
+        eprintln!("{:<12} {mark}: {} ({:?})", verdict.id, verdict.wanted, verdict.measured);
+    }
+    Ok(())
+}
+
+fn measure(arguments: &Arguments, results: &mut Results) -> Result<()> {
+    let run = plan(arguments);
+    let is_wanted = |area| arguments.only.is_empty() || arguments.only.contains(&area);
+    let largest = run.sizes.iter().copied().max().unwrap_or(1);
+    let entries = Entries::new(Shape::Uniform, largest);
+    let guard = Guard::start(CAPACITY, FLOW_TABLE_ENTRIES)?;
+    if is_wanted(Area::Packet) {
+        area::packet::measure(&run, &guard, &entries, results)?;
+    }
+    if is_wanted(Area::Lookup) {
+        area::lookup::measure(&run, &guard, &entries, results)?;
+    }
+    Ok(())
+}
+
+fn plan(arguments: &Arguments) -> Run {
+    let rounds = if arguments.quick { 5 } else { 15 };
+    Run {
+        rounds: arguments.rounds.unwrap_or(rounds),
+        packets: 1 << 20,
+        packets_of_peer: 1 << 17,
+        sizes: vec![1, 1_000, 10_000, 100_000, 1_000_000],
+        clustered: 1_000_000,
+    }
+}

@@ -1,0 +1,115 @@
+//! Whether this run's figures hold what was promised.
+
+use serde::Serialize;
+
+use crate::report::Results;
+
+/// One promise, beside what this run measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verdict {
+    /// Number of the requirement, and which part of it.
+    pub id: &'static str,
+    /// The promise in words.
+    pub wanted: &'static str,
+    /// The figure that decides.
+    pub measured: Option<f64>,
+    /// Whether the promise holds; nothing where the figure is missing.
+    pub holds: Option<bool>,
+    /// The figures that it was computed from.
+    pub from: Vec<String>,
+}
+
+/// A promise about one figure divided by another.
+struct Promise {
+    id: &'static str,
+    wanted: &'static str,
+    value: &'static str,
+    over: Option<&'static str>,
+    holds: fn(f64) -> bool,
+}
+
+const PROMISES: &[Promise] = &[
+    Promise {
+        id: "B1 flat",
+        wanted: "a clean IPv4 packet with 1,000,000 entries costs at most 1.5 times what it costs with 1",
+        value: "packet/clean/v4/untagged/1M",
+        over: Some("packet/clean/v4/untagged/1"),
+        holds: |ratio| ratio <= 1.5,
+    },
+    Promise {
+        id: "B1 trie",
+        wanted: "looking up clean addresses among 1,000,000 takes at least 15 times less than in the LPM trie",
+        value: "lookup/clean/v4/lpm-trie/1M",
+        over: Some("lookup/clean/v4/image/1M"),
+        holds: |ratio| ratio >= 15.0,
+    },
+    Promise {
+        id: "B3 IPv6",
+        wanted: "a clean IPv6 packet costs at most 1.5 times the IPv4 one",
+        value: "packet/clean/v6/untagged/1M",
+        over: Some("packet/clean/v4/untagged/1M"),
+        holds: |ratio| ratio <= 1.5,
+    },
+    Promise {
+        id: "B3 QinQ",
+        wanted: "a clean packet in QinQ costs at most 1.5 times the untagged one",
+        value: "packet/clean/v4/qinq/1M",
+        over: Some("packet/clean/v4/untagged/1M"),
+        holds: |ratio| ratio <= 1.5,
+    },
+];
+
+/// Every promise, as far as this run can tell.
+pub fn judge(results: &Results) -> Vec<Verdict> {
+    PROMISES.iter().map(|promise| promise.judge(results)).collect()
+}
+
+impl Promise {
+    fn judge(&self, results: &Results) -> Verdict {
+        let value = results.value(self.value);
+        let measured = match self.over {
+            None => value,
+            Some(over) => value.zip(results.value(over)).map(|(value, over)| value / over),
+        };
+        let from = std::iter::once(self.value).chain(self.over).map(str::to_owned).collect();
+        Verdict {
+            id: self.id,
+            wanted: self.wanted,
+            measured,
+            holds: measured.map(self.holds),
+            from,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{report::Row, sampling::Samples};
+
+    fn results(figures: &[(&str, f64)]) -> Results {
+        let mut results = Results::default();
+        for (name, value) in figures {
+            let mut samples = Samples::default();
+            samples.push(*value);
+            results.push(Row::new(*name, "ns", &samples));
+        }
+        results
+    }
+
+    fn holds(id: &str, figures: &[(&str, f64)]) -> Option<bool> {
+        judge(&results(figures)).into_iter().find(|verdict| verdict.id == id)?.holds
+    }
+
+    #[test]
+    fn a_promise_stands_or_falls_with_the_figures() {
+        let (one, million) = ("packet/clean/v4/untagged/1", "packet/clean/v4/untagged/1M");
+        assert_eq!(holds("B1 flat", &[(one, 10.0), (million, 15.0)]), Some(true));
+        assert_eq!(holds("B1 flat", &[(one, 10.0), (million, 15.1)]), Some(false));
+    }
+
+    #[test]
+    fn without_a_figure_nothing_is_claimed() {
+        assert_eq!(holds("B1 flat", &[("packet/clean/v4/untagged/1", 10.0)]), None);
+    }
+}
