@@ -57,6 +57,62 @@ const PROMISES: &[Promise] = &[
         over: Some("packet/clean/v4/untagged/1M"),
         holds: |ratio| ratio <= 1.5,
     },
+    Promise {
+        id: "B2 drop",
+        wanted: "dropping with 1,000,000 entries and exact accounting reaches 85 % of the empty program's rate",
+        value: "live/drop/sekisho/1M/1-flow",
+        over: Some("live/drop/empty/1-flow"),
+        holds: |ratio| ratio >= 0.85,
+    },
+    Promise {
+        id: "B2 peer",
+        wanted: "dropping with 1,000,000 entries is not below xdp-filter, which accounts for nothing",
+        value: "live/drop/sekisho/1M/1-flow",
+        over: Some("live/drop/xdp-filter/10k/1-flow"),
+        holds: |ratio| ratio >= 1.0,
+    },
+    Promise {
+        id: "B2 flows",
+        wanted: "with 250,000 distinct listed flows dropping reaches 40 % of the empty program's rate",
+        value: "live/drop/sekisho/1M/250k-flows",
+        over: Some("live/drop/empty/250k-flows"),
+        holds: |ratio| ratio >= 0.4,
+    },
+    Promise {
+        id: "B4 time",
+        wanted: "from a changed 1,000,000-entry list on disk to live takes under 1,000 ms",
+        value: "publish/total/1M",
+        over: None,
+        holds: |milliseconds| milliseconds < 1_000.0,
+    },
+    Promise {
+        id: "B4 memory",
+        wanted: "publishing 1,000,000 indicators takes under 400 MB at its peak",
+        value: "publish/peak-memory/1M",
+        over: None,
+        holds: |megabytes| megabytes < 400.0,
+    },
+    Promise {
+        id: "B4 atomic",
+        wanted: "no packet is misjudged while rulesets are replaced",
+        value: "publish/misjudged",
+        over: None,
+        holds: |packets| packets == 0.0,
+    },
+    Promise {
+        id: "B5 exact",
+        wanted: "of 1,000,000 distinct flows no packet is unaccounted for",
+        value: "hits/unaccounted/1M-flows",
+        over: None,
+        holds: |packets| packets == 0.0,
+    },
+    Promise {
+        id: "B5 second",
+        wanted: "1,000,000 distinct flows hit within 1,000 ms",
+        value: "hits/send/1M-flows",
+        over: None,
+        holds: |milliseconds| milliseconds <= 1_000.0,
+    },
 ];
 
 /// Every promise, as far as this run can tell.

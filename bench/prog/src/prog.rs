@@ -44,15 +44,18 @@ static HASH_V4: HashMap<[u8; 4], u32, 1> = HashMap::new();
 #[btf_map]
 static HASH_V6: HashMap<[u8; 16], u32, 1> = HashMap::new();
 
+// What the loader overwrites starts out with values that occur nowhere else, as the compiler takes
+// equal constants for one and the same.
+
 /// Where in the frame a row is written.
 #[unsafe(no_mangle)]
-static ROW_AT: u32 = 0;
+static ROW_AT: u32 = 0xbe_c4_00_01;
 /// Whether frames and rows are IPv6.
 #[unsafe(no_mangle)]
-static IS_V6: u32 = 0;
+static IS_V6: u32 = 0xbe_c4_00_02;
 /// The interface that the generator sends to.
 #[unsafe(no_mangle)]
-static SEND_TO: u32 = 0;
+static SEND_TO: u32 = 0xbe_c4_00_03;
 
 #[inline(always)]
 fn constant(of: &'static u32) -> u32 {

@@ -17,7 +17,7 @@ static RULESET: ArrayOfMaps<Array<ImageBytes, 1>, 1> = ArrayOfMaps::new();
 
 /// Bytes of the map's value.
 #[unsafe(no_mangle)]
-static IMAGE_BYTES: u64 = 0;
+static IMAGE_BYTES: u64 = 0xbe_c4_00_04;
 
 pub(super) struct LiveImage(*const u8);
 
