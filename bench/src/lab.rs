@@ -71,6 +71,15 @@ pub fn stay_on_one_processor() -> Result<usize> {
     Ok(last)
 }
 
+/// Lets this thread run wherever there is room.
+pub fn use_all_processors() -> Result<()> {
+    let mut all = nix::sched::CpuSet::new();
+    for cpu in 0..nix::sched::CpuSet::count() {
+        all.set(cpu)?;
+    }
+    Ok(sched_setaffinity(Pid::from_raw(0), &all)?)
+}
+
 /// Index of an interface of the namespace.
 pub fn index(interface: &str) -> Result<u32> {
     nix::net::if_::if_nametoindex(interface).with_context(|| format!("interface {interface}"))

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, time::Instant};
 
 use anyhow::{Context as _, Result};
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use sekisho_bench::{
     area::{self, Run},
@@ -31,19 +31,36 @@ struct Arguments {
     /// How often everything is measured.
     #[arg(long)]
     rounds: Option<usize>,
+    #[command(subcommand)]
+    child: Option<Child>,
     /// Where results go.
     #[arg(long, default_value = "bench/results")]
     output: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Child {
+    /// Publishes one list: what the benchmark of publishing runs as a process of its own.
+    #[command(hide = true)]
+    PublishOnce { list: PathBuf, pin_dir: PathBuf, capacity: usize },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Area {
     Packet,
     Lookup,
+    Hits,
+    Publish,
+    Live,
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if let Some(Child::PublishOnce { list, pin_dir, capacity }) = &arguments.child {
+        let stages = area::publish::once(list, pin_dir, *capacity)?;
+        println!("{}", serde_json::to_string(&stages)?);
+        return Ok(());
+    }
     let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
     let mut machine = Machine::look(format!("make bench BENCH_ARGS=\"{command}\""));
     let begin = Instant::now();
@@ -72,12 +89,22 @@ fn measure(arguments: &Arguments, results: &mut Results) -> Result<()> {
     let is_wanted = |area| arguments.only.is_empty() || arguments.only.contains(&area);
     let largest = run.sizes.iter().copied().max().unwrap_or(1);
     let entries = Entries::new(Shape::Uniform, largest);
-    let guard = Guard::start(CAPACITY, FLOW_TABLE_ENTRIES)?;
+    let start_guard = || Guard::start(CAPACITY, FLOW_TABLE_ENTRIES);
+    if is_wanted(Area::Live) {
+        area::live::measure(&run, start_guard, &entries, results)?;
+    }
+    let guard = start_guard()?;
     if is_wanted(Area::Packet) {
         area::packet::measure(&run, &guard, &entries, results)?;
     }
     if is_wanted(Area::Lookup) {
         area::lookup::measure(&run, &guard, &entries, results)?;
+    }
+    if is_wanted(Area::Hits) {
+        area::hits::measure(&run, &guard, &entries, results)?;
+    }
+    if is_wanted(Area::Publish) {
+        area::publish::measure(&run, &guard, &entries, results)?;
     }
     Ok(())
 }
@@ -86,8 +113,9 @@ fn plan(arguments: &Arguments) -> Run {
     let rounds = if arguments.quick { 5 } else { 15 };
     Run {
         rounds: arguments.rounds.unwrap_or(rounds),
-        packets: 1 << 20,
-        packets_of_peer: 1 << 17,
+        packets: 1 << 19,
+        packets_of_hits: 1 << 17,
+        packets_of_peer: 1 << 16,
         sizes: vec![1, 1_000, 10_000, 100_000, 1_000_000],
         clustered: 1_000_000,
     }

@@ -1,3 +1,35 @@
-//! The control plane, in the order of the data.
+//! The control plane of Sekisho, in the order of the data.
+//!
+//! - [`config`]: what the operator asks for
+//! - [`rulebook`]: the catalogue, the policy and the never-block lists that decide over lists
+//! - [`feeds`]: lists from their sources to bytes, with a last good copy of each
+//! - [`dataplane`]: a compiled table into the kernel, hits and counters out of it
+//! - [`subscribers`]: who used an address at a given time
+//! - [`hits`]: rows of the kernel's flow tables to hits with names
+//! - [`store`]: the record of hits
+//! - [`engine`]: the daemon, which moves the data along this line
+//! - [`metrics`]: what the daemon counts, for Prometheus
+//! - [`health`]: whether the daemon does its work, and if not, why
+//! - [`api`]: what programs can ask the daemon
+//! - [`cli`]: what people can ask it
+//! - [`demo`]: all of it at work, on a stage of its own
+//! - [`shutdown`]: how all of them are told to stop
+#![deny(unsafe_code)]
 
+pub mod api;
+pub mod cli;
+pub mod config;
 pub mod dataplane;
+pub mod demo;
+pub mod engine;
+pub mod feeds;
+pub mod health;
+pub mod hits;
+pub mod metrics;
+pub mod rulebook;
+pub mod shutdown;
+pub mod store;
+pub mod subscribers;
+
+#[cfg(test)]
+mod testing;

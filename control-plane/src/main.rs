@@ -1,3 +1,9 @@
 //! The `sekisho` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    sekisho::cli::main(sekisho::cli::Cli::parse())
+}

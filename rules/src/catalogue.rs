@@ -118,7 +118,10 @@ mod tests {
     #[test]
     fn names_sources_and_formats_are_checked() {
         for (text, words) in [
-            ("feeds:\n  - name: A b\n    source: x\n    format: plain\n", &["'A b'", "a-z"][..]),
+            (
+                "feeds:\n  - name: A b\n    source: x\n    format: plain\n",
+                &["'A b'", "letters, digits"][..],
+            ),
             ("feeds:\n  - name: a\n    source: ftp://x/\n    format: plain\n", &["ftp", "http://"]),
             ("feeds:\n  - name: a\n    source: http:///x\n    format: plain\n", &["no host"]),
             ("feeds:\n  - name: a\n    source: x\n    format: csv\n", &["csv", "feodo-csv"]),

@@ -169,7 +169,7 @@ impl Indicators for Feeds<'_> {
     }
 
     fn ends(&self, place: Place) -> Moment {
-        self.judges[usize::from(place.feed)].ends(self.get(place))
+        self.judges[usize::from(place.feed)].ends()
     }
 
     fn refuse(&mut self, place: Place, why: Why) {

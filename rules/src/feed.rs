@@ -38,9 +38,13 @@ pub struct FeedSpec {
     /// that lists networks.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "floor_v6")]
     pub min_prefix_v6: Option<u8>,
-    /// How long a claim stands after the feed last saw it. Unset, the policy's.
+    /// How long a claim stands after the feed last listed it. Unset, the policy's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expire_after: Option<Period>,
+    /// Claims that the feed itself last saw longer ago are refused, if it says when. Unset, no
+    /// claim is too old as long as the feed lists it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Period>,
     /// Whether the ports that the feed names are kept.
     #[serde(default)]
     pub ports: Ports,
@@ -64,7 +68,7 @@ pub struct FeedSpec {
     pub comment: Option<String>,
 }
 
-/// A feed's name: 1 to 32 of `a-z`, `0-9` and `-`.
+/// A feed's name: 1 to 40 letters, digits, `-`, `_` and `.`, not beginning with a dot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct FeedName(Arc<str>);
 
@@ -93,12 +97,15 @@ impl FromStr for FeedName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let fits = (1..=32).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let fits =
+            (1..=40).contains(&text.len()) && !text.starts_with('.') && text.bytes().all(plain);
         if fits {
             Ok(Self(text.into()))
         } else {
-            Err(format!("'{text}' is no feed name: expected 1 to 32 of a-z, 0-9 and '-'"))
+            Err(format!(
+                "'{text}' is no feed name: expected 1 to 40 letters, digits, '-', '_' and '.'"
+            ))
         }
     }
 }

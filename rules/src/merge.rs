@@ -64,8 +64,8 @@ impl Rows {
     }
 }
 
-/// A key and where its indicator is. The order of the fields is the order of the rows.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// A key and where its indicator is.
+#[derive(Clone, Copy)]
 struct Row<A> {
     address: A,
     length: u8,
@@ -75,6 +75,14 @@ struct Row<A> {
 }
 
 impl<A: Address> Row<A> {
+    /// Everything that the order depends on after the address, in one number.
+    fn rest(&self) -> u128 {
+        u128::from(self.length) << 72
+            | u128::from(self.feed) << 64
+            | u128::from(self.traffic) << 32
+            | u128::from(self.at)
+    }
+
     const fn place(&self) -> Place {
         Place { feed: self.feed, at: self.at }
     }
@@ -90,11 +98,15 @@ impl<A: Address> Row<A> {
 
 trait Address: Copy + Ord {
     type Net;
+    type Key: Ord;
     const LONGEST: u8;
     /// What the cap on coverage counts.
     const UNIT: &'static str;
 
     fn net(self, length: u8) -> Self::Net;
+
+    /// What rows are sorted by: address, length, feed, traffic, and place in the feed.
+    fn key(row: &Row<Self>) -> Self::Key;
 
     /// The first and the last unit of the network.
     fn units(self, length: u8) -> (u64, u64);
@@ -102,11 +114,16 @@ trait Address: Copy + Ord {
 
 impl Address for u32 {
     type Net = Ipv4Net;
+    type Key = u128;
     const LONGEST: u8 = 32;
     const UNIT: &'static str = "IPv4 addresses";
 
     fn net(self, length: u8) -> Ipv4Net {
         Ipv4Net::new_assert(self.into(), length.min(Self::LONGEST))
+    }
+
+    fn key(row: &Row<Self>) -> u128 {
+        u128::from(row.address) << 80 | row.rest()
     }
 
     fn units(self, length: u8) -> (u64, u64) {
@@ -117,11 +134,16 @@ impl Address for u32 {
 
 impl Address for u128 {
     type Net = Ipv6Net;
+    type Key = (u128, u128);
     const LONGEST: u8 = 128;
     const UNIT: &'static str = "IPv6 /48 networks";
 
     fn net(self, length: u8) -> Ipv6Net {
         Ipv6Net::new_assert(self.into(), length.min(Self::LONGEST))
+    }
+
+    fn key(row: &Row<Self>) -> (u128, u128) {
+        (row.address, row.rest())
     }
 
     fn units(self, length: u8) -> (u64, u64) {
@@ -152,7 +174,7 @@ fn prepare<A: Address>(
     most_units: u64,
     source: &mut impl Indicators,
 ) {
-    rows.sort_unstable();
+    rows.sort_unstable_by_key(A::key);
     let mut last: Option<Row<A>> = None;
     let mut ports = 0_u32;
     rows.retain(|row| {
@@ -215,9 +237,9 @@ fn entries<A: Address>(
 fn claim<A: Address>(repeats: &[Row<A>], source: &impl Indicators) -> Option<Claim> {
     let newest = repeats
         .iter()
-        .map(|row| (source.ends(row.place()), row))
+        .map(|row| (source.get(row.place()).last_seen, row))
         .reduce(|a, b| if b.0 > a.0 { b } else { a });
-    let (expires, row) = newest?;
+    let (_, row) = newest?;
     let newest = source.get(row.place());
     let first_seen = repeats.iter().filter_map(|row| source.get(row.place()).first_seen).min();
     Some(Claim {
@@ -227,7 +249,7 @@ fn claim<A: Address>(repeats: &[Row<A>], source: &impl Indicators) -> Option<Cla
         first_seen,
         last_seen: newest.last_seen,
         confidence: newest.confidence,
-        expires,
+        expires: source.ends(row.place()),
     })
 }
 

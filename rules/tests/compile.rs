@@ -180,9 +180,9 @@ fn an_explanation_names_what_the_feed_said() {
         serde_json::json!({
             "kind": "entry", "network": "198.18.0.1/32", "feed": "a", "malware": "Mirai",
             "first_seen": null, "last_seen": "2026-11-15T00:00:00Z", "confidence": 90,
-            "expires": "2026-11-22T00:00:00Z", "port": 23, "protocol": null, "action": "drop",
+            "expires": "2026-11-25T11:06:40Z", "port": 23, "protocol": null, "action": "drop",
             "text": "Feed 'a' lists 198.18.0.1 as Mirai for port 23 of tcp and udp only, last seen \
-                     2026-11-15T00:00:00Z, until 2026-11-22T00:00:00Z; its action is drop.",
+                     2026-11-15T00:00:00Z, until 2026-11-25T11:06:40Z; its action is drop.",
         })
     );
 }
@@ -198,7 +198,7 @@ fn age_and_confidence_decide() {
         row(2, 75, "2026-11-01"),
         row(3, 75, "2036-01-01")
     );
-    let compiled = compiled(&[("min_confidence: 75", &text)]);
+    let compiled = compiled(&[("min_confidence: 75, max_age: 7d", &text)]);
     let expected = [("198.18.0.1:23", "low_confidence"), ("198.18.0.2:23", "expired")];
     assert_eq!(refused(&compiled), expected.map(|(text, reason)| (text.to_owned(), reason)));
     assert_eq!(compiled.table.claims[0].expires.as_second(), NOW + 7 * 86_400);

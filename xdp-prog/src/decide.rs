@@ -24,8 +24,8 @@ pub struct Match {
 
 /// Looks a packet up: the match, or the reason why there is none.
 ///
-/// A match fills `key` in, but for `generation`, `reason` and `port`. The caller lends the key's
-/// memory because the kernel gives a program 512 bytes of stack.
+/// A match fills `key` in, but for `generation`, `reason`, `port` and `reserved`. The caller lends
+/// the key's memory because the kernel gives a program 512 bytes of stack.
 #[inline(always)]
 pub fn find<F, I>(frame: &F, image: &I, role: Role, key: &mut FlowKey) -> Result<Match, Reason>
 where
@@ -62,11 +62,8 @@ where
     )?;
     let transport = parse::transport_v4(frame, &ip);
     let found = resolve(image, selector, direction, &transport, key)?;
-    (key.subscriber, key.remote) = by_role(
-        direction,
-        Address::v4(ip.source.to_be_bytes()),
-        Address::v4(ip.destination.to_be_bytes()),
-    );
+    (key.subscriber, key.remote) =
+        by_role(direction, Address::v4(ip.source), Address::v4(ip.destination));
     Ok(found)
 }
 
@@ -90,8 +87,11 @@ where
     )?;
     let transport = parse::transport_v6(frame, &ip);
     let found = resolve(image, selector, direction, &transport, key)?;
-    (key.subscriber, key.remote) =
-        by_role(direction, address_v6(ip.source), address_v6(ip.destination));
+    (key.subscriber, key.remote) = by_role(
+        direction,
+        Address::v6(ip.source.0, ip.source.1),
+        Address::v6(ip.destination.0, ip.destination.1),
+    );
     Ok(found)
 }
 
@@ -102,14 +102,6 @@ fn by_role<T>(direction: Direction, source: T, destination: T) -> (T, T) {
         Direction::Outbound => (source, destination),
         Direction::Inbound => (destination, source),
     }
-}
-
-#[inline(always)]
-fn address_v6((high, low): (u64, u64)) -> Address {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&high.to_be_bytes());
-    bytes[8..].copy_from_slice(&low.to_be_bytes());
-    Address::v6(bytes)
 }
 
 /// Which end is the remote, by the role of the interface, and what lists it.
@@ -154,7 +146,6 @@ fn resolve<I: Bytes + ?Sized>(
     key.protocol = transport.protocol;
     key.class = transport.class() as u8;
     key.direction = direction as u8;
-    key.reserved = [0; 6];
     Ok(Match {
         subscriber_port: ports.map_or(0, |(subscriber, _)| subscriber).to_be_bytes(),
         tcp_flags: transport.tcp_flags,

@@ -1,7 +1,10 @@
 //! What is measured, one area a module.
 
+pub mod hits;
+pub mod live;
 pub mod lookup;
 pub mod packet;
+pub mod publish;
 
 use crate::trace::Layout;
 
@@ -10,10 +13,12 @@ use crate::trace::Layout;
 pub struct Run {
     /// How often everything is measured, in turn.
     pub rounds: usize,
-    /// Packets of one sample.
+    /// Packets of one sample of packets that are not listed.
     pub packets: u32,
     /// Sizes of lists.
     pub sizes: Vec<usize>,
+    /// Packets of one sample of packets that are: each is accounted, which takes longer.
+    pub packets_of_hits: u32,
     /// Packets of one sample of a table that is tens of times slower.
     pub packets_of_peer: u32,
     /// Entries of the clustered list.

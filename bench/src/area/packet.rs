@@ -187,14 +187,18 @@ impl Case {
         empty: &Target,
         program: &Target,
     ) -> Result<()> {
-        self.empty.push(tracer.run(empty, run.packets)?.0);
+        let packets = match self.kind {
+            Kind::Clean => run.packets,
+            Kind::Hit | Kind::Repeat => run.packets_of_hits,
+        };
+        self.empty.push(tracer.run(empty, packets)?.0);
         guard.dataplane().drain()?;
-        let warm_up = run.packets / 16;
-        tracer.run(program, warm_up)?;
+        tracer.rewind()?;
+        tracer.run(program, packets / 16)?;
         guard.dataplane().drain()?;
         let before = guard.counts()?;
-        self.gross.push(tracer.run(program, run.packets)?.0);
-        guard.expect(&before, self.kind.reason(), run.packets.into())
+        self.gross.push(tracer.run(program, packets)?.0);
+        guard.expect(&before, self.kind.reason(), packets.into())
     }
 
     fn row(self) -> Row {

@@ -1,1 +1,190 @@
-//! A dataplane without a kernel, for tests.
+//! A dataplane without a kernel, for tests: it keeps the image and asks it with the real lookup.
+
+use std::{
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use sekisho_abi::{
+    image::{self, Image},
+    record::{HitEvent, Mode, Modes, RuleTotals},
+};
+
+use super::{
+    Attachment, Dataplane, DataplaneError, Drained, FlowRow, Installed, LedgerCounts, ListSet,
+    PortCounts, PortStatus,
+};
+
+/// A dataplane without a kernel.
+#[derive(Debug)]
+pub struct FakeDataplane {
+    capacity: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    image: Option<Image>,
+    published: u64,
+    lease: Duration,
+    modes: Modes,
+    rows: Vec<FlowRow>,
+    events: Vec<HitEvent>,
+    counts: Vec<PortCounts>,
+    rule_totals: Vec<RuleTotals>,
+    refusing: bool,
+}
+
+impl FakeDataplane {
+    /// Nothing installed, room for an image of this many bytes.
+    pub fn new(capacity: usize) -> Self {
+        let state = State {
+            image: None,
+            published: 0,
+            lease: Duration::ZERO,
+            modes: Modes::all(Mode::Enforce),
+            rows: Vec::new(),
+            events: Vec::new(),
+            counts: Vec::new(),
+            rule_totals: Vec::new(),
+            refusing: false,
+        };
+        Self { capacity, state: Mutex::new(state) }
+    }
+
+    /// What the next drain brings.
+    pub fn push_row(&self, row: FlowRow) {
+        self.state().rows.push(row);
+    }
+
+    /// What the next look at the ring brings.
+    pub fn push_event(&self, event: HitEvent) {
+        self.state().events.push(event);
+    }
+
+    /// What the counters of the interfaces say from now on.
+    pub fn set_counts(&self, counts: Vec<PortCounts>) {
+        self.state().counts = counts;
+    }
+
+    /// What the totals by rule say from now on, from rule 1 on.
+    pub fn set_rule_totals(&self, totals: Vec<RuleTotals>) {
+        self.state().rule_totals = totals;
+    }
+
+    /// Whether publications are refused from now on.
+    pub fn refuse(&self, refusing: bool) {
+        self.state().refusing = refusing;
+    }
+
+    /// How many images were made live.
+    pub fn published(&self) -> u64 {
+        self.state().published
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Dataplane for FakeDataplane {
+    fn publish(&self, image: &Image) -> Result<(), DataplaneError> {
+        let mut state = self.state();
+        if state.refusing {
+            return Err(DataplaneError::System {
+                call: "bpf(BPF_MAP_UPDATE_ELEM)".to_owned(),
+                source: std::io::ErrorKind::OutOfMemory.into(),
+            });
+        }
+        let needed = image.bytes().len();
+        if needed > self.capacity {
+            return Err(DataplaneError::TooLarge { needed, capacity: self.capacity });
+        }
+        state.image = Some(image.clone());
+        state.published += 1;
+        Ok(())
+    }
+
+    fn installed(&self) -> Result<Installed, DataplaneError> {
+        let state = self.state();
+        let header = state.image.as_ref().map(Image::header);
+        Ok(Installed {
+            generation: header.map(|header| header.generation),
+            entries_v4: header.map_or(0, |header| header.prefixes_v4),
+            entries_v6: header.map_or(0, |header| header.prefixes_v6),
+            lists: state
+                .image
+                .as_ref()
+                .map(|image| image::list_names(image.bytes()))
+                .unwrap_or_default(),
+            rules: state.image.as_ref().map(|image| image.rules().to_vec()).unwrap_or_default(),
+            intact: state.image.is_some(),
+            image_bytes: header.map_or(0, |header| header.bytes),
+            image_capacity: self.capacity as u64,
+            lease: state.lease,
+            ports: vec![PortStatus {
+                interface: "fake0".to_owned(),
+                slot: 0,
+                attachment: Some(Attachment::Native),
+            }],
+        })
+    }
+
+    fn renew_lease(&self, lifetime: Duration) -> Result<(), DataplaneError> {
+        self.state().lease = lifetime;
+        Ok(())
+    }
+
+    fn modes(&self) -> Result<Modes, DataplaneError> {
+        Ok(self.state().modes)
+    }
+
+    fn set_modes(&self, modes: &Modes) -> Result<(), DataplaneError> {
+        self.state().modes = *modes;
+        Ok(())
+    }
+
+    fn drain(&self) -> Result<Drained, DataplaneError> {
+        Ok(Drained { rows: std::mem::take(&mut self.state().rows) })
+    }
+
+    fn counts(&self) -> Result<Vec<PortCounts>, DataplaneError> {
+        Ok(self.state().counts.clone())
+    }
+
+    fn rule_totals(&self) -> Result<Vec<(ListSet, RuleTotals)>, DataplaneError> {
+        let state = self.state();
+        let rules = state.image.as_ref().map(Image::rules).unwrap_or_default();
+        let totals =
+            state.rule_totals.iter().copied().chain(std::iter::repeat(RuleTotals::default()));
+        Ok(rules.iter().skip(1).copied().zip(totals).collect())
+    }
+
+    fn ledger_counts(&self) -> Result<LedgerCounts, DataplaneError> {
+        Ok(LedgerCounts::default())
+    }
+
+    fn events(&self) -> Result<Vec<HitEvent>, DataplaneError> {
+        Ok(std::mem::take(&mut self.state().events))
+    }
+
+    fn ask(
+        &self,
+        remote: IpAddr,
+        protocol: u8,
+        port: Option<u16>,
+    ) -> Result<ListSet, DataplaneError> {
+        let state = self.state();
+        let Some(bytes) = state.image.as_ref().map(Image::bytes) else { return Ok(0) };
+        let selector = match remote {
+            IpAddr::V4(v4) => image::find_v4(bytes, u32::from(v4)),
+            IpAddr::V6(v6) => {
+                let bits = u128::from(v6);
+                image::find_v6(bytes, (bits >> 64) as u64, bits as u64)
+            }
+        };
+        let rule = selector.and_then(|selector| image::resolve(bytes, selector, protocol, port));
+        Ok(rule.and_then(|rule| image::lists_of(bytes, rule)).unwrap_or_default().all())
+    }
+}

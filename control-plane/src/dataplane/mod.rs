@@ -13,7 +13,10 @@ use sekisho_abi::{
 pub mod fake;
 pub mod kernel;
 mod pins;
+// System calls that neither aya nor nix has.
+#[allow(unsafe_code)]
 pub mod sys;
+pub mod tables;
 
 /// Why the dataplane refused.
 #[derive(Debug, thiserror::Error)]
@@ -185,7 +188,8 @@ pub trait Dataplane: Send + Sync {
     /// Cumulative counters by interface.
     fn counts(&self) -> Result<Vec<PortCounts>, DataplaneError>;
 
-    /// Cumulative totals by rule of the live image, which name their lists.
+    /// Cumulative totals by rule of the live image, with the lists that each rule stands for, in
+    /// the order of the rules from 1 on.
     fn rule_totals(&self) -> Result<Vec<(ListSet, RuleTotals)>, DataplaneError>;
 
     /// Cumulative counters of the event ring.

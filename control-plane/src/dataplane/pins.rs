@@ -15,7 +15,7 @@ use nix::{
     mount::{MsFlags, mount},
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
-use sekisho_abi::{ABI_VERSION, MAX_PORTS};
+use sekisho_abi::{ABI_VERSION, MAX_PORTS, names};
 
 use super::{Attachment, DataplaneError};
 
@@ -123,32 +123,53 @@ impl Pins {
         }
     }
 
-    /// Removes all pins, those of other layouts included, links first. Returns what was removed.
+    /// Removes all pins, those of other layouts included. Returns what was removed.
     pub(super) fn remove_all(&self) -> Result<Vec<String>, DataplaneError> {
         let mut removed = Vec::new();
-        let call = |what: &Path| format!("remove {}", what.display());
         for layout in entries(&self.root)? {
-            let mut pins = entries(&layout)?;
-            let is_link = |path: &PathBuf| {
-                path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"link-"))
-            };
-            pins.sort_by_key(|path| (!is_link(path), path.clone()));
-            for pin in pins {
-                fs::remove_file(&pin).map_err(|error| system(call(&pin), error))?;
-                removed.push(pin.display().to_string());
+            let name = layout.file_name().map(|name| name.to_string_lossy().into_owned());
+            let number = name.as_deref().and_then(|name| name.strip_prefix("abi"));
+            if number.is_some_and(|number| number.parse::<u32>().is_ok()) {
+                removed.extend(remove_pins(&layout)?);
             }
-            fs::remove_dir(&layout).map_err(|error| system(call(&layout), error))?;
         }
-        if self.root.is_dir() {
-            fs::remove_dir(&self.root).map_err(|error| system(call(&self.root), error))?;
-        }
+        // Others may keep pins beside ours; then the folder stays.
+        let _ = fs::remove_dir(&self.root);
         Ok(removed)
+    }
+
+    /// Removes the pins of this layout.
+    pub(super) fn remove_layout(&self) -> Result<(), DataplaneError> {
+        remove_pins(&self.dir).map(drop)
     }
 
     fn names(&self) -> Result<Vec<String>, DataplaneError> {
         let name = |path: &PathBuf| Some(path.file_name()?.to_str()?.to_owned());
         Ok(entries(&self.dir)?.iter().filter_map(name).collect())
     }
+}
+
+/// Removes a layout's pins, links first, so that no program runs on half of its maps.
+fn remove_pins(layout: &Path) -> Result<Vec<String>, DataplaneError> {
+    let mut pins: Vec<(bool, PathBuf)> =
+        entries(layout)?.into_iter().filter_map(|path| Some((!is_link(&path)?, path))).collect();
+    pins.sort();
+    let failed = |what: &Path, error| system(format!("remove {}", what.display()), error);
+    for (_, pin) in &pins {
+        fs::remove_file(pin).map_err(|error| failed(pin, error))?;
+    }
+    fs::remove_dir(layout).map_err(|error| failed(layout, error))?;
+    Ok(pins.into_iter().map(|(_, pin)| pin.display().to_string()).collect())
+}
+
+/// Whether one of our pins is a link; `None` if it is none of ours.
+fn is_link(pin: &Path) -> Option<bool> {
+    let name = pin.file_name()?.to_str()?;
+    if parse_link(name).is_some() {
+        return Some(true);
+    }
+    let is_map = names::PINNED.contains(&name) || name.starts_with("ruleset-");
+    is_map.then_some(false)
 }
 
 fn entries(dir: &Path) -> Result<Vec<PathBuf>, DataplaneError> {

@@ -1,14 +1,17 @@
 //! The few BPF system calls that aya does not offer: maps of a size known only at run time,
 //! writing an image without copying it through the kernel, and taking many rows at once.
+#![allow(unsafe_code)]
 
 use std::{
+    ffi::CString,
     io,
     num::NonZeroUsize,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    path::Path,
     ptr::NonNull,
 };
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_map_type};
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_map_type};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -111,6 +114,23 @@ pub(super) fn freeze(map: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = zeroed_attr();
     attr.__bindgen_anon_2.map_fd = map.as_raw_fd() as u32;
     bpf(bpf_cmd::BPF_MAP_FREEZE, &mut attr).map(drop)
+}
+
+/// Index of the interface that a pinned XDP link sits on; 0 if that interface is gone.
+pub(super) fn interface_of_link(pin: &Path) -> io::Result<u32> {
+    let path = CString::new(pin.as_os_str().as_encoded_bytes())?;
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    let link = bpf(bpf_cmd::BPF_OBJ_GET, &mut attr).map(owned)?;
+    // SAFETY: `bpf_link_info` is made of plain integers.
+    let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
+    let mut attr = zeroed_attr();
+    attr.info.bpf_fd = link.as_raw_fd() as u32;
+    attr.info.info = std::ptr::from_mut(&mut info) as u64;
+    attr.info.info_len = size_of::<bpf_link_info>() as u32;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    // SAFETY: only XDP links are pinned there, and theirs is this arm.
+    Ok(unsafe { info.__bindgen_anon_1.xdp.ifindex })
 }
 
 /// The value of an image map in this process's memory.

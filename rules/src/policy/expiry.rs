@@ -1,5 +1,5 @@
-//! Every claim ends: so long after the feed last saw it, or after its list was fetched if the feed
-//! gives no date.
+//! Every claim ends: so long after its feed last listed it. A feed may also refuse what it lists
+//! but has not itself seen for long.
 
 use crate::{moment::Moment, period::Period, refusal::Why};
 
@@ -7,19 +7,26 @@ use crate::{moment::Moment, period::Period, refusal::Why};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Expiry {
     pub(super) expire_after: Period,
+    pub(super) max_age: Option<Period>,
     pub(super) fetched_at: Moment,
     pub(super) now: Moment,
 }
 
 impl Expiry {
-    /// The end of a claim. A date in the future counts as now, or a feed could list for ever.
-    pub(super) fn ends(self, last_seen: Option<Moment>) -> Moment {
-        last_seen.unwrap_or(self.fetched_at).min(self.now).after(self.expire_after)
+    /// The end of every claim of this fetch.
+    pub(super) fn ends(self) -> Moment {
+        self.fetched_at.min(self.now).after(self.expire_after)
     }
 
+    /// `last_seen` is the feed's own date, which most feeds give, if any, once and never again.
     pub(super) fn check(self, last_seen: Option<Moment>) -> Result<Moment, Why> {
-        let at = self.ends(last_seen);
-        if at < self.now { Err(Why::Expired { at }) } else { Ok(at) }
+        let end = self.ends();
+        let too_old = match (self.max_age, last_seen) {
+            (Some(max_age), Some(last_seen)) => last_seen.min(self.now).after(max_age),
+            _ => end,
+        };
+        let at = end.min(too_old);
+        if at < self.now { Err(Why::Expired { at }) } else { Ok(end) }
     }
 }
 
@@ -28,36 +35,41 @@ mod tests {
     use super::*;
 
     const WEEK: i64 = 7 * 86_400;
+    const NOW: i64 = 1_700_000_000;
 
-    fn check(fetched_at: i64, last_seen: Option<i64>, now: i64) -> Result<i64, &'static str> {
+    fn check(
+        fetched_at: i64,
+        max_age: Option<Period>,
+        last_seen: Option<i64>,
+    ) -> Result<i64, &'static str> {
         let expiry = Expiry {
             expire_after: Period::days(7),
+            max_age,
             fetched_at: Moment::nearest(fetched_at),
-            now: Moment::nearest(now),
+            now: Moment::nearest(NOW),
         };
         let end = expiry.check(last_seen.map(Moment::nearest));
         end.map(Moment::as_second).map_err(|why| why.reason().as_str())
     }
 
     #[test]
-    fn a_claim_stands_for_a_week_after_it_was_seen() {
-        let seen = 1_700_000_000;
-        assert_eq!(check(0, Some(seen), seen), Ok(seen + WEEK));
-        assert_eq!(check(0, Some(seen), seen + WEEK), Ok(seen + WEEK));
-        assert_eq!(check(0, Some(seen), seen + WEEK + 1), Err("expired"));
+    fn a_claim_stands_for_a_week_after_the_feed_last_listed_it() {
+        assert_eq!(check(NOW - 60, None, None), Ok(NOW - 60 + WEEK));
+        assert_eq!(check(NOW - WEEK, None, None), Ok(NOW));
+        assert_eq!(check(NOW - WEEK - 1, None, None), Err("expired"));
     }
 
     #[test]
-    fn without_a_date_the_fetch_counts() {
-        let now = 1_700_000_000;
-        assert_eq!(check(now - 60, None, now), Ok(now - 60 + WEEK));
-        assert_eq!(check(now - WEEK - 1, None, now), Err("expired"));
+    fn what_a_feed_still_lists_stands_however_old_its_date_unless_the_catalogue_limits_that() {
+        let old = Some(NOW - 400 * WEEK);
+        assert_eq!(check(NOW, None, old), Ok(NOW + WEEK));
+        assert_eq!(check(NOW, Some(Period::days(30)), old), Err("expired"));
+        assert_eq!(check(NOW, Some(Period::days(30)), Some(NOW - WEEK)), Ok(NOW + WEEK));
     }
 
     #[test]
     fn a_date_in_the_future_counts_as_now() {
-        let now = 1_700_000_000;
-        assert_eq!(check(now, Some(now + 400 * WEEK), now), Ok(now + WEEK));
-        assert_eq!(check(now + WEEK, None, now), Ok(now + WEEK));
+        let future = NOW + 400 * WEEK;
+        assert_eq!(check(future, Some(Period::days(1)), Some(future)), Ok(NOW + WEEK));
     }
 }

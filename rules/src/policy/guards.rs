@@ -57,7 +57,7 @@ impl<'a> Judge<'a> {
             guards,
             floor: Floor::new(spec, policy),
             least_confidence: spec.min_confidence,
-            expiry: Expiry { expire_after, fetched_at, now },
+            expiry: Expiry { expire_after, max_age: spec.max_age, fetched_at, now },
         }
     }
 
@@ -81,8 +81,8 @@ impl<'a> Judge<'a> {
         why.map_or(Ok(()), Err)
     }
 
-    /// When the claim ends.
-    pub(crate) fn ends(&self, indicator: &Indicator) -> Moment {
-        self.expiry.ends(indicator.last_seen)
+    /// When the feed's claims end.
+    pub(crate) fn ends(&self) -> Moment {
+        self.expiry.ends()
     }
 }

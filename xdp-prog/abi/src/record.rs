@@ -5,37 +5,41 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::{MAX_PORTS, reason::Reason};
 
 /// An IPv4 or IPv6 address in network byte order; IPv4 as `::ffff:a.b.c.d` (RFC 4291, 2.5.5.2).
-#[derive(
-    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
+///
+/// Two words rather than sixteen bytes, so that the kernel writes and compares it in two steps.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]
-pub struct Address([u8; 16]);
+pub struct Address([u64; 2]);
 
 impl Address {
-    /// From the four bytes of an IPv4 header.
+    /// From an IPv4 address in host byte order.
     #[inline(always)]
-    pub const fn v4(bytes: [u8; 4]) -> Self {
-        let [a, b, c, d] = bytes;
-        Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d])
+    pub const fn v4(bits: u32) -> Self {
+        Self([0, (0xffff_0000_0000 | bits as u64).to_be()])
     }
 
-    /// From the sixteen bytes of an IPv6 header.
+    /// From the two halves of an IPv6 address in host byte order.
     #[inline(always)]
-    pub const fn v6(bytes: [u8; 16]) -> Self {
-        Self(bytes)
+    pub const fn v6(high: u64, low: u64) -> Self {
+        Self([high.to_be(), low.to_be()])
     }
 
     /// The address as the standard library knows it.
     pub const fn ip(self) -> core::net::IpAddr {
-        core::net::Ipv6Addr::from_octets(self.0).to_canonical()
+        let [high, low] = self.0;
+        let bits = (u64::from_be(high) as u128) << 64 | u64::from_be(low) as u128;
+        core::net::Ipv6Addr::from_bits(bits).to_canonical()
     }
 }
 
 impl From<core::net::IpAddr> for Address {
     fn from(ip: core::net::IpAddr) -> Self {
         match ip {
-            core::net::IpAddr::V4(v4) => Self::v4(v4.octets()),
-            core::net::IpAddr::V6(v6) => Self::v6(v6.octets()),
+            core::net::IpAddr::V4(v4) => Self::v4(v4.to_bits()),
+            core::net::IpAddr::V6(v6) => {
+                let bits = v6.to_bits();
+                Self::v6((bits >> 64) as u64, bits as u64)
+            }
         }
     }
 }
@@ -166,7 +170,9 @@ pub struct Modes {
     pub ports: [u8; MAX_PORTS],
     /// [`Mode`] for everything.
     pub global: u8,
-    reserved: [u8; 7],
+    /// 1 once somebody has set the switch; a map that was just made is all zero.
+    pub written: u8,
+    reserved: [u8; 6],
 }
 
 impl Modes {
@@ -177,7 +183,8 @@ impl Modes {
             bypassed_lists: 0,
             ports: [Mode::Enforce as u8; MAX_PORTS],
             global: mode as u8,
-            reserved: [0; 7],
+            written: 1,
+            reserved: [0; 6],
         }
     }
 
@@ -266,7 +273,7 @@ pub struct EventCounters {
 
 /// What makes hits one flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C, align(8))]
+#[repr(C)]
 pub struct FlowKey {
     /// The subscriber's address.
     pub subscriber: Address,

@@ -313,6 +313,33 @@ fn an_image_that_does_not_fit_names_the_limit() {
 }
 
 #[test]
+fn many_ports_of_one_address_take_room_for_themselves_alone() {
+    let mut builder = ImageBuilder::new(lists(1));
+    for port in 1..=60_000 {
+        builder.list_v4(Ipv4Addr::new(45, 0, 0, 1), 32, Port::One(TCP, port), 1);
+    }
+    let image = builder.build(1, CAPACITY).expect("60,000 ports fit");
+    let tables = image.bytes().len() - layout::DYNAMIC;
+    assert!(tables < 60_000 * layout::port::BYTES * 5, "{tables} bytes");
+    assert_eq!(found(&image, Ipv4Addr::new(45, 0, 0, 1).into(), TCP, Some(60_000)), 1);
+    assert_eq!(found(&image, Ipv4Addr::new(45, 0, 0, 1).into(), TCP, Some(60_001)), 0);
+}
+
+#[test]
+fn large_port_sets_nested_in_large_port_sets_are_an_error_not_all_the_memory() {
+    let mut builder = ImageBuilder::new(lists(2));
+    for port in 1..=4_000 {
+        builder.list_v4(Ipv4Addr::new(45, 0, 0, 0), 16, Port::One(TCP, port), 1);
+    }
+    for host in 0..60_000_u32 {
+        let port = Port::One(UDP, host as u16 + 1);
+        builder.list_v4(Ipv4Addr::from(0x2d00_0000 + host), 32, port, 2);
+    }
+    let error = builder.build(1, CAPACITY).expect_err("240 million conditions");
+    assert!(matches!(error, BuildError::Full { limit: Limit::Bytes, .. }), "{error}");
+}
+
+#[test]
 fn too_many_combinations_of_lists_are_an_error_not_a_wrong_rule() {
     let mut builder = ImageBuilder::new(lists(64));
     for set in 1..=layout::rule::MAX as u64 {

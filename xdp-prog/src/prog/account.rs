@@ -13,6 +13,7 @@ use sekisho_abi::{
 };
 use sekisho_xdp::decide::Match;
 
+use super::lookup::opaque;
 use super::maps::{
     self, COUNTERS, EVENT_COUNTERS, EVENTS, FLOW_CACHE, FLOWS_0, FLOWS_1, RULE_TOTALS, constant,
 };
@@ -46,7 +47,7 @@ pub(super) fn packet(reason: Reason, bytes: u64) {
     let Some(counters) = COUNTERS.get_ptr_mut(constant::port()) else { return };
     // SAFETY: the pointer is to this CPU's value, which nobody else writes while we run.
     let counters = unsafe { &mut *counters };
-    if let Some(count) = counters.by_reason.get_mut(reason as usize) {
+    if let Some(count) = counters.by_reason.get_mut(opaque(reason as u64) as usize) {
         count.packets += 1;
         count.bytes += bytes;
     }
@@ -76,15 +77,13 @@ pub(super) fn hit(key: &FlowKey, found: &Match, bytes: u64, now: Now) {
         evict(slot, epoch);
     }
     slot.key = *key;
-    slot.totals = FlowTotals {
-        packets: 1,
-        bytes,
-        first_ns: now.0,
-        last_ns: now.0,
-        subscriber_port: found.subscriber_port,
-        tcp_flags: found.tcp_flags,
-        reserved: [0; 5],
-    };
+    // Field by field: what is reserved is zero since the map was made.
+    slot.totals.packets = 1;
+    slot.totals.bytes = bytes;
+    slot.totals.first_ns = now.0;
+    slot.totals.last_ns = now.0;
+    slot.totals.subscriber_port = found.subscriber_port;
+    slot.totals.tcp_flags = found.tcp_flags;
     announce(slot, now);
 }
 

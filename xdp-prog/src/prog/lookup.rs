@@ -1,6 +1,6 @@
 //! Reading the packet and the image: the two places with bounds that the verifier must believe.
 
-use core::marker::PhantomData;
+use core::{arch::asm, marker::PhantomData};
 
 use aya_ebpf::{helpers::bpf_xdp_get_buff_len, programs::XdpContext};
 use sekisho_abi::image::{Bytes, layout::header};
@@ -60,6 +60,7 @@ impl LiveImage {
 
     #[inline(always)]
     fn at<T: Copy>(&self, offset: u64) -> Option<T> {
+        let offset = opaque(offset);
         if offset > constant::image_bytes() - size_of::<T>() as u64 {
             return None;
         }
@@ -67,6 +68,18 @@ impl LiveImage {
         // begins at or below the difference lies inside. Everything in an image is aligned.
         Some(unsafe { self.base.add(offset as usize).cast::<T>().read() })
     }
+}
+
+/// The same number, but the compiler no longer knows where it comes from.
+///
+/// It then keeps a bounds check that it could prove needless, and tests the very register that it
+/// uses: the verifier cannot follow such proofs, and that of kernel 6.1 does not see that a copy on
+/// the stack is bounded too.
+#[inline(always)]
+pub(super) fn opaque(mut number: u64) -> u64 {
+    // SAFETY: the instruction changes nothing.
+    unsafe { asm!("{0} = {0}", inout(reg) number, options(pure, nomem, nostack, preserves_flags)) };
+    number
 }
 
 impl Bytes for LiveImage {

@@ -80,12 +80,14 @@ pub(super) fn enforce_until() -> u64 {
 pub(super) mod constant {
     use core::ptr::read_volatile;
 
+    // LLVM lets equal constants share memory, and what the loader writes here would then change the
+    // other one too: a `&0` that is a map key lived in PORT once. These values occur nowhere else.
     #[unsafe(no_mangle)]
-    static IMAGE_BYTES: u64 = 0;
+    static IMAGE_BYTES: u64 = 0x5ec1_5400_0000_0001;
     #[unsafe(no_mangle)]
-    static PORT: u32 = 0;
+    static PORT: u32 = 0x5ec1_5402;
     #[unsafe(no_mangle)]
-    static ROLE: u32 = 0;
+    static ROLE: u32 = 0x5ec1_5403;
 
     #[inline(always)]
     pub(in crate::prog) fn image_bytes() -> u64 {

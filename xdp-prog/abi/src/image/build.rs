@@ -194,7 +194,7 @@ pub struct ImageBuilder {
     lists: Vec<List>,
     v4: Vec<Item<u32>>,
     v6: Vec<Item<u128>>,
-    selectors: Selectors,
+    claims: Claims,
     rules: Vec<ListSet>,
     error: Option<BuildError>,
 }
@@ -214,7 +214,7 @@ impl ImageBuilder {
             lists,
             v4: Vec::new(),
             v6: Vec::new(),
-            selectors: Selectors::default(),
+            claims: Claims::default(),
             rules: vec![0],
             error,
         }
@@ -276,16 +276,17 @@ impl ImageBuilder {
         if let Some(error) = self.error {
             return Err(error);
         }
-        let prefixes_v4 = sort(&mut self.v4);
-        let prefixes_v6 = sort(&mut self.v6);
         let room = (capacity.min(1 << 29)).saturating_sub(DYNAMIC) / 4;
-        let mut trees = Trees { pool: Vec::new(), selectors: self.selectors, room, error: None };
+        let mut trees =
+            Trees { pool: Vec::new(), selectors: Selectors::new(room), room, error: None };
+        let prefixes_v4 = self.claims.gather(&mut self.v4, &mut trees.selectors);
         let slots_v4 = trees.slots(&self.v4);
         drop(self.v4);
+        let prefixes_v6 = self.claims.gather(&mut self.v6, &mut trees.selectors);
         let slots_v6 = trees.slots(&self.v6);
         drop(self.v6);
         let Trees { pool, selectors, error, .. } = trees;
-        if let Some(error) = error {
+        if let Some(error) = error.or(selectors.error()) {
             return Err(error);
         }
         let tables = selectors.into_tables(self.rules)?;
@@ -299,7 +300,7 @@ impl ImageBuilder {
             self.fail(BuildError::UnknownList { lists });
             return 0;
         }
-        self.selectors.intern(vec![(port.key(), lists)])
+        self.claims.number((port.key(), lists))
     }
 
     fn fail(&mut self, error: BuildError) {
@@ -311,7 +312,7 @@ fn full(limit: Limit, needed: usize, allowed: usize) -> BuildError {
     BuildError::Full { limit, needed: needed as u64, allowed: allowed as u64 }
 }
 
-/// The claim of an item that allows, and the selector of a range that is allowed.
+/// The number of an item that allows, and the selector of a range that is allowed.
 const ALLOW: u32 = u32::MAX;
 
 /// Bits from the left: an IPv4 address, or an IPv6 address without its first three bits.
@@ -348,17 +349,18 @@ impl Key for u128 {
     }
 }
 
-/// One prefix and one claim on it.
+/// One prefix and what is said of it: the number of a claim while entries are collected, that of a
+/// selector once they are gathered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Item<K> {
     key: K,
     length: u8,
-    claim: u32,
+    number: u32,
 }
 
 impl<K: Key> Item<K> {
-    fn new(key: K, length: u8, claim: u32) -> Self {
-        Self { key: key.masked(length), length, claim }
+    fn new(key: K, length: u8, number: u32) -> Self {
+        Self { key: key.masked(length), length, number }
     }
 
     /// `width` bits of the key from bit `depth` on.
@@ -367,47 +369,106 @@ impl<K: Key> Item<K> {
     }
 }
 
-/// Sorts, drops exact repetitions and counts the different prefixes that are listed.
-fn sort<K: Key>(items: &mut Vec<Item<K>>) -> u32 {
-    items.sort_unstable();
-    items.dedup();
-    let mut prefixes = 0;
-    let mut last = None;
-    for item in items.iter().filter(|item| item.claim != ALLOW) {
-        if last != Some((item.key, item.length)) {
-            prefixes += 1;
-            last = Some((item.key, item.length));
-        }
+/// A port key and the lists that name it.
+type Condition = (u32, ListSet);
+
+/// Conditions as entries name them, each kept once and numbered.
+#[derive(Debug, Default)]
+struct Claims {
+    conditions: Vec<Condition>,
+    numbers: HashMap<Condition, u32>,
+}
+
+impl Claims {
+    fn number(&mut self, condition: Condition) -> u32 {
+        *self.numbers.entry(condition).or_insert_with(|| {
+            self.conditions.push(condition);
+            self.conditions.len() as u32 - 1
+        })
     }
-    prefixes
+
+    /// Sorts the items and leaves one for each prefix, with the selector of all its claims. Returns
+    /// how many prefixes are listed.
+    fn gather<K: Key>(&self, items: &mut Vec<Item<K>>, selectors: &mut Selectors) -> u32 {
+        items.sort_unstable();
+        let mut alone: Vec<Option<u32>> = vec![None; self.conditions.len()];
+        let (mut kept, mut at, mut listed) = (0, 0, 0);
+        while let Some(&first) = items.get(at) {
+            let same = |item: &Item<K>| (item.key, item.length) == (first.key, first.length);
+            let end = at + items[at..].iter().take_while(|item| same(item)).count();
+            let group = &items[at..end];
+            let claims = group.iter().map(|item| item.number).filter(|number| *number != ALLOW);
+            listed += u32::from(claims.clone().next().is_some());
+            let number = if group.iter().any(|item| item.number == ALLOW) {
+                ALLOW
+            } else if group.len() == 1 {
+                let number = first.number as usize;
+                *alone[number]
+                    .get_or_insert_with(|| selectors.intern(vec![self.conditions[number]]))
+            } else {
+                selectors.intern(joined(claims.map(|number| self.conditions[number as usize])))
+            };
+            items[kept] = Item { number, ..first };
+            kept += 1;
+            at = end;
+        }
+        items.truncate(kept);
+        listed
+    }
+}
+
+/// Conditions as a set: sorted by key, each key once.
+fn joined(conditions: impl Iterator<Item = Condition>) -> Vec<Condition> {
+    let mut set: Vec<Condition> = conditions.collect();
+    set.sort_unstable();
+    set.dedup_by(|next, kept| {
+        let same = next.0 == kept.0;
+        if same {
+            kept.1 |= next.1;
+        }
+        same
+    });
+    set
 }
 
 /// Sets of conditions, each kept once and numbered; 0 is the empty set.
 #[derive(Debug)]
 struct Selectors {
     /// Sorted by port key; key 0, any packet, comes first.
-    sets: Vec<Vec<(u32, ListSet)>>,
-    numbers: HashMap<Vec<(u32, ListSet)>, u32>,
+    sets: Vec<Vec<Condition>>,
+    numbers: HashMap<Vec<Condition>, u32>,
     unions: HashMap<(u32, u32), u32>,
+    /// For each set, the number it has in the image; 0 while nothing refers to it.
+    places: Vec<u32>,
+    /// The sets that the image needs, in the order of their numbers there.
+    used: Vec<u32>,
+    /// Conditions in all sets, and how many may be.
+    conditions: usize,
+    most_conditions: usize,
 }
 
-impl Default for Selectors {
-    fn default() -> Self {
+impl Selectors {
+    /// `room` is how many words the image has; conditions take two.
+    fn new(room: usize) -> Self {
         Self {
             sets: vec![Vec::new()],
             numbers: HashMap::from([(Vec::new(), 0)]),
             unions: HashMap::new(),
+            places: vec![0],
+            used: vec![0],
+            conditions: 0,
+            most_conditions: room.max(1 << 16),
         }
     }
-}
 
-impl Selectors {
-    fn intern(&mut self, set: Vec<(u32, ListSet)>) -> u32 {
+    fn intern(&mut self, set: Vec<Condition>) -> u32 {
         if let Some(number) = self.numbers.get(&set) {
             return *number;
         }
         let number = self.sets.len() as u32;
+        self.conditions += set.len();
         self.sets.push(set.clone());
+        self.places.push(0);
         self.numbers.insert(set, number);
         number
     }
@@ -424,27 +485,40 @@ impl Selectors {
         if let Some(number) = self.unions.get(&pair) {
             return *number;
         }
-        let mut set = self.sets[one as usize].clone();
-        for &(key, lists) in &self.sets[other as usize] {
-            match set.binary_search_by_key(&key, |condition| condition.0) {
-                Ok(at) => set[at].1 |= lists,
-                Err(at) => set.insert(at, (key, lists)),
-            }
+        // Large sets nested in large sets multiply; what the image cannot hold is not computed.
+        if self.error().is_some() {
+            return one;
         }
-        let number = self.intern(set);
+        let sets = [one, other].map(|number| self.sets[number as usize].as_slice());
+        let number = self.intern(joined(sets.concat().into_iter()));
         self.unions.insert(pair, number);
         number
     }
 
+    fn error(&self) -> Option<BuildError> {
+        let (needed, allowed) = (self.conditions, self.most_conditions);
+        (needed > allowed).then(|| full(Limit::Bytes, DYNAMIC + needed * 8, DYNAMIC + allowed * 4))
+    }
+
+    /// The number in the image of a set that a word refers to.
+    fn place(&mut self, number: u32) -> u32 {
+        if number != 0 && self.places[number as usize] == 0 {
+            self.places[number as usize] = self.used.len() as u32;
+            self.used.push(number);
+        }
+        self.places[number as usize]
+    }
+
     /// The three tables of the image: selectors, port conditions, rules.
     fn into_tables(self, rules: Vec<ListSet>) -> Result<Tables, BuildError> {
-        if self.sets.len() > selector::MAX {
-            return Err(full(Limit::Selectors, self.sets.len(), selector::MAX));
+        if self.used.len() > selector::MAX {
+            return Err(full(Limit::Selectors, self.used.len(), selector::MAX));
         }
         let mut numbers: HashMap<ListSet, u16> =
             rules.iter().enumerate().map(|(number, lists)| (*lists, number as u16)).collect();
         let mut tables = Tables { selectors: Vec::new(), ports: Vec::new(), rules };
-        for set in &self.sets {
+        for number in &self.used {
+            let set = &self.sets[*number as usize];
             let lists_at = |key: u32| {
                 set.binary_search_by_key(&key, |condition| condition.0).map_or(0, |at| set[at].1)
             };
@@ -523,6 +597,9 @@ impl Tables {
     }
 }
 
+/// The word of a slot that nothing lists, where its surroundings are listed.
+const NOT_LISTED: u32 = tag::SELECTOR << tag::SHIFT;
+
 /// What is known of a range of slots before its own longer prefixes are looked at.
 #[derive(Clone, Copy, Debug)]
 struct Range {
@@ -578,6 +655,7 @@ impl Trees {
                 Some(range) if range.first <= at => range.selector,
                 _ => inherited,
             };
+            let selector = if selector == ALLOW { None } else { Some(selector) };
             let word = if next_longer == Some(at) {
                 // Sorted as they are, the longer prefixes of one slot are neighbours.
                 let (begin, mut end) = (longer.peek().map_or(0, |(at, _)| *at), 0);
@@ -586,19 +664,16 @@ impl Trees {
                 {
                     end = index + 1;
                 }
-                if selector == ALLOW {
-                    0
-                } else {
-                    self.below(&items[begin..end], depth + width, selector)
-                }
-            } else if selector == ALLOW {
-                0
+                selector.and_then(|selector| {
+                    let word = self.below(&items[begin..end], depth + width, selector);
+                    word.or_else(|| self.alike(selector, inherited))
+                })
             } else {
-                tag::SELECTOR << tag::SHIFT | selector
+                selector.and_then(|selector| self.alike(selector, inherited))
             };
-            if word != (tag::SELECTOR << tag::SHIFT | inherited) {
-                words.push((at, word));
-            }
+            // What is allowed inside of something listed needs a word that says so.
+            let allowed = (selector.is_none() && inherited != 0).then_some(NOT_LISTED);
+            words.extend(word.or(allowed).map(|word| (at, word)));
             match at.checked_add(1) {
                 Some(next) if next >> width == 0 => slot = next,
                 _ => break,
@@ -635,9 +710,9 @@ impl Trees {
                 close(range, &mut done, &mut open);
             }
             let around = open.last().map_or(inherited, |range| range.selector);
-            let selector = match (around, item.claim) {
+            let selector = match (around, item.number) {
                 (ALLOW, _) | (_, ALLOW) => ALLOW,
-                (around, claim) => self.selectors.union(around, claim),
+                (around, own) => self.selectors.union(around, own),
             };
             match open.last_mut() {
                 Some(same) if same.first == first && same.last == last => same.selector = selector,
@@ -654,31 +729,35 @@ impl Trees {
         done
     }
 
-    /// The word of a slot that has longer prefixes.
-    fn below<K: Key>(&mut self, items: &[Item<K>], depth: u32, inherited: u32) -> u32 {
-        let Some(first) = items.first() else { return inherited };
-        let alone = items.iter().all(|item| {
-            item.claim != ALLOW && (item.key, item.length) == (first.key, first.length)
-        });
-        if alone {
-            let selector =
-                items.iter().fold(inherited, |all, item| self.selectors.union(all, item.claim));
-            if K::BITS == 32 {
-                let fits = (selector as usize) < selector::MAX;
-                if first.length == 32 && inherited == 0 && fits {
-                    let host = first.bits(24, 8);
-                    return tag::HOST << tag::SHIFT | host << tag::HOST_SHIFT | selector;
-                }
-            } else {
-                return self.leaf(first, selector, inherited);
+    /// The word of a slot that is listed alike, unless that is what it inherits.
+    fn alike(&mut self, selector: u32, inherited: u32) -> Option<u32> {
+        let differs = selector != inherited;
+        differs.then(|| tag::SELECTOR << tag::SHIFT | self.selectors.place(selector))
+    }
+
+    /// The word of a slot that has longer prefixes; `None` if they change nothing.
+    fn below<K: Key>(&mut self, items: &[Item<K>], depth: u32, inherited: u32) -> Option<u32> {
+        if let [item] = items
+            && item.number != ALLOW
+        {
+            let selector = self.selectors.union(inherited, item.number);
+            if K::BITS != 32 {
+                return Some(self.leaf(item, selector, inherited));
+            }
+            let place = self.selectors.place(selector);
+            if item.length == 32 && inherited == 0 && (place as usize) < selector::MAX {
+                let host = item.bits(24, 8);
+                return Some(tag::HOST << tag::SHIFT | host << tag::HOST_SHIFT | place);
             }
         }
         let words = self.level(items, depth, 8, inherited);
-        self.node(&words, inherited)
+        (!words.is_empty()).then(|| self.node(&words, inherited))
     }
 
     fn leaf<K: Key>(&mut self, item: &Item<K>, selector: u32, otherwise: u32) -> u32 {
         let at = self.aligned();
+        let (selector, otherwise) =
+            (self.selectors.place(selector), self.selectors.place(otherwise));
         let key = item.key.left();
         self.pool.extend(halves((key >> 64) as u64));
         self.pool.extend(halves(key as u64));
@@ -688,9 +767,7 @@ impl Trees {
     }
 
     fn node(&mut self, words: &[(u32, u32)], otherwise: u32) -> u32 {
-        if words.is_empty() {
-            return tag::SELECTOR << tag::SHIFT | otherwise;
-        }
+        let otherwise = self.selectors.place(otherwise);
         let children = self.pool.len();
         self.pool.extend(words.iter().map(|(_, word)| word));
         let at = self.aligned();

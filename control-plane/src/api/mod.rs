@@ -1,0 +1,129 @@
+//! What programs can ask the daemon, over HTTP.
+//!
+//! It has no authentication of its own and therefore listens on the loopback interface unless the
+//! operator says otherwise. It only reads.
+
+mod error;
+mod routes;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::Request,
+    http::StatusCode,
+    middleware::{self, Next},
+    response::Response,
+    routing::get,
+};
+use tokio::{net::TcpListener, sync::Semaphore, sync::watch};
+use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer};
+use tracing::{info, warn};
+
+pub use error::ApiError;
+
+use crate::{config::ApiConfig, engine::service::Service, shutdown::stopped};
+
+/// Longest that an answer may take.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// Requests that are answered at a time; more are turned away.
+const AT_ONCE: usize = 32;
+/// Largest body of a request: none has one.
+const LARGEST_BODY: usize = 4096;
+
+/// The API; inert until it runs.
+pub struct Api {
+    config: ApiConfig,
+    service: Arc<Service>,
+}
+
+impl Api {
+    /// One that does not listen yet.
+    pub const fn new(config: ApiConfig, service: Arc<Service>) -> Self {
+        Self { config, service }
+    }
+
+    /// Takes the address.
+    pub async fn bind(self) -> io::Result<Listening> {
+        let listen = self.config.listen;
+        let listener = TcpListener::bind(listen).await.map_err(|error| {
+            io::Error::new(error.kind(), format!("api.listen {listen}: {error}"))
+        })?;
+        let address = listener.local_addr()?;
+        if address.ip().is_loopback() {
+            info!(%address, "API listens");
+        } else {
+            warn!(%address, "API listens where others can reach it, and has no authentication");
+        }
+        Ok(Listening { listener, address, service: self.service })
+    }
+}
+
+/// The API with an address.
+pub struct Listening {
+    listener: TcpListener,
+    address: SocketAddr,
+    service: Arc<Service>,
+}
+
+impl Listening {
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until `shutdown`.
+    pub async fn run(self, mut shutdown: watch::Receiver<bool>) -> io::Result<()> {
+        let stop = async move {
+            // A sender that is gone means the same.
+            let () = stopped(&mut shutdown).await;
+        };
+        axum::serve(self.listener, router(self.service)).with_graceful_shutdown(stop).await
+    }
+}
+
+/// All routes, with their limits.
+pub fn router(service: Arc<Service>) -> Router {
+    let v1 = Router::new()
+        .route("/status", get(routes::status))
+        .route("/feeds", get(routes::feeds))
+        .route("/ruleset", get(routes::ruleset))
+        .route("/hits", get(routes::hits))
+        .route("/explain", get(routes::explain));
+    let permits = Arc::new(Semaphore::new(AT_ONCE));
+    Router::new()
+        .nest("/api/v1", v1)
+        .route("/metrics", get(routes::metrics))
+        .route("/healthz", get(routes::healthz))
+        .fallback(routes::not_found)
+        .method_not_allowed_fallback(routes::method_not_allowed)
+        .with_state(service)
+        .layer(middleware::from_fn(move |request, next| {
+            bounded(Arc::clone(&permits), request, next)
+        }))
+        .layer(RequestBodyLimitLayer::new(LARGEST_BODY))
+        .layer(CatchPanicLayer::custom(error::panicked))
+        .layer(middleware::map_response(error::in_json))
+}
+
+/// Few requests at a time, and none for ever.
+async fn bounded(
+    permits: Arc<Semaphore>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let Ok(_permit) = permits.try_acquire() else {
+        return Err(ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "busy",
+            format!("{AT_ONCE} requests are being answered; try again"),
+        ));
+    };
+    tokio::time::timeout(TIMEOUT, next.run(request)).await.map_err(|_| {
+        ApiError::new(StatusCode::GATEWAY_TIMEOUT, "timeout", "the answer took too long")
+    })
+}
+
+#[cfg(test)]
+#[path = "api_tests.rs"]
+mod tests;

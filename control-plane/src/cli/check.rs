@@ -1,0 +1,74 @@
+//! `sekisho check`: is the configuration fit to run, and what is in force?
+
+use std::{fmt::Write as _, path::PathBuf};
+
+use super::{Failure, print};
+use crate::{config::Config, rulebook::Rulebook, subscribers::Subscribers};
+
+/// Arguments of `sekisho check`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Configuration file
+    #[arg(short, long, value_name = "FILE", env = "SEKISHO_CONFIG")]
+    config: PathBuf,
+    /// Print the configuration in force, defaults included, as YAML
+    #[arg(long)]
+    print: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let config = Config::read(&args.config).map_err(Failure::usage)?;
+    let rulebook = Rulebook::of_config(&config).map_err(Failure::usage)?;
+    let subscribers = match &config.subscribers.csv {
+        Some(path) => Subscribers::read(path).map_err(Failure::usage)?,
+        None => Subscribers::default(),
+    };
+    if args.print {
+        return print(&config.to_yaml().map_err(Failure::failed)?);
+    }
+    print(&summary(&args.config.display().to_string(), &config, &rulebook, &subscribers))
+}
+
+fn summary(file: &str, config: &Config, rulebook: &Rulebook, subscribers: &Subscribers) -> String {
+    let mut text = format!("{file} is valid\n\n");
+    let interfaces: Vec<String> = config
+        .interfaces
+        .iter()
+        .map(|interface| format!("{} ({:?})", interface.name, interface.role).to_lowercase())
+        .collect();
+    let networks: usize = rulebook.never_block.iter().map(|list| list.networks.len()).sum();
+    let rows = [
+        ("interfaces", interfaces.join(", ")),
+        (
+            "feeds",
+            format!(
+                "{} enabled of {}",
+                rulebook.catalogue.enabled().count(),
+                rulebook.catalogue.feeds.len()
+            ),
+        ),
+        (
+            "policy",
+            format!(
+                "nothing wider than /{} and /{}, claims last {}, {} own prefixes",
+                rulebook.policy.min_prefix_v4,
+                rulebook.policy.min_prefix_v6,
+                rulebook.policy.expire_after,
+                rulebook.policy.own_prefixes.len()
+            ),
+        ),
+        ("never block", format!("{networks} networks in {} lists", rulebook.never_block.len())),
+        ("list lifetime", config.list_lifetime.to_string()),
+        ("subscribers", format!("{} assignments", subscribers.len())),
+        ("hits", format!("kept for {}", config.hits.retention)),
+        ("state", config.state_dir.display().to_string()),
+        ("API", format!("http://{}", config.api.listen)),
+    ];
+    for (name, value) in rows {
+        let _ = writeln!(text, "{name:<14} {value}");
+    }
+    for spec in rulebook.catalogue.enabled() {
+        let _ = writeln!(text, "  feed {:<20} {} every {}", &*spec.name, spec.format, spec.refresh);
+    }
+    text
+}

@@ -1,0 +1,213 @@
+//! `sekisho compile`: a folder of lists, and what became of every indicator.
+
+use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
+
+use jiff::Timestamp;
+use sekisho_rules::{
+    compile::FeedReport,
+    feed::FeedSpec,
+    parse::{Reject, RejectReason, SkipReason},
+    refusal::{Refusal, RefusalReason},
+};
+use serde::Serialize;
+
+use super::{
+    Failure,
+    columns::Columns,
+    folder::{self, Folder, Missing},
+    print, print_json,
+};
+use crate::{config::DataplaneConfig, rulebook::ReadList};
+
+/// Rejected lines shown of each feed in text.
+const SHOWN_REJECTS: usize = 3;
+/// Refusals shown in text.
+const SHOWN_REFUSALS: usize = 20;
+
+/// Arguments of `sekisho compile`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Folder with a feeds.yaml, and perhaps policy.yaml and never-block/*.yaml
+    #[arg(long, value_name = "DIR")]
+    lists: PathBuf,
+    /// Room for the ruleset, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = DataplaneConfig::default().image_capacity_mib)]
+    capacity_mib: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let capacity =
+        DataplaneConfig { image_capacity_mib: args.capacity_mib, ..DataplaneConfig::default() }
+            .image_capacity_bytes();
+    let folder = folder::compile(&args.lists, capacity, Timestamp::now())?;
+    let report = Report::of(&folder);
+    if args.json { print_json(&report) } else { print(&report.text()) }
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    entries: Entries,
+    feeds: Vec<FeedRow<'a>>,
+    refused: &'a [Refusal],
+    refused_total: u64,
+    refused_by_reason: &'a BTreeMap<RefusalReason, u64>,
+    unreadable: &'a [Missing],
+    image: ImageRow,
+}
+
+#[derive(Serialize)]
+struct Entries {
+    v4: usize,
+    v6: usize,
+}
+
+#[derive(Serialize)]
+struct FeedRow<'a> {
+    #[serde(flatten)]
+    report: &'a FeedReport,
+    format: &'static str,
+    rejected_by_reason: BTreeMap<RejectReason, u64>,
+    rejects: &'a [Reject],
+    skipped_by_reason: BTreeMap<SkipReason, u64>,
+    failure_text: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ImageRow {
+    bytes: u64,
+    prefixes_v4: u32,
+    prefixes_v6: u32,
+    rules: u32,
+    left_out: u64,
+}
+
+impl<'a> Report<'a> {
+    fn of(folder: &'a Folder) -> Self {
+        let (v4, v6) = folder.compiled.table.len();
+        let header = folder.built.image.header();
+        let feeds = folder.compiled.feeds.iter().zip(&folder.specs).zip(&folder.lists);
+        Self {
+            entries: Entries { v4, v6 },
+            feeds: feeds.map(|((report, spec), list)| FeedRow::of(report, spec, list)).collect(),
+            refused: &folder.compiled.refusals.kept,
+            refused_total: folder.compiled.refusals.total(),
+            refused_by_reason: &folder.compiled.refusals.by_reason,
+            unreadable: &folder.missing,
+            image: ImageRow {
+                bytes: header.bytes,
+                prefixes_v4: header.prefixes_v4,
+                prefixes_v6: header.prefixes_v6,
+                rules: header.rules,
+                left_out: folder.built.left_out,
+            },
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        let mut columns = Columns::new(&[
+            "FEED",
+            "FORMAT",
+            "INDICATORS>",
+            "ACCEPTED>",
+            "REFUSED>",
+            "REJECTED>",
+            "SKIPPED>",
+            "STATE",
+        ]);
+        for FeedRow { report, format, failure_text, .. } in &self.feeds {
+            columns.row([
+                report.name.to_string(),
+                (*format).to_owned(),
+                report.indicators.to_string(),
+                report.accepted.to_string(),
+                report.refused.to_string(),
+                report.rejected.to_string(),
+                report.skipped.to_string(),
+                failure_text.clone().map_or("ok".to_owned(), |why| format!("refused: {why}")),
+            ]);
+        }
+        text.push_str(&columns.render(0));
+        for Missing { feed, error } in self.unreadable {
+            let _ = writeln!(text, "{feed}: not read: {error}");
+        }
+        let Entries { v4, v6 } = self.entries;
+        let _ = writeln!(
+            text,
+            "\n{v4} IPv4 and {v6} IPv6 entries; the image takes {} KiB and {} rules",
+            self.image.bytes.div_ceil(1024),
+            self.image.rules
+        );
+        if self.image.left_out > 0 {
+            let _ =
+                writeln!(text, "{} IPv6 entries outside 2000::/3 left out", self.image.left_out);
+        }
+        self.rejects_text(&mut text);
+        self.refusals_text(&mut text);
+        text
+    }
+
+    fn rejects_text(&self, text: &mut String) {
+        let rows: Vec<_> = self
+            .feeds
+            .iter()
+            .flat_map(|row| row.rejects.iter().take(SHOWN_REJECTS).map(move |reject| (row, reject)))
+            .collect();
+        if rows.is_empty() {
+            return;
+        }
+        let mut columns = Columns::new(&["FEED", "LINE>", "REASON", "TEXT"]);
+        for (row, reject) in rows {
+            columns.row([
+                row.report.name.to_string(),
+                reject.line.to_string(),
+                reject.reason.to_string(),
+                reject.text.clone(),
+            ]);
+        }
+        let _ = write!(
+            text,
+            "\nLines that could not be read, the first of each feed:\n\n{}",
+            columns.render(2)
+        );
+    }
+
+    fn refusals_text(&self, text: &mut String) {
+        if self.refused_total == 0 {
+            return;
+        }
+        let _ = writeln!(text, "\nRefused by the policy:\n");
+        let mut columns = Columns::new(&["REASON", "INDICATORS>"]);
+        for (reason, count) in self.refused_by_reason {
+            columns.row([reason.to_string(), count.to_string()]);
+        }
+        text.push_str(&columns.render(2));
+        text.push('\n');
+        for refusal in self.refused.iter().take(SHOWN_REFUSALS) {
+            let _ = writeln!(text, "  {refusal}");
+        }
+        let more = self.refused_total.saturating_sub(SHOWN_REFUSALS as u64);
+        if more > 0 {
+            let _ = writeln!(text, "  ... and {more} more (--json lists them)");
+        }
+    }
+}
+
+impl<'a> FeedRow<'a> {
+    fn of(report: &'a FeedReport, spec: &FeedSpec, list: &'a ReadList) -> Self {
+        let parsed = list.parsed.as_ref().ok();
+        Self {
+            report,
+            format: spec.format.as_str(),
+            rejected_by_reason: parsed
+                .map(|parsed| parsed.rejects.by_reason.clone())
+                .unwrap_or_default(),
+            rejects: parsed.map(|parsed| &*parsed.rejects.samples).unwrap_or_default(),
+            skipped_by_reason: parsed.map(|parsed| parsed.skipped.clone()).unwrap_or_default(),
+            failure_text: list.parsed.as_ref().err().map(ToString::to_string),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! A folder of lists, compiled without a kernel or a network.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use sekisho_rules::{
+    compile::Compiled,
+    feed::{FeedName, FeedSpec, Source},
+};
+
+use super::Failure;
+use crate::{
+    config::Config,
+    dataplane::tables::{self, Built, Slots},
+    feeds::last_good::LastGood,
+    rulebook::{ReadList, Rulebook, read_list_file},
+};
+
+/// What a folder of lists comes to.
+pub(super) struct Folder {
+    pub(super) specs: Vec<FeedSpec>,
+    pub(super) lists: Vec<ReadList>,
+    pub(super) compiled: Compiled,
+    pub(super) built: Built,
+    /// Feeds that could not be read at all.
+    pub(super) missing: Vec<Missing>,
+}
+
+/// A feed whose list could not be read.
+#[derive(Debug, serde::Serialize)]
+pub(super) struct Missing {
+    pub(super) feed: FeedName,
+    pub(super) error: String,
+}
+
+/// Reads and compiles a lists folder.
+pub(super) fn compile(folder: &Path, capacity: usize, now: Timestamp) -> Result<Folder, Failure> {
+    let rulebook = Rulebook::of_folder(folder).map_err(Failure::usage)?;
+    compile_read(&rulebook, capacity, now, |spec| read(spec, now))
+}
+
+/// Compiles the last good lists of a daemon.
+pub(super) fn compile_last_good(
+    rulebook: &Rulebook,
+    config: &Config,
+    now: Timestamp,
+) -> Result<Folder, Failure> {
+    let kept = LastGood::new(&config.state_dir);
+    let capacity = config.dataplane.image_capacity_bytes();
+    compile_read(rulebook, capacity, now, |spec| match kept.load(&spec.name) {
+        Ok(Some((bytes, meta))) => Ok(ReadList::new(spec, &bytes, meta.confirmed_at)),
+        Ok(None) => Err(format!("no copy is kept in {}", config.state_dir.display())),
+        Err(error) => Err(error.to_string()),
+    })
+}
+
+fn compile_read(
+    rulebook: &Rulebook,
+    capacity: usize,
+    now: Timestamp,
+    read: impl Fn(&FeedSpec) -> Result<ReadList, String>,
+) -> Result<Folder, Failure> {
+    let mut missing = Vec::new();
+    let (mut specs, mut lists) = (Vec::new(), Vec::new());
+    for spec in rulebook.catalogue.enabled() {
+        match read(spec) {
+            Ok(list) => {
+                specs.push(spec.clone());
+                lists.push(list);
+            }
+            Err(error) => missing.push(Missing { feed: spec.name.clone(), error }),
+        }
+    }
+    let pairs: Vec<_> = specs.iter().zip(&lists).collect();
+    let compiled = rulebook.compile(&pairs, now).map_err(Failure::failed)?;
+    drop(pairs);
+    let built = tables::build(&compiled.table, &Slots::default(), 1, capacity)
+        .map_err(|error| Failure::failed(format!("the ruleset does not fit: {error}")))?;
+    Ok(Folder { specs, lists, compiled, built, missing })
+}
+
+fn read(spec: &FeedSpec, now: Timestamp) -> Result<ReadList, String> {
+    match &spec.source {
+        Source::File(path) => {
+            let bytes = read_list_file(spec, path)
+                .map_err(|error| format!("{}: {error}", path.display()))?;
+            Ok(ReadList::new(spec, &bytes, now))
+        }
+        Source::Url(_) => Err("it comes over the network, which only the daemon reads".to_owned()),
+    }
+}

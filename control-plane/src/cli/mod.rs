@@ -1,0 +1,129 @@
+//! The command line, one command a file.
+//!
+//! Exit status: 0 when it worked, 1 when it did not, 2 when the command line or a file of the
+//! operator's is wrong.
+
+mod check;
+pub(crate) mod columns;
+mod compile;
+mod daemon;
+mod detach;
+mod explain;
+mod folder;
+pub(crate) mod hits;
+pub(crate) mod log;
+mod mode;
+pub(crate) mod run;
+mod status;
+
+use std::{
+    fmt::Display,
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+use serde::Serialize;
+
+/// ISP-side C&C traffic blocking.
+#[derive(Debug, Parser)]
+#[command(name = "sekisho", version, propagate_version = true)]
+#[command(after_help = "Exit status: 0 it worked, 1 it did not, 2 the command line or a \
+                        configuration file is wrong.")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon; it reads its files again on SIGHUP, and blocks stay when it ends
+    Run(run::Args),
+    /// Check the configuration and every file that it names
+    Check(check::Args),
+    /// Compile a folder of lists and say what became of every indicator; needs no rights
+    Compile(compile::Args),
+    /// Say what happens to traffic of an address, and why
+    Explain(explain::Args),
+    /// Show the recorded hits: which subscriber called which listed address
+    Hits(hits::Args),
+    /// Show how the daemon and the kernel are
+    Status(status::Args),
+    /// Show or set the kill switch, for everything, an interface or a list; needs no daemon
+    Mode(mode::Args),
+    /// Take programs and maps out of the kernel: traffic then flows unguarded
+    Detach(detach::Args),
+    /// Block real packets to listed addresses on a stage of its own; needs root
+    Demo(crate::demo::DemoArgs),
+}
+
+/// Why a command ends badly.
+#[derive(Debug)]
+pub enum Failure {
+    /// It could not do its work: exit status 1.
+    Failed(String),
+    /// The command line or a file of the operator's is wrong: exit status 2.
+    Usage(String),
+}
+
+impl Failure {
+    /// It could not do its work.
+    pub fn failed(error: impl Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+
+    /// The operator said something wrong.
+    pub fn usage(error: impl Display) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+/// Runs a command to its end.
+pub fn main(cli: Cli) -> ExitCode {
+    let outcome = match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Compile(args) => compile::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Hits(args) => hits::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Mode(args) => mode::run(&args),
+        Command::Detach(args) => detach::run(&args),
+        Command::Demo(args) => {
+            crate::demo::run(&args).map_err(|error| Failure::failed(format!("{error:#}")))
+        }
+    };
+    let (text, status) = match outcome {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Failed(text)) => (text, 1),
+        Err(Failure::Usage(text)) => (text, 2),
+    };
+    // Nobody is left to tell if standard error is closed.
+    let _ = writeln!(io::stderr(), "sekisho: {text}");
+    ExitCode::from(status)
+}
+
+/// Writes to standard output; a reader that went away (`| head`) is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::failed(error)),
+        _ => Ok(()),
+    }
+}
+
+fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(Failure::failed)?;
+    print(&format!("{text}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,111 @@
+//! `sekisho run`: the daemon.
+
+use std::{path::PathBuf, sync::Arc};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
+use tracing::{error, info};
+
+use super::{Failure, log};
+use crate::{
+    api::Api,
+    config::{Attach, Config},
+    dataplane::{
+        Dataplane,
+        kernel::{self, Guarded, KernelDataplane, Settings},
+    },
+    engine::{Engine, Inputs},
+    store::Store,
+};
+
+/// Arguments of `sekisho run`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Configuration file
+    #[arg(short, long, value_name = "FILE", env = "SEKISHO_CONFIG")]
+    config: PathBuf,
+}
+
+/// Runs until SIGTERM or SIGINT; what is blocked stays blocked. SIGHUP reads the files again.
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let inputs = Inputs::read(&args.config).map_err(Failure::usage)?;
+    log::start(&inputs.config.log);
+    let store = Store::open(&inputs.config.state_dir).map_err(Failure::failed)?;
+    let (settings, guarded) = settings(&inputs.config);
+    let dataplane = KernelDataplane::start(&settings, &guarded).map_err(Failure::failed)?;
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::failed)?
+        .block_on(serve(inputs, args.config.clone(), Arc::new(dataplane), store))
+}
+
+async fn serve(
+    inputs: Inputs,
+    path: PathBuf,
+    dataplane: Arc<dyn Dataplane>,
+    store: Store,
+) -> Result<(), Failure> {
+    let api = inputs.config.api.clone();
+    let engine = Engine::new(inputs, Some(path), dataplane, store);
+    let api = Api::new(api, engine.service()).bind().await.map_err(Failure::failed)?;
+    let (stop, shutdown) = watch::channel(false);
+    let (ask, reload) = mpsc::channel(1);
+    let answering = tokio::spawn(api.run(shutdown.clone()));
+    let signals = tokio::spawn(obey_signals(stop.clone(), ask)?);
+    let outcome = engine.run(shutdown, reload).await;
+    stop.send_replace(true);
+    signals.abort();
+    match answering.await {
+        Ok(Ok(())) => {}
+        Ok(Err(failure)) => error!("the API stopped: {failure}"),
+        Err(failure) => error!("the API stopped: {failure}"),
+    }
+    info!("stopped; what was blocked stays blocked until `sekisho detach`");
+    outcome.map_err(Failure::failed)
+}
+
+/// Turns signals into words for the engine.
+fn obey_signals(
+    stop: watch::Sender<bool>,
+    reload: mpsc::Sender<()>,
+) -> Result<impl Future<Output = ()>, Failure> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::failed)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(Failure::failed)?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => {
+                    // A reload that still waits serves this signal as well.
+                    let _ = reload.try_send(());
+                }
+            }
+        }
+        stop.send_replace(true);
+    })
+}
+
+/// What the kernel side is loaded with.
+pub(crate) fn settings(config: &Config) -> (Settings, Vec<Guarded>) {
+    let settings = Settings {
+        pin_dir: config.dataplane.pin_dir.clone(),
+        image_capacity: config.dataplane.image_capacity_bytes(),
+        flow_table_entries: config.dataplane.flow_table_entries,
+        attach: match config.dataplane.attach {
+            Attach::Auto => kernel::Attach::Auto,
+            Attach::Native => kernel::Attach::Native,
+            Attach::Generic => kernel::Attach::Generic,
+        },
+        initial_mode: config.mode.into(),
+    };
+    let guarded = config.interfaces.iter().map(|interface| Guarded {
+        interface: interface.name.clone(),
+        role: interface.role.into(),
+    });
+    (settings, guarded.collect())
+}

@@ -1,0 +1,157 @@
+//! `sekisho status`: how the daemon and the kernel are.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Failure, daemon, print, print_json};
+use crate::{
+    config::DataplaneConfig,
+    dataplane::{Dataplane as _, kernel::KernelDataplane},
+    engine::service::{InterfaceStatus, ModeStatus, RulesetStatus},
+};
+
+/// Arguments of `sekisho status`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    daemon: daemon::Args,
+    /// Folder of the pinned programs and maps, asked if the daemon does not answer
+    #[arg(long, value_name = "DIR", default_value_os_t = DataplaneConfig::default().pin_dir)]
+    pin_dir: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the pins say without a daemon.
+#[derive(Serialize)]
+struct Pinned {
+    daemon: String,
+    mode: ModeStatus,
+    lease_seconds: u64,
+    ruleset: RulesetStatus,
+    interfaces: Vec<InterfaceStatus>,
+}
+
+/// Fails if neither the daemon nor the pins answer.
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let status = match args.daemon.get("status", &[]) {
+        Ok(status) => status,
+        Err(Failure::Failed(silence) | Failure::Usage(silence)) => {
+            let pinned = pinned(args, silence)?;
+            serde_json::to_value(pinned).map_err(Failure::failed)?
+        }
+    };
+    if args.json { print_json(&status) } else { print(&text(&status)) }
+}
+
+fn pinned(args: &Args, silence: String) -> Result<Pinned, Failure> {
+    let open = || {
+        let dataplane = KernelDataplane::open(&args.pin_dir)?;
+        Ok((dataplane.installed()?, dataplane.modes()?))
+    };
+    let (installed, modes) = open().map_err(|error: crate::dataplane::DataplaneError| {
+        Failure::failed(format!("{silence}; and {error}"))
+    })?;
+    Ok(Pinned {
+        daemon: silence,
+        mode: ModeStatus::of(&modes, &installed.lists),
+        lease_seconds: installed.lease.as_secs(),
+        ruleset: RulesetStatus::of(&installed),
+        interfaces: InterfaceStatus::all(&installed, &modes),
+    })
+}
+
+fn text(status: &Value) -> String {
+    let plain = |value: &Value| match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let names = |value: &Value| {
+        let names = value.as_array().into_iter().flatten().filter_map(Value::as_str);
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let health = match status["health"]["ok"].as_bool() {
+        Some(true) => "runs".to_owned(),
+        Some(false) => format!("runs, but: {}", names(&status["health"]["reasons"])),
+        None => plain(&status["daemon"]),
+    };
+    let ruleset = &status["ruleset"];
+    let mut rows = vec![
+        ("daemon", health),
+        ("mode", plain(&status["mode"]["global"])),
+        ("lists observed", names(&status["mode"]["observed_lists"])),
+        ("lists bypassed", names(&status["mode"]["bypassed_lists"])),
+        ("enforced for", format!("{} more seconds", plain(&status["lease_seconds"]))),
+        ("ruleset", format!("generation {}", plain(&ruleset["generation"]))),
+        (
+            "entries",
+            format!(
+                "{} IPv4, {} IPv6",
+                plain(&ruleset["entries_v4"]),
+                plain(&ruleset["entries_v6"])
+            ),
+        ),
+        (
+            "image",
+            format!(
+                "{} of {} bytes",
+                plain(&ruleset["image_bytes"]),
+                plain(&ruleset["image_capacity"])
+            ),
+        ),
+    ];
+    for interface in status["interfaces"].as_array().into_iter().flatten() {
+        let attachment = match &interface["attachment"] {
+            Value::Null => "gone".to_owned(),
+            other => plain(other),
+        };
+        let line =
+            format!("{}: {}, {attachment}", plain(&interface["name"]), plain(&interface["mode"]));
+        rows.push(("interface", line));
+    }
+    for feed in status["feeds"].as_array().into_iter().flatten() {
+        let trouble = match feed["trouble"]["text"].as_str() {
+            Some(text) => format!("; broken: {text}"),
+            None => String::new(),
+        };
+        let (name, indicators) = (plain(&feed["name"]), plain(&feed["indicators"]));
+        let confirmed = plain(&feed["confirmed_at"]);
+        let line = format!("{name}: {indicators} indicators, confirmed {confirmed}{trouble}");
+        rows.push(("feed", line));
+    }
+    rows.retain(|(_, value)| !value.is_empty());
+    rows.iter().map(|(name, value)| format!("{name:<14} {value}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_told_in_lines() {
+        let status = serde_json::json!({
+            "health": {"ok": false, "reasons": ["interface 'eth1' is gone"]},
+            "mode": {"global": "observe", "observed_lists": [], "bypassed_lists": ["two"]},
+            "lease_seconds": 60,
+            "ruleset": {"generation": 7, "entries_v4": 5, "entries_v6": 0, "image_bytes": 1,
+                        "image_capacity": 2},
+            "interfaces": [{"name": "eth1", "mode": "observe", "attachment": null}],
+            "feeds": [{"name": "two", "indicators": 5, "confirmed_at": null,
+                       "trouble": {"text": "no connection"}}],
+        });
+        let expected = "daemon         runs, but: interface 'eth1' is gone\n\
+                        mode           observe\n\
+                        lists bypassed two\n\
+                        enforced for   60 more seconds\n\
+                        ruleset        generation 7\n\
+                        entries        5 IPv4, 0 IPv6\n\
+                        image          1 of 2 bytes\n\
+                        interface      eth1: observe, gone\n\
+                        feed           two: 5 indicators, confirmed -; broken: no connection\n";
+        assert_eq!(text(&status), expected);
+    }
+}

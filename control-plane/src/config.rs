@@ -1,0 +1,499 @@
+//! The daemon's configuration file.
+
+use std::{
+    collections::HashSet,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use sekisho_abi::{
+    MAX_PORTS,
+    record::{self, Mode},
+};
+use sekisho_rules::{
+    period::Period,
+    yaml::{YamlError, from_yaml},
+};
+use serde::{Deserialize, Serialize};
+
+/// Smallest ruleset image: the bitmaps and ranks over both families alone take 6 MiB.
+pub const SMALLEST_IMAGE_MIB: u32 = 8;
+/// Largest ruleset image: the layout counts words in 29 bits.
+pub const LARGEST_IMAGE_MIB: u32 = 512;
+/// Longest that hits may be kept, whatever is configured.
+pub const LONGEST_RETENTION: Period = Period::days(180);
+/// Longest interface name that Linux takes (IFNAMSIZ less the final zero).
+const LONGEST_INTERFACE_NAME: usize = 15;
+
+/// What the daemon does, and where.
+///
+/// Relative paths start at the folder of the configuration file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Interfaces under guard; at least one.
+    pub interfaces: Vec<InterfaceConfig>,
+    /// Mode on the first start, when nothing is pinned yet. Later the pinned switch holds, which
+    /// `sekisho mode` sets. Default: enforce.
+    #[serde(default)]
+    pub mode: InitialMode,
+    /// Catalogue of feeds. Default: the one that comes with the program, in which a feed is
+    /// enabled only if its terms allow that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feeds: Option<PathBuf>,
+    /// Policy. Default: the one that comes with the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PathBuf>,
+    /// Networks that are never blocked.
+    #[serde(default)]
+    pub never_block: NeverBlockConfig,
+    /// Where last good lists and hits are kept. Default: /var/lib/sekisho.
+    #[serde(default = "default_state_dir")]
+    pub state_dir: PathBuf,
+    /// How long lists are enforced after any enabled feed was last confirmed by its source;
+    /// afterwards they only observe. Default: 24h.
+    #[serde(default = "default_list_lifetime")]
+    pub list_lifetime: Period,
+    /// How often hits are taken out of the kernel, at most 1m. Default: 1s.
+    #[serde(default = "default_drain_interval")]
+    pub drain_interval: Period,
+    /// How lists are fetched over HTTP.
+    #[serde(default)]
+    pub fetch: FetchConfig,
+    /// The kernel side.
+    #[serde(default)]
+    pub dataplane: DataplaneConfig,
+    /// Who uses which address.
+    #[serde(default)]
+    pub subscribers: SubscribersConfig,
+    /// The record of hits.
+    #[serde(default)]
+    pub hits: HitsConfig,
+    /// The HTTP interface.
+    #[serde(default)]
+    pub api: ApiConfig,
+    /// The daemon's log.
+    #[serde(default)]
+    pub log: LogConfig,
+}
+
+/// An interface under guard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InterfaceConfig {
+    /// Its name, as `ip link` shows it.
+    pub name: String,
+    /// Which side of it the subscribers are on.
+    pub role: Role,
+}
+
+/// Which side of an interface the subscribers are on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Packets that come in are from subscribers.
+    Subscriber,
+    /// Packets that come in are from the Internet.
+    Uplink,
+    /// Both: one-armed.
+    Both,
+}
+
+impl From<Role> for record::Role {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Subscriber => Self::Subscriber,
+            Role::Uplink => Self::Uplink,
+            Role::Both => Self::Both,
+        }
+    }
+}
+
+/// Mode on the first start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InitialMode {
+    /// Do what the lists say.
+    #[default]
+    Enforce,
+    /// Account hits, drop nothing.
+    Observe,
+    /// Look nothing up.
+    Bypass,
+}
+
+impl From<InitialMode> for Mode {
+    fn from(mode: InitialMode) -> Self {
+        match mode {
+            InitialMode::Enforce => Self::Enforce,
+            InitialMode::Observe => Self::Observe,
+            InitialMode::Bypass => Self::Bypass,
+        }
+    }
+}
+
+/// Networks that are never blocked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NeverBlockConfig {
+    /// Whether the lists that come with the program apply: public resolvers, root servers and the
+    /// like. Default: true.
+    pub shipped: bool,
+    /// Further lists. Default: none.
+    pub files: Vec<PathBuf>,
+}
+
+impl Default for NeverBlockConfig {
+    fn default() -> Self {
+        Self { shipped: true, files: Vec::new() }
+    }
+}
+
+/// How lists are fetched over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FetchConfig {
+    /// Longest wait for a connection. Default: 10s.
+    pub connect_timeout: Period,
+    /// Longest time that one list may take. Default: 5m.
+    pub timeout: Period,
+    /// Shortest time between two requests for one feed, whatever its `refresh` says. Default: 5m,
+    /// which is what abuse.ch asks for.
+    pub floor: Period,
+    /// Mail address or page that publishers find in the User-Agent. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contact: Option<String>,
+}
+
+impl Default for FetchConfig {
+    fn default() -> Self {
+        Self {
+            connect_timeout: seconds(10),
+            timeout: Period::minutes(5),
+            floor: Period::minutes(5),
+            contact: None,
+        }
+    }
+}
+
+/// The kernel side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataplaneConfig {
+    /// Folder on bpffs for programs and maps, which outlive the daemon. Default:
+    /// /sys/fs/bpf/sekisho.
+    pub pin_dir: PathBuf,
+    /// Room for the ruleset in MiB, 8 to 512; twice as much is in use while a ruleset is replaced.
+    /// 1,000,000 addresses need 43. Default: 64.
+    pub image_capacity_mib: u32,
+    /// Flows that the kernel accounts between two drains, 1024 to 16777216; what is beyond is still
+    /// counted by rule. Default: 262144.
+    pub flow_table_entries: u32,
+    /// How programs are attached. Default: auto.
+    pub attach: Attach,
+}
+
+impl DataplaneConfig {
+    /// Room for the ruleset in bytes.
+    pub fn image_capacity_bytes(&self) -> usize {
+        usize::try_from(self.image_capacity_mib).unwrap_or(usize::MAX).saturating_mul(1 << 20)
+    }
+}
+
+impl Default for DataplaneConfig {
+    fn default() -> Self {
+        Self {
+            pin_dir: PathBuf::from("/sys/fs/bpf/sekisho"),
+            image_capacity_mib: 64,
+            flow_table_entries: 262_144,
+            attach: Attach::Auto,
+        }
+    }
+}
+
+/// How programs are attached to interfaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Attach {
+    /// In the driver; if it can't, in the generic hook, and the log says so.
+    #[default]
+    Auto,
+    /// In the driver or not at all.
+    Native,
+    /// In the generic hook.
+    Generic,
+}
+
+/// Who uses which address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SubscribersConfig {
+    /// CSV file with the columns prefix, subscriber, tenant, from, to. Default: none; every hit's
+    /// subscriber is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub csv: Option<PathBuf>,
+}
+
+/// The record of hits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HitsConfig {
+    /// How long a hit is kept, at most 180d. Default: 30d.
+    pub retention: Period,
+}
+
+impl Default for HitsConfig {
+    fn default() -> Self {
+        Self { retention: Period::days(30) }
+    }
+}
+
+/// The HTTP interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApiConfig {
+    /// Address and port. It has no authentication of its own. Default: 127.0.0.1:9320.
+    pub listen: SocketAddr,
+    /// Whether `listen` may be an address that others can reach. Default: false.
+    pub allow_remote: bool,
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9320), allow_remote: false }
+    }
+}
+
+/// The daemon's log, on standard error.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// Shape of the lines. Default: text.
+    pub format: LogFormat,
+    /// Least severe level that is written. Default: info. Subscriber addresses appear from debug on.
+    pub level: LogLevel,
+}
+
+/// Shape of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Severity of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Something is broken.
+    Error,
+    /// Something to wake up for.
+    Warn,
+    /// What an operator follows.
+    #[default]
+    Info,
+    /// What a developer follows; names subscriber addresses.
+    Debug,
+    /// Every first packet of a flow.
+    Trace,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("{}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The file says something else than expected.
+    #[error(transparent)]
+    Wrong(#[from] YamlError),
+}
+
+impl Config {
+    /// Reads and checks a file, and makes its paths absolute or relative to the working folder.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let mut config = Self::from_yaml(&text, &path.display().to_string())?;
+        config.rebase(path.parent().unwrap_or(Path::new("")));
+        Ok(config)
+    }
+
+    /// Reads and checks a text; `file` only serves the error text.
+    pub fn from_yaml(text: &str, file: &str) -> Result<Self, YamlError> {
+        let config: Self = from_yaml(text, file)?;
+        match config.fault() {
+            None => Ok(config),
+            Some(fault) => {
+                let (line, column) = place_of(text, fault.path);
+                Err(YamlError { file: file.to_owned(), line, column, message: fault.message })
+            }
+        }
+    }
+
+    /// The configuration in force, defaults included, in the syntax of the file.
+    pub fn to_yaml(&self) -> Result<String, String> {
+        serde_yaml::to_string(self).map_err(|error| error.to_string())
+    }
+
+    fn rebase(&mut self, folder: &Path) {
+        let paths = [&mut self.feeds, &mut self.policy, &mut self.subscribers.csv];
+        for path in paths.into_iter().flatten().chain(&mut self.never_block.files) {
+            *path = folder.join(&path);
+        }
+        self.state_dir = folder.join(&self.state_dir);
+    }
+
+    /// What single fields can't tell: limits, and fields that contradict each other.
+    fn fault(&self) -> Option<Fault> {
+        self.interface_fault()
+            .or_else(|| self.size_fault())
+            .or_else(|| self.time_fault())
+            .or_else(|| self.api_fault())
+    }
+
+    fn interface_fault(&self) -> Option<Fault> {
+        let fault = |message| Some(Fault { path: &["interfaces"], message });
+        if self.interfaces.is_empty() {
+            return fault("expected at least one interface".to_owned());
+        }
+        if self.interfaces.len() > MAX_PORTS {
+            return fault(format!("expected at most {MAX_PORTS} interfaces"));
+        }
+        let mut seen = HashSet::new();
+        for InterfaceConfig { name, .. } in &self.interfaces {
+            let fits = (1..=LONGEST_INTERFACE_NAME).contains(&name.len())
+                && !name.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control());
+            if !fits {
+                return fault(format!(
+                    "'{name}' is no interface name: expected 1 to {LONGEST_INTERFACE_NAME} \
+                     characters without blanks and '/'"
+                ));
+            }
+            if !seen.insert(name) {
+                return fault(format!("interface '{name}' is named twice"));
+            }
+        }
+        None
+    }
+
+    fn size_fault(&self) -> Option<Fault> {
+        let DataplaneConfig { image_capacity_mib: image, flow_table_entries: flows, .. } =
+            self.dataplane;
+        if !(SMALLEST_IMAGE_MIB..=LARGEST_IMAGE_MIB).contains(&image) {
+            return Some(Fault {
+                path: &["dataplane", "image_capacity_mib"],
+                message: format!(
+                    "expected {SMALLEST_IMAGE_MIB} to {LARGEST_IMAGE_MIB} MiB, found {image}"
+                ),
+            });
+        }
+        if !(1 << 10..=1 << 24).contains(&flows) {
+            return Some(Fault {
+                path: &["dataplane", "flow_table_entries"],
+                message: format!("expected {} to {}, found {flows}", 1 << 10, 1 << 24),
+            });
+        }
+        None
+    }
+
+    fn time_fault(&self) -> Option<Fault> {
+        if self.hits.retention > LONGEST_RETENTION {
+            return Some(Fault {
+                path: &["hits", "retention"],
+                message: format!(
+                    "hits may be kept for at most {LONGEST_RETENTION}, found {}",
+                    self.hits.retention
+                ),
+            });
+        }
+        if self.drain_interval > Period::minutes(1) {
+            return Some(Fault {
+                path: &["drain_interval"],
+                message: format!("expected at most 1m, found {}", self.drain_interval),
+            });
+        }
+        if self.fetch.connect_timeout > self.fetch.timeout {
+            return Some(Fault {
+                path: &["fetch", "connect_timeout"],
+                message: format!(
+                    "expected no more than fetch.timeout ({}), found {}",
+                    self.fetch.timeout, self.fetch.connect_timeout
+                ),
+            });
+        }
+        if self.list_lifetime <= self.fetch.floor {
+            return Some(Fault {
+                path: &["list_lifetime"],
+                message: format!(
+                    "expected more than fetch.floor ({}), found {}: lists would lapse between two \
+                     fetches",
+                    self.fetch.floor, self.list_lifetime
+                ),
+            });
+        }
+        None
+    }
+
+    fn api_fault(&self) -> Option<Fault> {
+        let ApiConfig { listen, allow_remote } = self.api;
+        (!listen.ip().is_loopback() && !allow_remote).then(|| Fault {
+            path: &["api", "listen"],
+            message: format!(
+                "{listen} can be reached from elsewhere and the API has no authentication: expected \
+                 a loopback address, or api.allow_remote: true"
+            ),
+        })
+    }
+}
+
+struct Fault {
+    path: &'static [&'static str],
+    message: String,
+}
+
+/// Line and column of a key, given as the keys that lead to it; 1:1 if the text has it not.
+fn place_of(text: &str, path: &[&str]) -> (u64, u64) {
+    let mut place = (1, 1);
+    let mut lines = (1..).zip(text.lines());
+    for key in path {
+        let found = lines.find_map(|(number, line)| {
+            let trimmed = line.trim_start();
+            let is_key = trimmed.strip_prefix(key).is_some_and(|rest| rest.starts_with(':'));
+            is_key.then(|| (number, (line.len() - trimmed.len() + 1) as u64))
+        });
+        let Some(found) = found else { break };
+        place = found;
+    }
+    place
+}
+
+fn seconds(n: u16) -> Period {
+    // A number of seconds above zero is always a period.
+    format!("{n}s").parse().unwrap_or(Period::minutes(1))
+}
+
+fn default_state_dir() -> PathBuf {
+    PathBuf::from("/var/lib/sekisho")
+}
+
+fn default_list_lifetime() -> Period {
+    Period::hours(24)
+}
+
+fn default_drain_interval() -> Period {
+    seconds(1)
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,185 @@
+//! Programs into interfaces: loading, port slots, links.
+
+use std::{collections::BTreeMap, io, path::Path};
+
+use aya::{
+    EbpfLoader,
+    programs::{
+        Xdp, XdpMode,
+        links::{FdLink, PinnedLink},
+        xdp::XdpLink,
+    },
+};
+use sekisho_abi::{
+    MAX_PORTS,
+    names::{self, globals},
+    record::Role,
+};
+
+use super::{Attach, Guarded, Settings, chain, rejected};
+use crate::dataplane::{
+    Attachment, DataplaneError, PortStatus,
+    pins::{LinkPin, Pins, system},
+    sys,
+};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sekisho-xdp"));
+
+/// A port slot for each guarded interface: the one it has, or the lowest free one.
+pub(super) fn allocate_ports(
+    pinned: &[LinkPin],
+    guarded: &[Guarded],
+) -> Result<Vec<u8>, DataplaneError> {
+    if guarded.len() > MAX_PORTS {
+        return Err(DataplaneError::TooManyInterfaces { configured: guarded.len() });
+    }
+    let mut taken: BTreeMap<u8, &str> = BTreeMap::new();
+    for link in pinned {
+        if guarded.iter().any(|port| port.interface == link.interface) {
+            taken.insert(link.slot, &link.interface);
+        }
+    }
+    let mut slots = Vec::new();
+    for port in guarded {
+        let kept = taken.iter().find(|(_, name)| **name == port.interface).map(|(slot, _)| *slot);
+        let free = || (0..MAX_PORTS as u8).find(|slot| !taken.contains_key(slot));
+        let slot = kept
+            .or_else(free)
+            .ok_or(DataplaneError::TooManyInterfaces { configured: guarded.len() })?;
+        taken.insert(slot, &port.interface);
+        slots.push(slot);
+    }
+    Ok(slots)
+}
+
+pub(super) fn load(
+    pins: &Pins,
+    settings: &Settings,
+    role: Role,
+    slot: u8,
+) -> Result<aya::Ebpf, DataplaneError> {
+    let image_bytes = settings.image_capacity as u64;
+    let (port, role) = (u32::from(slot), role as u32);
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global(globals::IMAGE_BYTES, &image_bytes, true)
+        .override_global(globals::PORT, &port, true)
+        .override_global(globals::ROLE, &role, true)
+        .map_max_entries(names::FLOWS[0], settings.flow_table_entries)
+        .map_max_entries(names::FLOWS[1], settings.flow_table_entries)
+        .map_pin_path(names::RULESET, pins.ruleset(settings.image_capacity));
+    for name in names::PINNED {
+        loader.map_pin_path(name, pins.map(name));
+    }
+    let mut ebpf = loader.load(OBJECT).map_err(|error| rejected(&error))?;
+    xdp(&mut ebpf)?.load().map_err(|error| rejected(&error))?;
+    Ok(ebpf)
+}
+
+pub(super) fn xdp(ebpf: &mut aya::Ebpf) -> Result<&mut Xdp, DataplaneError> {
+    ebpf.program_mut(names::PROGRAM)
+        .and_then(|program| program.try_into().ok())
+        .ok_or_else(|| DataplaneError::Rejected("the object holds no XDP program".to_owned()))
+}
+
+/// Puts the program into the interface's pinned link, or into a new one.
+pub(super) fn attach(
+    pins: &Pins,
+    attach: Attach,
+    port: &Guarded,
+    slot: u8,
+    ebpf: &mut aya::Ebpf,
+) -> Result<(), DataplaneError> {
+    let program = xdp(ebpf)?;
+    for link in pins.links()?.into_iter().filter(|link| link.interface == port.interface) {
+        let path = pins.link(&link);
+        if is_on(&path, &port.interface) {
+            return replace_program(program, &path)
+                .map_err(|reason| DataplaneError::NoXdp { name: port.interface.clone(), reason });
+        }
+        tracing::warn!(
+            interface = port.interface,
+            "the interface is not the one that was guarded before: attached anew"
+        );
+        Pins::remove(&path)?;
+    }
+    let modes: &[(XdpMode, Attachment)] = match attach {
+        Attach::Native => &[(XdpMode::Driver, Attachment::Native)],
+        Attach::Generic => &[(XdpMode::Skb, Attachment::Generic)],
+        Attach::Auto => {
+            &[(XdpMode::Driver, Attachment::Native), (XdpMode::Skb, Attachment::Generic)]
+        }
+    };
+    let mut reasons = Vec::new();
+    for &(mode, attachment) in modes {
+        let link = match new_link(program, &port.interface, mode) {
+            Ok(link) => link,
+            Err(reason) => {
+                reasons.push(format!("{attachment:?}: {reason}").to_lowercase());
+                continue;
+            }
+        };
+        if attachment == Attachment::Generic && attach == Attach::Auto {
+            tracing::warn!(
+                interface = port.interface,
+                reason = reasons.join("; "),
+                "the driver takes no XDP program: attached in generic mode, several times slower"
+            );
+        }
+        let path = pins.link(&LinkPin { interface: port.interface.clone(), slot, attachment });
+        link.pin(&path)
+            .map_err(|error| system(format!("pin {}", path.display()), io::Error::other(error)))?;
+        return Ok(());
+    }
+    Err(DataplaneError::NoXdp { name: port.interface.clone(), reason: reasons.join("; ") })
+}
+
+fn replace_program(program: &mut Xdp, path: &Path) -> Result<(), String> {
+    let pinned = PinnedLink::from_pin(path).map_err(|error| error.to_string())?;
+    let link = XdpLink::try_from(FdLink::from(pinned)).map_err(|error| error.to_string())?;
+    let id = program.attach_to_link(link).map_err(|error| chain(&error))?;
+    // Closes our descriptor; the pin keeps the link.
+    program.take_link(id).map(drop).map_err(|error| chain(&error))
+}
+
+fn new_link(program: &mut Xdp, interface: &str, mode: XdpMode) -> Result<FdLink, String> {
+    let id = program.attach(interface, mode).map_err(|error| chain(&error))?;
+    let link = program.take_link(id).map_err(|error| chain(&error))?;
+    FdLink::try_from(link)
+        .map_err(|_| "the kernel has no XDP links (5.9 or later is needed)".into())
+}
+
+/// Takes the program off interfaces that are no longer guarded.
+pub(super) fn forget_unguarded(pins: &Pins, guarded: &[Guarded]) -> Result<(), DataplaneError> {
+    for link in pins.links()? {
+        if !guarded.iter().any(|port| port.interface == link.interface) {
+            tracing::warn!(
+                interface = link.interface,
+                "no longer guarded: the program is detached"
+            );
+            Pins::remove(&pins.link(&link))?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn interface_index(name: &str) -> Option<u32> {
+    nix::net::if_::if_nametoindex(name).ok()
+}
+
+pub(super) fn port_status(pins: &Pins, link: LinkPin) -> PortStatus {
+    let sits_there = is_on(&pins.link(&link), &link.interface);
+    PortStatus {
+        interface: link.interface,
+        slot: link.slot,
+        attachment: sits_there.then_some(link.attachment),
+    }
+}
+
+/// Whether a pinned link sits on the interface that has this name now.
+fn is_on(link: &Path, interface: &str) -> bool {
+    match (sys::interface_of_link(link), interface_index(interface)) {
+        (Ok(sits_on), Some(index)) => sits_on == index,
+        _ => false,
+    }
+}

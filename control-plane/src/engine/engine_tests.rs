@@ -1,0 +1,189 @@
+use std::{fs, net::IpAddr};
+
+use super::*;
+use crate::{
+    dataplane::fake::FakeDataplane,
+    store::{Filter, StoredHit},
+    testing::{self, until},
+};
+
+/// An engine on a fake kernel, with a folder of its own.
+struct Bench {
+    dir: tempfile::TempDir,
+    kernel: Arc<FakeDataplane>,
+    service: Arc<Service>,
+    store: Store,
+    stop: watch::Sender<bool>,
+    reload: mpsc::Sender<()>,
+    task: JoinHandle<Result<(), EngineError>>,
+}
+
+impl Bench {
+    fn start(list: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        testing::inputs(dir.path(), list);
+        Self::start_in(dir, Arc::new(FakeDataplane::new(64 << 20)))
+    }
+
+    fn start_in(dir: tempfile::TempDir, kernel: Arc<FakeDataplane>) -> Self {
+        let config = dir.path().join("sekisho.yaml");
+        let inputs = Inputs::read(&config).unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let dataplane: Arc<dyn Dataplane> = kernel.clone();
+        let engine = Engine::new(inputs, Some(config), dataplane, store.clone());
+        let service = engine.service();
+        let (stop, shutdown) = watch::channel(false);
+        let (reload, asked) = mpsc::channel(1);
+        let task = tokio::spawn(engine.run(shutdown, asked));
+        Self { dir, kernel, service, store, stop, reload, task }
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.dir.path().join(name), text).unwrap();
+    }
+
+    fn drops(&self, remote: &str) -> bool {
+        let remote: IpAddr = remote.parse().unwrap();
+        self.kernel.ask(remote, 6, Some(443)).unwrap() != 0
+    }
+
+    fn hits(&self) -> Vec<StoredHit> {
+        self.store.hits(&Filter { limit: 100, ..Filter::default() }).unwrap().hits
+    }
+
+    async fn end(self) -> (tempfile::TempDir, Arc<FakeDataplane>) {
+        self.stop.send_replace(true);
+        self.task.await.unwrap().unwrap();
+        (self.dir, self.kernel)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_becomes_a_ruleset_and_news_another() {
+    let bench = Bench::start(&["198.18.0.7"]);
+    until(|| bench.drops("198.18.0.7")).await;
+    assert!(bench.kernel.installed().unwrap().lease > Duration::from_secs(23 * 3600));
+    bench.write("one.txt", "198.18.0.8\n");
+    until(|| bench.drops("198.18.0.8")).await;
+    assert!(!bench.drops("198.18.0.7"));
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_stays_the_same_publishes_nothing() {
+    let bench = Bench::start(&["198.18.0.7"]);
+    until(|| bench.drops("198.18.0.7")).await;
+    let published = bench.kernel.published();
+    let confirmed = |service: &Service| service.feeds()[0].successes;
+    let before = confirmed(&bench.service);
+    until(|| confirmed(&bench.service) > before + 1).await;
+    assert_eq!(bench.kernel.published(), published);
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_without_its_source_goes_on_with_the_last_good_list() {
+    let bench = Bench::start(&["198.18.0.7"]);
+    until(|| bench.drops("198.18.0.7")).await;
+    let generation = bench.kernel.installed().unwrap().generation;
+    let (dir, _) = bench.end().await;
+    fs::remove_file(dir.path().join("one.txt")).unwrap();
+    let bench = Bench::start_in(dir, Arc::new(FakeDataplane::new(64 << 20)));
+    until(|| bench.drops("198.18.0.7")).await;
+    until(|| bench.service.feeds()[0].trouble.is_some()).await;
+    assert!(bench.drops("198.18.0.7"));
+    assert_eq!(generation, Some(2), "an empty ruleset came before the list");
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_any_list_an_adopted_ruleset_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    testing::inputs(dir.path(), &[]);
+    fs::remove_file(dir.path().join("one.txt")).unwrap();
+    let kernel = Arc::new(FakeDataplane::new(64 << 20));
+    kernel.publish(&testing::image(41, &[("198.18.0.7/32", "one", None, None)])).unwrap();
+    let bench = Bench::start_in(dir, kernel);
+    until(|| bench.service.feeds().first().is_some_and(|feed| feed.trouble.is_some())).await;
+    assert!(bench.drops("198.18.0.7"));
+    bench.write("one.txt", "198.18.0.8\n");
+    until(|| bench.drops("198.18.0.8")).await;
+    assert_eq!(bench.kernel.installed().unwrap().generation, Some(42));
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hits_are_recorded_with_names_and_the_last_ones_at_the_end() {
+    let bench = Bench::start(&["198.18.0.7"]);
+    until(|| bench.drops("198.18.0.7")).await;
+    let mut row = testing::row("100.64.0.7", "198.18.0.7", 443);
+    row.key.generation = bench.kernel.installed().unwrap().generation.unwrap();
+    bench.kernel.push_row(row);
+    until(|| !bench.hits().is_empty()).await;
+    let hit = bench.hits().remove(0);
+    assert_eq!((hit.subscriber.as_str(), hit.feed.as_str()), ("alice", "one"));
+    assert_eq!(hit.interface, "fake0");
+    let store = bench.store.clone();
+    let mut late = row;
+    late.key.remote_port = [0, 80];
+    bench.kernel.push_row(late);
+    let _kept = bench.end().await;
+    assert_eq!(store.hits(&Filter { limit: 9, ..Filter::default() }).unwrap().hits.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_takes_new_files_and_a_broken_one_changes_nothing() {
+    let bench = Bench::start(&["198.18.0.7"]);
+    until(|| bench.drops("198.18.0.7")).await;
+    bench.write("feeds.yaml", "feeds:\n  - {name: one, colour: red}\n");
+    bench.reload.send(()).await.unwrap();
+    bench.write("two.txt", "198.18.0.9\n");
+    // The second message is taken after the first one was worked off.
+    bench.reload.send(()).await.unwrap();
+    until(|| bench.reload.capacity() == 1).await;
+    assert!(bench.drops("198.18.0.7"), "the broken catalogue changed nothing");
+    let catalogue = "feeds:\n  - {name: two, source: two.txt, format: plain, refresh: 1s}\n";
+    bench.write("feeds.yaml", catalogue);
+    bench.reload.send(()).await.unwrap();
+    until(|| bench.drops("198.18.0.9")).await;
+    assert!(!bench.drops("198.18.0.7"));
+    let names: Vec<_> =
+        bench.service.feeds().into_iter().map(|feed| feed.name.to_string()).collect();
+    assert_eq!(names, ["two"]);
+    assert_eq!(bench.kernel.installed().unwrap().lists, ["one", "two"], "slots stay");
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kernel_that_refuses_is_told_in_health_and_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    testing::inputs(dir.path(), &["198.18.0.7"]);
+    let kernel = Arc::new(FakeDataplane::new(64 << 20));
+    kernel.refuse(true);
+    let bench = Bench::start_in(dir, kernel);
+    until(|| !bench.service.check_health().ok).await;
+    until(|| bench.service.check_health().reasons.iter().any(|r| r.contains("BPF_MAP"))).await;
+    bench.kernel.refuse(false);
+    bench.write("one.txt", "198.18.0.8\n");
+    until(|| bench.drops("198.18.0.8")).await;
+    until(|| bench.service.check_health().ok).await;
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lease_ends_a_lifetime_after_the_last_confirmation() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let now = Timestamp::from_second(1_800_000_000).unwrap();
+    let service = Service::new(Arc::new(FakeDataplane::new(8 << 20)), store, now);
+    service.set_list_lifetime(Duration::from_secs(100));
+    assert_eq!(service.lease(now), None, "nothing was ever confirmed");
+    let mut status = testing::status("one");
+    status.confirmed_at = Some(now);
+    service.set_feed(status.clone());
+    status.name = "two".parse().unwrap();
+    status.confirmed_at = None;
+    service.set_feed(status);
+    assert_eq!(service.lease(now + Duration::from_secs(30)), Some(Duration::from_secs(70)));
+    assert_eq!(service.lease(now + Duration::from_secs(101)), Some(Duration::ZERO));
+}

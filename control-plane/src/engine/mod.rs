@@ -1,0 +1,392 @@
+//! The daemon: lists in, rulesets into the kernel, hits out.
+
+mod collect;
+mod publish;
+pub mod service;
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use sekisho_rules::{
+    feed::{FeedName, FeedSpec},
+    period::Period,
+};
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    task::{JoinHandle, JoinSet, spawn_blocking},
+    time::{Instant, sleep_until},
+};
+use tracing::{error, info, warn};
+
+use self::{collect::Collector, publish::Publisher, service::Service};
+use crate::{
+    config::Config,
+    dataplane::{Dataplane, DataplaneError},
+    feeds::{Feed, FeedConfig, News, fetch::Fetcher, last_good::LastGood},
+    rulebook::Rulebook,
+    shutdown::stopped,
+    store::Store,
+    subscribers::Subscribers,
+};
+
+/// Feeds that are read at a time: each may hold its whole list in memory twice.
+const FEEDS_AT_ONCE: usize = 4;
+/// Shortest time between two compilations for claims that lapse.
+const LAPSE_GRANULARITY: Duration = Duration::from_secs(60);
+/// How often the lease is written although nothing was confirmed.
+const LEASE_INTERVAL: Duration = Duration::from_secs(30);
+/// How long a publication that failed waits for the next try.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// Everything that the operator's files say.
+#[derive(Debug)]
+pub struct Inputs {
+    /// The configuration.
+    pub config: Config,
+    /// Catalogue, policy, never-block lists.
+    pub rulebook: Rulebook,
+    /// Who uses which address.
+    pub subscribers: Subscribers,
+}
+
+impl Inputs {
+    /// Reads a configuration file and all that it names. The error says file, line and column.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let config = Config::read(path).map_err(|error| error.to_string())?;
+        let rulebook = Rulebook::of_config(&config).map_err(|error| error.to_string())?;
+        let subscribers = match &config.subscribers.csv {
+            Some(csv) => Subscribers::read(csv).map_err(|error| error.to_string())?,
+            None => Subscribers::default(),
+        };
+        Ok(Self { config, rulebook, subscribers })
+    }
+}
+
+/// Why the daemon can't run.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The kernel side refused.
+    #[error(transparent)]
+    Dataplane(#[from] DataplaneError),
+    /// Lists can't be fetched at all.
+    #[error("the HTTP client can't be set up: {0}")]
+    Http(String),
+    /// A part of it was stopped from outside.
+    #[error("the daemon was stopped in the middle of its work")]
+    Stopped,
+}
+
+/// The daemon; inert until it runs.
+pub struct Engine {
+    config: Config,
+    /// Where a reload reads from; `None` if there is nothing to reload.
+    config_path: Option<PathBuf>,
+    rulebook: Rulebook,
+    service: Arc<Service>,
+    dataplane: Arc<dyn Dataplane>,
+    store: Store,
+}
+
+impl Engine {
+    /// One that has not begun.
+    pub fn new(
+        inputs: Inputs,
+        config_path: Option<PathBuf>,
+        dataplane: Arc<dyn Dataplane>,
+        store: Store,
+    ) -> Self {
+        let Inputs { config, rulebook, subscribers } = inputs;
+        let service =
+            Arc::new(Service::new(Arc::clone(&dataplane), store.clone(), Timestamp::now()));
+        service.set_subscribers(subscribers);
+        service.set_list_lifetime(config.list_lifetime.unsigned());
+        Self { config, config_path, rulebook, service, dataplane, store }
+    }
+
+    /// What it knows; for the API.
+    pub fn service(&self) -> Arc<Service> {
+        Arc::clone(&self.service)
+    }
+
+    /// Works until `shutdown`, then takes the last hits out of the kernel. What is blocked stays
+    /// blocked. Each message on `reload` makes it read its files again.
+    pub async fn run(
+        self,
+        shutdown: watch::Receiver<bool>,
+        mut reload: mpsc::Receiver<()>,
+    ) -> Result<(), EngineError> {
+        let fetcher =
+            Fetcher::new(&self.config.fetch).map_err(|error| EngineError::Http(error.detail))?;
+        let publisher = self.prepare().await?;
+        let (retention, kept_for) = watch::channel(self.config.hits.retention);
+        let collector = Collector {
+            service: self.service(),
+            store: self.store.clone(),
+            drain_interval: self.config.drain_interval.unsigned(),
+            retention: kept_for,
+            pending: Vec::new(),
+        };
+        let (news, mut heard) = mpsc::channel(64);
+        let mut worker = Worker {
+            service: self.service(),
+            publisher: Some(publisher),
+            feeds: Feeds {
+                config: self.config.clone(),
+                fetcher,
+                permits: Arc::new(Semaphore::new(FEEDS_AT_ONCE)),
+                running: HashMap::new(),
+                news,
+                shutdown: shutdown.clone(),
+            },
+            config: self.config,
+            config_path: self.config_path,
+            retention,
+            next: None,
+        };
+        worker.start_feeds().await;
+        worker.publish().await?;
+        let collector = tokio::spawn(collector.run(shutdown.clone()));
+        worker.work(&mut heard, &mut reload, shutdown).await?;
+        worker.feeds.stop_all();
+        collector.await.map_err(|_| EngineError::Stopped)
+    }
+
+    /// Looks at what is installed.
+    async fn prepare(&self) -> Result<Publisher, EngineError> {
+        let (dataplane, service) = (Arc::clone(&self.dataplane), self.service());
+        let rulebook = self.rulebook.clone();
+        let capacity = self.config.dataplane.image_capacity_bytes();
+        let prepare = move || {
+            let installed = dataplane.installed()?;
+            if let Some(generation) = installed.generation {
+                info!(generation, "the ruleset in the kernel is adopted");
+            }
+            Ok(Publisher::new(rulebook, service, capacity, installed))
+        };
+        spawn_blocking(prepare).await.map_err(|_| EngineError::Stopped)?
+    }
+}
+
+/// The part that owns the rules and decides what is live.
+struct Worker {
+    service: Arc<Service>,
+    /// Away while it works on a thread of its own.
+    publisher: Option<Publisher>,
+    feeds: Feeds,
+    config: Config,
+    config_path: Option<PathBuf>,
+    retention: watch::Sender<Period>,
+    /// When to compile again although nothing came.
+    next: Option<Instant>,
+}
+
+impl Worker {
+    async fn work(
+        &mut self,
+        heard: &mut mpsc::Receiver<News>,
+        reload: &mut mpsc::Receiver<()>,
+        mut shutdown: watch::Receiver<bool>,
+    ) -> Result<(), EngineError> {
+        let mut lease = tokio::time::interval(LEASE_INTERVAL);
+        loop {
+            let lapse = self.next.unwrap_or_else(|| Instant::now() + 60 * LAPSE_GRANULARITY);
+            tokio::select! {
+                biased;
+                () = stopped(&mut shutdown) => return Ok(()),
+                Some(()) = reload.recv() => {
+                    self.reload().await;
+                    self.publish().await?;
+                }
+                Some(news) = heard.recv() => {
+                    let mut changed = self.hear(news);
+                    while let Ok(news) = heard.try_recv() {
+                        changed |= self.hear(news);
+                    }
+                    if changed {
+                        self.publish().await?;
+                    } else {
+                        self.renew_lease().await;
+                    }
+                }
+                () = sleep_until(lapse) => self.publish().await?,
+                _ = lease.tick() => self.renew_lease().await,
+            }
+        }
+    }
+
+    /// Loads the last good list of every enabled feed and starts to ask for news.
+    async fn start_feeds(&mut self) {
+        let specs: Vec<FeedSpec> = match &self.publisher {
+            Some(publisher) => publisher.rulebook.catalogue.enabled().cloned().collect(),
+            None => return,
+        };
+        for news in self.feeds.start(specs).await {
+            self.hear(news);
+        }
+    }
+
+    /// Whether that changes anything for the ruleset.
+    fn hear(&mut self, News { feed, list, status }: News) -> bool {
+        let Some(publisher) = &mut self.publisher else { return false };
+        if !publisher.rulebook.catalogue.enabled().any(|spec| spec.name == feed) {
+            return false;
+        }
+        self.service.set_feed(status);
+        let Some(list) = list else { return false };
+        publisher.lists.insert(feed, list.clone()).is_none_or(|before| before != list)
+    }
+
+    async fn publish(&mut self) -> Result<(), EngineError> {
+        // A new ruleset is vouched for from its first packet on.
+        self.renew_lease().await;
+        let Some(mut publisher) = self.publisher.take() else { return Err(EngineError::Stopped) };
+        let work = spawn_blocking(move || {
+            let outcome = publisher.publish(Timestamp::now());
+            (publisher, outcome)
+        });
+        let (publisher, outcome) = work.await.map_err(|_| EngineError::Stopped)?;
+        self.publisher = Some(publisher);
+        match outcome {
+            Ok(lapse) => {
+                self.service.publish_outcome(None);
+                let wait = lapse.map(|lapse| {
+                    let until = lapse.duration_since(Timestamp::now());
+                    Duration::try_from(until).unwrap_or_default().max(LAPSE_GRANULARITY)
+                });
+                self.next = wait.and_then(|wait| Instant::now().checked_add(wait));
+            }
+            Err(failure) => {
+                error!("the ruleset that is live stays: {failure}");
+                self.service.publish_outcome(Some(failure.to_string()));
+                self.next = Some(Instant::now() + RETRY);
+            }
+        }
+        Ok(())
+    }
+
+    async fn renew_lease(&self) {
+        let Some(lease) = self.service.lease(Timestamp::now()) else { return };
+        let service = Arc::clone(&self.service);
+        let renewal = spawn_blocking(move || service.dataplane().renew_lease(lease)).await;
+        match renewal {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => error!("the lease can't be renewed: {failure}"),
+            Err(_) => error!("the lease can't be renewed: the work was stopped"),
+        }
+    }
+
+    /// Reads all files again; a broken one leaves everything as it is.
+    async fn reload(&mut self) {
+        let Some(path) = self.config_path.clone() else { return };
+        let Ok(read) = spawn_blocking(move || Inputs::read(&path)).await else { return };
+        let Inputs { config, rulebook, subscribers } = match read {
+            Ok(inputs) => inputs,
+            Err(fault) => return error!("nothing is reloaded: {fault}"),
+        };
+        for field in needs_restart(&self.config, &config) {
+            warn!(field, "takes effect at the next start");
+        }
+        self.service.set_subscribers(subscribers);
+        self.service.set_list_lifetime(config.list_lifetime.unsigned());
+        self.retention.send_replace(config.hits.retention);
+        let Some(publisher) = &mut self.publisher else { return };
+        let enabled: HashMap<FeedName, FeedSpec> =
+            rulebook.catalogue.enabled().map(|spec| (spec.name.clone(), spec.clone())).collect();
+        publisher.rulebook = rulebook;
+        publisher.lists.retain(|name, _| enabled.contains_key(name));
+        self.service.keep_feeds(|name| enabled.contains_key(name));
+        self.feeds.config.fetch = config.fetch.clone();
+        match Fetcher::new(&config.fetch) {
+            Ok(fetcher) => self.feeds.fetcher = fetcher,
+            Err(failure) => error!("fetch settings are not reloaded: {failure}"),
+        }
+        self.config = Config {
+            list_lifetime: config.list_lifetime,
+            hits: config.hits,
+            fetch: config.fetch,
+            subscribers: config.subscribers,
+            feeds: config.feeds,
+            policy: config.policy,
+            never_block: config.never_block,
+            ..self.config.clone()
+        };
+        self.feeds.stop_unless(&enabled);
+        self.start_feeds().await;
+        info!(feeds = enabled.len(), "configuration reloaded");
+    }
+}
+
+/// Fields that a running daemon can't change.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let fields = [
+        ("interfaces", old.interfaces == new.interfaces),
+        ("dataplane", old.dataplane == new.dataplane),
+        ("state_dir", old.state_dir == new.state_dir),
+        ("drain_interval", old.drain_interval == new.drain_interval),
+        ("api", old.api == new.api),
+        ("log", old.log == new.log),
+    ];
+    fields.into_iter().filter(|(_, same)| !same).map(|(field, _)| field).collect()
+}
+
+/// The feeds that ask for news.
+struct Feeds {
+    config: Config,
+    fetcher: Fetcher,
+    permits: Arc<Semaphore>,
+    running: HashMap<FeedName, (FeedSpec, JoinHandle<()>)>,
+    news: mpsc::Sender<News>,
+    shutdown: watch::Receiver<bool>,
+}
+
+impl Feeds {
+    /// Starts the feeds that don't run yet; gives what their last good lists say.
+    async fn start(&mut self, specs: Vec<FeedSpec>) -> Vec<News> {
+        let mut loading = JoinSet::new();
+        for spec in specs {
+            if self.running.contains_key(&spec.name) {
+                continue;
+            }
+            let config = FeedConfig { spec, floor: self.config.fetch.floor.unsigned() };
+            let last_good = LastGood::new(&self.config.state_dir);
+            let permits = Arc::clone(&self.permits);
+            let mut feed = Feed::new(config, self.fetcher.clone(), last_good, permits);
+            loading.spawn_blocking(move || {
+                feed.load(Timestamp::now());
+                feed
+            });
+        }
+        let mut news = Vec::new();
+        while let Some(Ok(feed)) = loading.join_next().await {
+            news.push(feed.news());
+            let spec = feed.spec().clone();
+            let task = tokio::spawn(feed.run(self.news.clone(), self.shutdown.clone()));
+            self.running.insert(spec.name.clone(), (spec, task));
+        }
+        news
+    }
+
+    /// Stops the feeds that are gone or described otherwise.
+    fn stop_unless(&mut self, wanted: &HashMap<FeedName, FeedSpec>) {
+        self.running.retain(|name, (spec, task)| {
+            let stays = wanted.get(name) == Some(spec);
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+    }
+
+    fn stop_all(&mut self) {
+        self.stop_unless(&HashMap::new());
+    }
+}
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

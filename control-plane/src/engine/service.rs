@@ -1,0 +1,437 @@
+//! What the daemon knows, for the API, the metrics and the command line.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use sekisho_abi::{
+    image::Header,
+    record::{Mode, Modes},
+};
+use sekisho_rules::{
+    compile::{Compiled, FeedReport},
+    explain::{Explanation, Query, explain},
+    feed::FeedName,
+    refusal::{Refusal, RefusalReason},
+};
+use serde::Serialize;
+
+use crate::{
+    dataplane::{Attachment, Dataplane, DataplaneError, Installed, tables::Slots},
+    feeds::FeedStatus,
+    health::Health,
+    hits::{Generation, Generations, Hit},
+    metrics::{self, Sample},
+    store::{Filter, Page, Store, StoreError},
+    subscribers::{Certainty, Subscribers},
+};
+
+/// What the daemon knows.
+pub struct Service {
+    dataplane: Arc<dyn Dataplane>,
+    store: Store,
+    started_at: Timestamp,
+    state: Mutex<State>,
+    rows_drained: AtomicU64,
+    hits_lost: AtomicU64,
+    store_errors: AtomicU64,
+    drain_errors: AtomicU64,
+    publish_errors: AtomicU64,
+    attributions: [AtomicU64; Certainty::ALL.len()],
+}
+
+#[derive(Default)]
+struct State {
+    ruleset: Option<Arc<Ruleset>>,
+    generations: Generations,
+    subscribers: Arc<Subscribers>,
+    feeds: BTreeMap<FeedName, FeedStatus>,
+    confirmed_at: Option<Timestamp>,
+    list_lifetime: Duration,
+    drain_error: Option<String>,
+    store_error: Option<String>,
+    publish_error: Option<String>,
+}
+
+/// The ruleset that is live.
+#[derive(Clone, Debug)]
+pub struct Ruleset {
+    /// Its number.
+    pub generation: u32,
+    /// What the image says of itself.
+    pub header: Header,
+    /// Which list sits in which slot.
+    pub slots: Slots,
+    /// The table, and what became of every indicator.
+    pub compiled: Arc<Compiled>,
+    /// When this generation went live.
+    pub live_since: Timestamp,
+    /// When the lists were last compiled to it.
+    pub compiled_at: Timestamp,
+}
+
+/// How the daemon and the kernel are.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// Version of the program.
+    pub version: &'static str,
+    /// When the daemon started.
+    pub started_at: Timestamp,
+    /// Whether it does its work.
+    pub health: Health,
+    /// The kill switch.
+    pub mode: ModeStatus,
+    /// For how many seconds the lists are still enforced.
+    pub lease_seconds: u64,
+    /// When a source last confirmed a list.
+    pub confirmed_at: Option<Timestamp>,
+    /// What is in the kernel.
+    pub ruleset: RulesetStatus,
+    /// Interfaces under guard.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// How the feeds are.
+    pub feeds: Vec<FeedStatus>,
+    /// Flows that were taken out of the kernel since the start.
+    pub rows_drained: u64,
+}
+
+/// The kill switch.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct ModeStatus {
+    /// For everything.
+    pub global: &'static str,
+    /// Lists that may only observe.
+    pub observed_lists: Vec<String>,
+    /// Lists that are ignored.
+    pub bypassed_lists: Vec<String>,
+}
+
+impl ModeStatus {
+    /// As the pinned switch has it; `lists` are names by slot.
+    pub fn of(modes: &Modes, lists: &[String]) -> Self {
+        let slots = Slots::installed(lists.to_vec(), Vec::new());
+        let named =
+            |set| slots.names_in(set).into_iter().map(str::to_owned).collect::<Vec<String>>();
+        Self {
+            global: Mode::from_u8(modes.global).as_str(),
+            observed_lists: named(modes.observed_lists),
+            bypassed_lists: named(modes.bypassed_lists),
+        }
+    }
+}
+
+/// What is in the kernel.
+#[derive(Debug, Serialize)]
+pub struct RulesetStatus {
+    /// `None` before the first publication.
+    pub generation: Option<u32>,
+    /// IPv4 entries.
+    pub entries_v4: u32,
+    /// IPv6 entries.
+    pub entries_v6: u32,
+    /// Bytes of the image.
+    pub image_bytes: u64,
+    /// Bytes that it may have.
+    pub image_capacity: u64,
+}
+
+/// An interface under guard.
+#[derive(Debug, Serialize)]
+pub struct InterfaceStatus {
+    /// Its name.
+    pub name: String,
+    /// The mode that applies: the milder of its own and the global one.
+    pub mode: &'static str,
+    /// `None` while the interface is gone.
+    pub attachment: Option<Attachment>,
+}
+
+impl InterfaceStatus {
+    /// Those that a dataplane guards.
+    pub fn all(installed: &Installed, modes: &Modes) -> Vec<Self> {
+        let status = |port: &crate::dataplane::PortStatus| Self {
+            name: port.interface.clone(),
+            mode: modes.of_port(usize::from(port.slot)).as_str(),
+            attachment: port.attachment,
+        };
+        installed.ports.iter().map(status).collect()
+    }
+}
+
+impl RulesetStatus {
+    /// As read back from the kernel.
+    pub const fn of(installed: &Installed) -> Self {
+        Self {
+            generation: installed.generation,
+            entries_v4: installed.entries_v4,
+            entries_v6: installed.entries_v6,
+            image_bytes: installed.image_bytes,
+            image_capacity: installed.image_capacity,
+        }
+    }
+}
+
+/// The ruleset that is live, and what became of the indicators behind it.
+#[derive(Debug, Serialize)]
+pub struct RulesetReport {
+    /// Its number.
+    pub generation: u32,
+    /// When it went live.
+    pub live_since: Timestamp,
+    /// When the lists were last compiled to it.
+    pub compiled_at: Timestamp,
+    /// IPv4 entries.
+    pub entries_v4: usize,
+    /// IPv6 entries.
+    pub entries_v6: usize,
+    /// The account of each feed.
+    pub feeds: Vec<FeedReport>,
+    /// Indicators that the policy kept out, by reason.
+    pub refused_by_reason: BTreeMap<RefusalReason, u64>,
+    /// The first of them.
+    pub refused: Vec<Refusal>,
+}
+
+/// Refusals that are given at a time.
+const SHOWN_REFUSALS: usize = 1000;
+
+impl Service {
+    /// Knows nothing yet.
+    pub fn new(dataplane: Arc<dyn Dataplane>, store: Store, now: Timestamp) -> Self {
+        Self {
+            dataplane,
+            store,
+            started_at: now,
+            state: Mutex::default(),
+            rows_drained: AtomicU64::new(0),
+            hits_lost: AtomicU64::new(0),
+            store_errors: AtomicU64::new(0),
+            drain_errors: AtomicU64::new(0),
+            publish_errors: AtomicU64::new(0),
+            attributions: [const { AtomicU64::new(0) }; Certainty::ALL.len()],
+        }
+    }
+
+    /// How the daemon and the kernel are; blocks.
+    pub fn status(&self) -> Result<Status, DataplaneError> {
+        let installed = self.dataplane.installed()?;
+        let modes = self.dataplane.modes()?;
+        let confirmed_at = self.state().confirmed_at;
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION"),
+            started_at: self.started_at,
+            health: self.health(&installed),
+            mode: ModeStatus::of(&modes, &installed.lists),
+            lease_seconds: installed.lease.as_secs(),
+            confirmed_at,
+            ruleset: RulesetStatus::of(&installed),
+            interfaces: InterfaceStatus::all(&installed, &modes),
+            feeds: self.feeds(),
+            rows_drained: self.rows_drained.load(Ordering::Relaxed),
+        })
+    }
+
+    /// How the feeds are, by name.
+    pub fn feeds(&self) -> Vec<FeedStatus> {
+        self.state().feeds.values().cloned().collect()
+    }
+
+    /// The ruleset that is live; `None` before the first one.
+    pub fn ruleset(&self) -> Option<Arc<Ruleset>> {
+        self.state().ruleset.clone()
+    }
+
+    /// The ruleset that is live, as a report.
+    pub fn ruleset_report(&self) -> Option<RulesetReport> {
+        let ruleset = self.ruleset()?;
+        let refusals = &ruleset.compiled.refusals;
+        let (entries_v4, entries_v6) = ruleset.compiled.table.len();
+        Some(RulesetReport {
+            generation: ruleset.generation,
+            live_since: ruleset.live_since,
+            compiled_at: ruleset.compiled_at,
+            entries_v4,
+            entries_v6,
+            feeds: ruleset.compiled.feeds.clone(),
+            refused_by_reason: refusals.by_reason.clone(),
+            refused: refusals.kept.iter().take(SHOWN_REFUSALS).cloned().collect(),
+        })
+    }
+
+    /// What happens to traffic of an address; `None` before the first ruleset.
+    pub fn explain(&self, query: Query) -> Option<Explanation> {
+        Some(explain(&self.ruleset()?.compiled, query))
+    }
+
+    /// Recorded hits; blocks.
+    pub fn hits(&self, filter: &Filter) -> Result<Page, StoreError> {
+        self.store.hits(filter)
+    }
+
+    /// Everything that is counted, in Prometheus' text format; blocks.
+    pub fn metrics(&self, now: Timestamp) -> Result<String, DataplaneError> {
+        let installed = self.dataplane.installed()?;
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let sample = Sample {
+            now,
+            healthy: self.health(&installed).ok,
+            modes: self.dataplane.modes()?,
+            counts: self.dataplane.counts()?,
+            rule_totals: self.dataplane.rule_totals()?,
+            ledger: self.dataplane.ledger_counts()?,
+            installed,
+            feeds: self.feeds(),
+            ruleset: self.ruleset(),
+            rows_drained: load(&self.rows_drained),
+            hits_lost: load(&self.hits_lost),
+            store_errors: load(&self.store_errors),
+            drain_errors: load(&self.drain_errors),
+            publish_errors: load(&self.publish_errors),
+            attributions: Certainty::ALL
+                .map(|certainty| (certainty, load(&self.attributions[certainty as usize]))),
+        };
+        Ok(metrics::render(&sample))
+    }
+
+    /// Whether the daemon does its work; blocks.
+    pub fn check_health(&self) -> Health {
+        match self.dataplane.installed() {
+            Ok(installed) => self.health(&installed),
+            Err(error) => Health::of(vec![error.to_string()]),
+        }
+    }
+
+    fn health(&self, installed: &Installed) -> Health {
+        let state = self.state();
+        let mut reasons = Vec::new();
+        reasons.extend(
+            installed
+                .ports
+                .iter()
+                .filter(|port| port.attachment.is_none())
+                .map(|port| format!("interface '{}' is gone", port.interface)),
+        );
+        reasons.extend(state.publish_error.clone());
+        reasons.extend(state.drain_error.clone());
+        reasons.extend(state.store_error.clone());
+        if installed.generation.is_none() {
+            reasons.push("no ruleset is live yet".to_owned());
+        } else if !installed.intact {
+            reasons.push("the ruleset in the kernel does not match its checksum".to_owned());
+        } else if installed.lease.is_zero() {
+            let limit = state.list_lifetime.as_secs() / 60;
+            reasons.push(format!(
+                "no list was confirmed for {limit} minutes: the ruleset only observes"
+            ));
+        }
+        Health::of(reasons)
+    }
+
+    pub(super) fn dataplane(&self) -> &dyn Dataplane {
+        &*self.dataplane
+    }
+
+    pub(super) fn generations(&self) -> Generations {
+        self.state().generations.clone()
+    }
+
+    pub(super) fn subscribers(&self) -> Arc<Subscribers> {
+        Arc::clone(&self.state().subscribers)
+    }
+
+    pub(super) fn set_subscribers(&self, subscribers: Subscribers) {
+        self.state().subscribers = Arc::new(subscribers);
+    }
+
+    pub(super) fn set_list_lifetime(&self, lifetime: Duration) {
+        self.state().list_lifetime = lifetime;
+    }
+
+    pub(super) fn set_feed(&self, status: FeedStatus) {
+        let mut state = self.state();
+        state.confirmed_at = state.confirmed_at.max(status.confirmed_at);
+        state.feeds.insert(status.name.clone(), status);
+    }
+
+    pub(super) fn keep_feeds(&self, keep: impl Fn(&FeedName) -> bool) {
+        self.state().feeds.retain(|name, _| keep(name));
+    }
+
+    /// For how long lists are still to be enforced: until the lifetime after any enabled feed was
+    /// last confirmed is over. `None` before anything was confirmed.
+    pub(super) fn lease(&self, now: Timestamp) -> Option<Duration> {
+        let state = self.state();
+        let age = Duration::try_from(now.duration_since(state.confirmed_at?)).unwrap_or_default();
+        Some(state.list_lifetime.saturating_sub(age))
+    }
+
+    pub(super) fn remember(&self, generation: Generation) {
+        self.state().generations.push(Arc::new(generation));
+    }
+
+    pub(super) fn forget(&self, generation: u32) {
+        self.state().generations.remove(generation);
+    }
+
+    /// Notes the ruleset that is live; without a header it is the one that was.
+    pub(super) fn went_live(
+        &self,
+        generation: u32,
+        header: Option<Header>,
+        slots: Slots,
+        compiled: Arc<Compiled>,
+        now: Timestamp,
+    ) {
+        let mut state = self.state();
+        let before = state.ruleset.clone();
+        let known = match (header, &before) {
+            (Some(header), _) => Some((header, now)),
+            (None, Some(before)) => Some((before.header, before.live_since)),
+            (None, None) => None,
+        };
+        if let Some((header, live_since)) = known {
+            let ruleset =
+                Ruleset { generation, header, slots, compiled, live_since, compiled_at: now };
+            state.ruleset = Some(Arc::new(ruleset));
+        }
+    }
+
+    pub(super) fn publish_outcome(&self, error: Option<String>) {
+        self.publish_errors.fetch_add(u64::from(error.is_some()), Ordering::Relaxed);
+        self.state().publish_error = error;
+    }
+
+    pub(super) fn drain_outcome(&self, error: Option<String>) {
+        if let Some(error) = &error {
+            tracing::error!("hits can't be taken out of the kernel: {error}");
+        }
+        self.drain_errors.fetch_add(u64::from(error.is_some()), Ordering::Relaxed);
+        self.state().drain_error = error;
+    }
+
+    pub(super) fn store_outcome(&self, error: Option<String>) {
+        self.store_errors.fetch_add(u64::from(error.is_some()), Ordering::Relaxed);
+        self.state().store_error = error;
+    }
+
+    pub(super) fn lost(&self, hits: u64) {
+        self.hits_lost.fetch_add(hits, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_hits(&self, hits: &[Hit]) {
+        self.rows_drained.fetch_add(hits.len() as u64, Ordering::Relaxed);
+        for hit in hits {
+            self.attributions[hit.attribution as usize].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,186 @@
+//! The copy of a list that stays in force while its source is broken.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use sekisho_rules::feed::FeedName;
+use serde::{Deserialize, Serialize};
+
+use super::fetch::Validators;
+
+/// The content's file name begins so and goes on with its CRC-32, so that content and meta data are
+/// replaced at once by replacing the meta data.
+const LIST: &str = "list-";
+const META: &str = "meta.json";
+/// Version of the layout of these files.
+const VERSION: u32 = 1;
+
+/// What is kept beside the content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    version: u32,
+    /// CRC-32 of the content.
+    crc32: u32,
+    /// Bytes of the content.
+    pub bytes: u64,
+    /// What the server recognises it by.
+    pub validators: Validators,
+    /// When the content came.
+    pub fetched_at: Timestamp,
+    /// When the source last said that this is its list.
+    pub confirmed_at: Timestamp,
+}
+
+impl Meta {
+    /// Whether this is the content that is kept.
+    pub fn is_of(&self, bytes: &[u8]) -> bool {
+        self.bytes == bytes.len() as u64 && self.crc32 == crc32fast::hash(bytes)
+    }
+
+    fn list_name(&self) -> String {
+        format!("{LIST}{:08x}", self.crc32)
+    }
+}
+
+/// The last good copies under a state folder.
+#[derive(Clone, Debug)]
+pub struct LastGood {
+    folder: PathBuf,
+}
+
+impl LastGood {
+    /// Those below this state folder.
+    pub fn new(state_dir: &Path) -> Self {
+        Self { folder: state_dir.join("feeds") }
+    }
+
+    /// The copy of a feed; `None` if there is none, or if it is damaged.
+    pub fn load(&self, feed: &FeedName) -> io::Result<Option<(Vec<u8>, Meta)>> {
+        let folder = self.of(feed);
+        let read = |name: String| match fs::read(folder.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            other => other.map(Some),
+        };
+        let Some(meta) = read(META.to_owned())? else { return Ok(None) };
+        let Ok(meta) = serde_json::from_slice::<Meta>(&meta) else { return Ok(None) };
+        let Some(bytes) = read(meta.list_name())? else { return Ok(None) };
+        let whole = meta.version == VERSION && meta.is_of(&bytes);
+        Ok(whole.then_some((bytes, meta)))
+    }
+
+    /// Keeps a list that was found good.
+    pub fn keep(
+        &self,
+        feed: &FeedName,
+        bytes: &[u8],
+        validators: Validators,
+        now: Timestamp,
+    ) -> io::Result<Meta> {
+        let meta = Meta {
+            version: VERSION,
+            crc32: crc32fast::hash(bytes),
+            bytes: bytes.len() as u64,
+            validators,
+            fetched_at: now,
+            confirmed_at: now,
+        };
+        let folder = self.of(feed);
+        fs::create_dir_all(&folder)?;
+        replace(&folder, &meta.list_name(), bytes)?;
+        self.keep_meta(feed, &meta)?;
+        remove_others(&folder, &meta.list_name())?;
+        Ok(meta)
+    }
+
+    /// Notes that the source confirmed the copy.
+    pub fn confirm(&self, feed: &FeedName, meta: &mut Meta, now: Timestamp) -> io::Result<()> {
+        meta.confirmed_at = now;
+        self.keep_meta(feed, meta)
+    }
+
+    fn keep_meta(&self, feed: &FeedName, meta: &Meta) -> io::Result<()> {
+        replace(&self.of(feed), META, &serde_json::to_vec_pretty(meta)?)
+    }
+
+    fn of(&self, feed: &FeedName) -> PathBuf {
+        self.folder.join(&**feed)
+    }
+}
+
+/// Replaces a file at once: a crash leaves the old one or the new one.
+fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(folder.join(name)).map_err(|error| error.error)?;
+    File::open(folder)?.sync_all()
+}
+
+/// Removes the content that was replaced.
+fn remove_others(folder: &Path, kept: &str) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name != kept && name.to_string_lossy().starts_with(LIST) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    fn etag(text: &str) -> Validators {
+        Validators { etag: Some(text.to_owned()), last_modified: None }
+    }
+
+    #[test]
+    fn what_is_kept_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LastGood::new(dir.path());
+        let feed = "one".parse().unwrap();
+        assert_eq!(store.load(&feed).unwrap(), None);
+        store.keep(&feed, b"198.18.0.1\n", etag("a"), at(5)).unwrap();
+        let mut kept = store.keep(&feed, b"198.18.0.2\n", etag("b"), at(6)).unwrap();
+        store.confirm(&feed, &mut kept, at(9)).unwrap();
+        let (bytes, meta) = store.load(&feed).unwrap().unwrap();
+        assert_eq!(bytes, b"198.18.0.2\n");
+        assert_eq!(meta.validators, etag("b"));
+        assert_eq!((meta.fetched_at, meta.confirmed_at), (at(6), at(9)));
+        let names: Vec<_> = fs::read_dir(dir.path().join("feeds/one")).unwrap().collect();
+        assert_eq!(names.len(), 2, "nothing temporary is left");
+    }
+
+    #[test]
+    fn content_without_its_meta_data_leaves_the_old_copy_in_force() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LastGood::new(dir.path());
+        let feed = "one".parse().unwrap();
+        store.keep(&feed, b"198.18.0.1\n", etag("a"), at(5)).unwrap();
+        fs::write(dir.path().join("feeds/one/list-00000000"), b"half").unwrap();
+        assert_eq!(store.load(&feed).unwrap().unwrap().0, b"198.18.0.1\n");
+    }
+
+    #[test]
+    fn a_damaged_copy_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LastGood::new(dir.path());
+        let feed = "one".parse().unwrap();
+        store.keep(&feed, b"198.18.0.1\n", etag("a"), at(5)).unwrap();
+        let list = format!("feeds/one/list-{:08x}", crc32fast::hash(b"198.18.0.1\n"));
+        fs::write(dir.path().join(list), b"198.18.0.1").unwrap();
+        assert_eq!(store.load(&feed).unwrap(), None);
+        fs::write(dir.path().join("feeds/one/meta.json"), b"{").unwrap();
+        assert_eq!(store.load(&feed).unwrap(), None);
+    }
+}

@@ -1,0 +1,13 @@
+//! Lists from their sources to bytes, with a last good copy of each on disk.
+//!
+//! - [`fetch`]: one request over HTTP
+//! - [`last_good`]: the copy that stays in force while a source is broken
+//! - [`backoff`]: when to ask again
+//! - [`feed`]: one feed through its life: asks, checks, keeps, tells
+
+pub mod backoff;
+pub mod feed;
+pub mod fetch;
+pub mod last_good;
+
+pub use feed::{Feed, FeedConfig, FeedStatus, News, Trouble};

@@ -1,0 +1,422 @@
+//! Rows of the kernel's flow tables to hits with names.
+
+use std::{
+    collections::{BTreeSet, HashMap, hash_map},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use ipnet::IpNet;
+use jiff::{SignedDuration, Timestamp};
+use sekisho_abi::{
+    reason::Reason,
+    record::{Direction, FlagClass, FlowKey, FlowTotals},
+};
+use sekisho_rules::{
+    compile::Compiled,
+    indicator::{Protocol, Traffic},
+    table::{Claim, Table},
+};
+
+use crate::{
+    dataplane::{FlowRow, PortStatus, tables::Slots},
+    subscribers::{Certainty, Subscribers},
+};
+
+/// Rulesets that are remembered for hits which matched them.
+const REMEMBERED: usize = 8;
+
+/// Packets of a subscriber from or to a listed address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hit {
+    /// As the operator's systems name it; empty unless the attribution is exact.
+    pub subscriber: Arc<str>,
+    /// Whose customer; empty if there is but one tenant.
+    pub tenant: Arc<str>,
+    /// How sure the attribution is.
+    pub attribution: Certainty,
+    /// The subscriber's address.
+    pub subscriber_address: IpAddr,
+    /// The subscriber's port in the first packet; 0 where there is none.
+    pub subscriber_port: u16,
+    /// The listed address.
+    pub remote: IpAddr,
+    /// Its port; 0 where there is none.
+    pub remote_port: u16,
+    /// IANA protocol number.
+    pub protocol: u8,
+    /// Who began: a [`FlagClass`] by name.
+    pub class: &'static str,
+    /// A [`Direction`] by name.
+    pub direction: &'static str,
+    /// What became of the packets: a [`Reason`] by name.
+    pub reason: &'static str,
+    /// The interface that they came in on.
+    pub interface: Arc<str>,
+    /// VLAN identifiers, outermost first.
+    pub vlans: Vec<u16>,
+    /// How many VLAN tags the packets carried.
+    pub vlan_tags: u8,
+    /// Feeds that list the remote, sorted.
+    pub feeds: Vec<String>,
+    /// The malware family that they name; empty if none does.
+    pub malware: Arc<str>,
+    /// Generation of the ruleset that matched.
+    pub generation: u32,
+    /// Rule that matched, within that generation.
+    pub rule: u16,
+    /// TCP flags of the first packet, else 0.
+    pub tcp_flags: u8,
+    /// How many packets.
+    pub packets: u64,
+    /// How many bytes.
+    pub bytes: u64,
+    /// Time of the first packet.
+    pub first_seen: Timestamp,
+    /// Time of the last packet.
+    pub last_seen: Timestamp,
+}
+
+/// A ruleset that hits may name.
+#[derive(Clone, Debug)]
+pub struct Generation {
+    number: u32,
+    slots: Slots,
+    compiled: Arc<Compiled>,
+    /// Prefix lengths that occur, longest first.
+    lengths_v4: Vec<u8>,
+    lengths_v6: Vec<u8>,
+}
+
+impl Generation {
+    /// The ruleset of this number.
+    pub fn new(number: u32, slots: Slots, compiled: Arc<Compiled>) -> Self {
+        let table = &compiled.table;
+        let lengths_v4 = lengths(table.v4.iter().map(|entry| entry.network.prefix_len()));
+        let lengths_v6 = lengths(table.v6.iter().map(|entry| entry.network.prefix_len()));
+        Self { number, slots, compiled, lengths_v4, lengths_v6 }
+    }
+
+    /// Which list sits in which slot.
+    pub const fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    /// The claims of the entries that cover an address, the narrowest entry's first.
+    fn claims_on(&self, address: IpAddr) -> impl Iterator<Item = &Claim> {
+        let lengths = if address.is_ipv4() { &self.lengths_v4 } else { &self.lengths_v6 };
+        let table = &self.compiled.table;
+        lengths.iter().flat_map(move |length| claims_of(table, address, *length))
+    }
+}
+
+fn lengths(all: impl Iterator<Item = u8>) -> Vec<u8> {
+    let seen: BTreeSet<u8> = all.collect();
+    seen.into_iter().rev().collect()
+}
+
+/// The claims of the entry of this length that covers an address.
+fn claims_of(table: &Table, address: IpAddr, length: u8) -> &[Claim] {
+    match IpNet::new(address, length).map(|network| network.trunc()) {
+        Ok(IpNet::V4(network)) => table
+            .v4
+            .binary_search_by_key(&network, |entry| entry.network)
+            .ok()
+            .and_then(|at| table.v4.get(at))
+            .map(|entry| table.claims_of(entry))
+            .unwrap_or_default(),
+        Ok(IpNet::V6(network)) => table
+            .v6
+            .binary_search_by_key(&network, |entry| entry.network)
+            .ok()
+            .and_then(|at| table.v6.get(at))
+            .map(|entry| table.claims_of(entry))
+            .unwrap_or_default(),
+        Err(_) => &[],
+    }
+}
+
+/// Rulesets that hits may name, the newest last.
+#[derive(Clone, Debug, Default)]
+pub struct Generations(Vec<Arc<Generation>>);
+
+impl Generations {
+    /// Remembers a ruleset that is being made live.
+    pub fn push(&mut self, generation: Arc<Generation>) {
+        self.remove(generation.number);
+        if self.0.len() == REMEMBERED {
+            self.0.remove(0);
+        }
+        self.0.push(generation);
+    }
+
+    /// Forgets a ruleset that did not become live after all.
+    pub fn remove(&mut self, number: u32) {
+        self.0.retain(|known| known.number != number);
+    }
+
+    /// The ruleset of a number, and whether it is not just the newest one in its place.
+    fn get(&self, number: u32) -> Option<(bool, &Generation)> {
+        let exact = self.0.iter().find(|known| known.number == number);
+        let found = exact.or(self.0.last())?;
+        Some((exact.is_some(), found))
+    }
+}
+
+/// How the kernel's clock relates to the calendar.
+#[derive(Clone, Copy, Debug)]
+pub struct ClockOffset(SignedDuration);
+
+impl ClockOffset {
+    /// As it is now.
+    pub fn now() -> Result<Self, nix::errno::Errno> {
+        use nix::time::{ClockId, clock_gettime};
+        let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
+        let monotonic = SignedDuration::new(monotonic.tv_sec(), monotonic.tv_nsec() as i32);
+        Ok(Self(Timestamp::now().as_duration() - monotonic))
+    }
+
+    /// With this calendar time at the kernel's zero.
+    pub fn from_boot(boot: Timestamp) -> Self {
+        Self(boot.as_duration())
+    }
+
+    /// The calendar time of a kernel time in nanoseconds, to the millisecond.
+    pub fn timestamp(self, nanoseconds: u64) -> Timestamp {
+        let since_boot = SignedDuration::from_nanos(i64::try_from(nanoseconds).unwrap_or(i64::MAX));
+        let at = self.0.checked_add(since_boot).unwrap_or(SignedDuration::MAX);
+        let milliseconds = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
+        Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// What it takes to give a row its names.
+#[derive(Debug)]
+pub struct Names<'a> {
+    /// Rulesets that may have matched.
+    pub generations: &'a Generations,
+    /// Who used which address.
+    pub subscribers: &'a Subscribers,
+    /// Interfaces by slot.
+    pub ports: &'a [PortStatus],
+    /// How the kernel's clock relates to the calendar.
+    pub clock: ClockOffset,
+}
+
+impl Names<'_> {
+    /// The hit behind a row of the flow tables.
+    pub fn hit(&self, FlowRow { key, totals }: &FlowRow) -> Hit {
+        let first_seen = self.clock.timestamp(totals.first_ns);
+        let last_seen = self.clock.timestamp(totals.last_ns).max(first_seen);
+        let subscriber_address = key.subscriber.ip();
+        let whose = self.subscribers.attribute(subscriber_address, first_seen, last_seen);
+        let (subscriber, tenant) =
+            whose.subscriber.map(|subscriber| (subscriber.id, subscriber.tenant)).unzip();
+        let (feeds, malware) = self.word_on(key);
+        Hit {
+            subscriber: subscriber.unwrap_or_default(),
+            tenant: tenant.unwrap_or_default(),
+            attribution: whose.certainty,
+            subscriber_address,
+            subscriber_port: u16::from_be_bytes(totals.subscriber_port),
+            remote: key.remote.ip(),
+            remote_port: u16::from_be_bytes(key.remote_port),
+            protocol: key.protocol,
+            class: class_name(key.class),
+            direction: direction_name(key.direction),
+            reason: Reason::from_u8(key.reason).map_or("unknown", Reason::as_str),
+            interface: self.interface(key.port),
+            vlans: vlans(key),
+            vlan_tags: key.vlan_tags,
+            feeds,
+            malware,
+            generation: key.generation,
+            rule: key.rule,
+            tcp_flags: totals.tcp_flags,
+            packets: totals.packets,
+            bytes: totals.bytes,
+            first_seen,
+            last_seen,
+        }
+    }
+
+    fn interface(&self, slot: u8) -> Arc<str> {
+        let port = self.ports.iter().find(|port| port.slot == slot);
+        port.map_or_else(|| format!("slot {slot}").into(), |port| port.interface.as_str().into())
+    }
+
+    /// Which feeds list the remote, and as what.
+    fn word_on(&self, key: &FlowKey) -> (Vec<String>, Arc<str>) {
+        let Some((exact, generation)) = self.generations.get(key.generation) else {
+            return Default::default();
+        };
+        let table = &generation.compiled.table;
+        let mut feeds = Vec::new();
+        let mut malware = None;
+        for claim in generation.claims_on(key.remote.ip()).filter(|claim| means(claim, key)) {
+            feeds.extend(table.feeds.get(usize::from(claim.feed)).map(|feed| &*feed.name));
+            malware = malware.or(claim.malware.as_ref());
+        }
+        let lists = generation.slots.lists_of(key.rule);
+        if exact && lists != 0 {
+            feeds = generation.slots.names_in(lists);
+        }
+        feeds.sort_unstable();
+        feeds.dedup();
+        (feeds.into_iter().map(str::to_owned).collect(), malware.cloned().unwrap_or_default())
+    }
+}
+
+/// Whether a claim means the packets of this flow.
+fn means(claim: &Claim, key: &FlowKey) -> bool {
+    let Traffic { protocol, port } = claim.traffic;
+    let has_ports = [Protocol::Tcp, Protocol::Udp].iter().any(|p| p.number() == key.protocol);
+    protocol.is_none_or(|protocol| protocol.number() == key.protocol)
+        && port.is_none_or(|port| has_ports && port.to_be_bytes() == key.remote_port)
+}
+
+fn vlans(key: &FlowKey) -> Vec<u16> {
+    let both = [(key.vlans >> 16) as u16, key.vlans as u16];
+    both.into_iter().take(usize::from(key.vlan_tags)).collect()
+}
+
+fn class_name(class: u8) -> &'static str {
+    [FlagClass::Other, FlagClass::Initiated, FlagClass::Response]
+        .into_iter()
+        .find(|known| *known as u8 == class)
+        .map_or("unknown", FlagClass::as_str)
+}
+
+fn direction_name(direction: u8) -> &'static str {
+    [Direction::Outbound, Direction::Inbound]
+        .into_iter()
+        .find(|known| *known as u8 == direction)
+        .map_or("unknown", Direction::as_str)
+}
+
+/// Adds up rows of one flow, which comes once per CPU and once from the shared table.
+pub fn add_up(rows: Vec<FlowRow>) -> Vec<FlowRow> {
+    let mut flows: HashMap<FlowKey, FlowTotals> = HashMap::with_capacity(rows.len());
+    for FlowRow { key, totals } in rows {
+        match flows.entry(key) {
+            hash_map::Entry::Vacant(vacant) => {
+                vacant.insert(totals);
+            }
+            hash_map::Entry::Occupied(mut sum) => merge(sum.get_mut(), &totals),
+        }
+    }
+    flows.into_iter().map(|(key, totals)| FlowRow { key, totals }).collect()
+}
+
+fn merge(sum: &mut FlowTotals, more: &FlowTotals) {
+    sum.packets = sum.packets.saturating_add(more.packets);
+    sum.bytes = sum.bytes.saturating_add(more.bytes);
+    sum.last_ns = sum.last_ns.max(more.last_ns);
+    if more.first_ns < sum.first_ns {
+        sum.first_ns = more.first_ns;
+        sum.subscriber_port = more.subscriber_port;
+        sum.tcp_flags = more.tcp_flags;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    const BOOT: i64 = 1_800_000_000;
+
+    fn clock() -> ClockOffset {
+        ClockOffset::from_boot(Timestamp::from_second(BOOT).unwrap())
+    }
+
+    fn generations() -> Generations {
+        let mut generations = Generations::default();
+        let (generation, _) = testing::generation(
+            4,
+            &[
+                ("198.18.0.0/24", "wide", None, Some("Wide")),
+                ("198.18.0.7/32", "drop", Some(443), None),
+                ("198.18.0.7/32", "mirai", Some(23), Some("Mirai")),
+            ],
+        );
+        generations.push(Arc::new(generation));
+        generations
+    }
+
+    fn hit(row: &FlowRow, generations: &Generations) -> Hit {
+        let subscribers = testing::subscribers("100.64.0.7,alice,acme,,\n");
+        let ports = [PortStatus { interface: "eth7".to_owned(), slot: 2, attachment: None }];
+        let names = Names { generations, subscribers: &subscribers, ports: &ports, clock: clock() };
+        names.hit(row)
+    }
+
+    #[test]
+    fn a_row_gets_its_names_and_times() {
+        let mut row = testing::row("100.64.0.7", "198.18.0.7", 23);
+        row.key.port = 2;
+        row.key.vlans = 100 << 16 | 7;
+        row.key.vlan_tags = 2;
+        row.key.rule = 99;
+        row.key.generation = 4;
+        let hit = hit(&row, &generations());
+        assert_eq!((&*hit.subscriber, &*hit.tenant), ("alice", "acme"));
+        assert_eq!(hit.attribution, Certainty::Exact);
+        assert_eq!((&*hit.interface, &*hit.vlans), ("eth7", &[100, 7][..]));
+        assert_eq!(hit.feeds, ["mirai", "wide"], "the other port is not meant");
+        assert_eq!(&*hit.malware, "Mirai");
+        assert_eq!((hit.class, hit.direction, hit.reason), ("initiated", "outbound", "dropped"));
+        assert_eq!(hit.first_seen, Timestamp::from_second(BOOT + 1).unwrap());
+        assert_eq!(hit.last_seen, Timestamp::from_second(BOOT + 2).unwrap());
+    }
+
+    #[test]
+    fn the_rule_of_a_known_generation_names_the_feeds() {
+        let mut row = testing::row("100.64.0.7", "198.18.0.200", 9);
+        row.key.generation = 4;
+        let (generation, lists) =
+            testing::generation(4, &[("198.18.0.0/24", "wide", None, Some("Wide"))]);
+        let rule = lists.iter().position(|lists| *lists == 1).unwrap();
+        row.key.rule = u16::try_from(rule).unwrap();
+        let mut generations = Generations::default();
+        generations.push(Arc::new(generation));
+        let hit = hit(&row, &generations);
+        assert_eq!(hit.feeds, ["wide"]);
+    }
+
+    #[test]
+    fn a_generation_that_nobody_remembers_is_answered_by_the_newest() {
+        let mut row = testing::row("100.64.0.9", "198.18.0.1", 9);
+        row.key.generation = 77;
+        let hit = hit(&row, &generations());
+        assert_eq!(hit.feeds, ["wide"]);
+        assert_eq!(hit.attribution, Certainty::Unknown);
+        assert_eq!(&*hit.subscriber, "");
+    }
+
+    #[test]
+    fn only_the_last_rulesets_are_remembered() {
+        let mut generations = Generations::default();
+        for number in 0..20 {
+            generations.push(Arc::new(testing::generation(number, &[]).0));
+        }
+        assert!(generations.get(19).unwrap().0);
+        assert!(generations.get(12).unwrap().0);
+        assert!(!generations.get(11).unwrap().0);
+    }
+
+    #[test]
+    fn rows_of_one_flow_are_added_up() {
+        let row = testing::row("100.64.0.7", "198.18.0.7", 23);
+        let mut earlier = row;
+        earlier.totals.first_ns -= 5;
+        earlier.totals.subscriber_port = [1, 1];
+        let other = testing::row("100.64.0.8", "198.18.0.7", 23);
+        let rows = add_up(vec![row, earlier, other, row]);
+        assert_eq!(rows.len(), 2);
+        let sum = rows.iter().find(|sum| sum.key == row.key).unwrap();
+        assert_eq!(sum.totals.packets, 3 * row.totals.packets);
+        assert_eq!(sum.totals.first_ns, row.totals.first_ns - 5);
+        assert_eq!(sum.totals.subscriber_port, [1, 1]);
+    }
+}

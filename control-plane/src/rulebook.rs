@@ -1,0 +1,243 @@
+//! What decides over lists: the catalogue of feeds, the policy, the never-block lists.
+
+use std::{
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use sekisho_rules::{
+    catalogue::Catalogue,
+    compile::{CompileError, Compiled, FeedInput, compile},
+    feed::{FeedSpec, Source},
+    parse::{Limits, ParseFailure, Parsed, parse},
+    policy::{NeverBlock, Policy},
+    shipped,
+    yaml::YamlError,
+};
+
+use crate::config::Config;
+
+/// File of a lists folder that holds the catalogue.
+pub const FOLDER_CATALOGUE: &str = "feeds.yaml";
+/// File of a lists folder that holds the policy, if it brings one.
+pub const FOLDER_POLICY: &str = "policy.yaml";
+/// Folder of a lists folder with further never-block lists.
+pub const FOLDER_NEVER_BLOCK: &str = "never-block";
+/// Largest file of the operator's own: catalogue, policy, never-block list.
+const LARGEST_FILE: u64 = 64 << 20;
+
+/// What decides over lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rulebook {
+    /// Which feeds there are; file sources are absolute or relative to the working folder.
+    pub catalogue: Catalogue,
+    /// The operator's limits.
+    pub policy: Policy,
+    /// What is never blocked.
+    pub never_block: Vec<NeverBlock>,
+}
+
+/// Why a file of the operator's can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RulebookError {
+    /// It can't be read.
+    #[error("{}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// It says something else than expected.
+    #[error(transparent)]
+    Wrong(#[from] YamlError),
+}
+
+impl Rulebook {
+    /// What a configuration names.
+    pub fn of_config(config: &Config) -> Result<Self, RulebookError> {
+        let catalogue = match &config.feeds {
+            Some(path) => read_catalogue(path)?,
+            None => shipped::catalogue()?,
+        };
+        let policy = match &config.policy {
+            Some(path) => read(path, Policy::from_yaml)?,
+            None => shipped::policy()?,
+        };
+        let mut never_block =
+            if config.never_block.shipped { shipped::never_block()? } else { Vec::new() };
+        for path in &config.never_block.files {
+            never_block.push(read(path, NeverBlock::from_yaml)?);
+        }
+        Ok(Self { catalogue, policy, never_block })
+    }
+
+    /// What a lists folder holds: `feeds.yaml`, perhaps `policy.yaml`, perhaps `never-block/*.yaml`
+    /// on top of the shipped lists.
+    pub fn of_folder(folder: &Path) -> Result<Self, RulebookError> {
+        let catalogue = read_catalogue(&folder.join(FOLDER_CATALOGUE))?;
+        let own_policy = folder.join(FOLDER_POLICY);
+        let policy = if own_policy.exists() {
+            read(&own_policy, Policy::from_yaml)?
+        } else {
+            shipped::policy()?
+        };
+        let mut never_block = shipped::never_block()?;
+        for path in yaml_files(&folder.join(FOLDER_NEVER_BLOCK))? {
+            never_block.push(read(&path, NeverBlock::from_yaml)?);
+        }
+        Ok(Self { catalogue, policy, never_block })
+    }
+
+    /// Applies the policy to what was read of the enabled feeds.
+    pub fn compile(
+        &self,
+        lists: &[(&FeedSpec, &ReadList)],
+        now: Timestamp,
+    ) -> Result<Compiled, CompileError> {
+        let inputs: Vec<FeedInput<'_>> = lists
+            .iter()
+            .map(|(spec, list)| FeedInput {
+                spec,
+                parsed: list.parsed.as_ref().map(|parsed| &**parsed),
+                fetched_at: list.confirmed_at.into(),
+            })
+            .collect();
+        compile(&inputs, &self.policy, &self.never_block, now.into())
+    }
+}
+
+/// What was read of one list; cheap to clone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReadList {
+    /// Its indicators, or why the whole list is refused.
+    pub parsed: Result<Arc<Parsed>, ParseFailure>,
+    /// When the source last said that this is its list.
+    pub confirmed_at: Timestamp,
+}
+
+impl ReadList {
+    /// Reads the bytes of a list.
+    pub fn new(spec: &FeedSpec, bytes: &[u8], confirmed_at: Timestamp) -> Self {
+        Self { parsed: parse(spec.format, bytes, &limits(spec)).map(Arc::new), confirmed_at }
+    }
+}
+
+/// Reads the file of a feed, at most as much as the feed may have.
+pub fn read_list_file(spec: &FeedSpec, path: &Path) -> Result<Vec<u8>, std::io::Error> {
+    let mut bytes = Vec::new();
+    // One byte more than allowed tells the parser that there is too much.
+    let most = limits(spec).max_bytes as u64 + 1;
+    fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// How much of a feed's list is read.
+pub fn limits(spec: &FeedSpec) -> Limits {
+    let mut limits = Limits::default();
+    if let Some(most) = spec.max_bytes {
+        limits.max_bytes = limits.max_bytes.min(usize::try_from(most).unwrap_or(usize::MAX));
+    }
+    limits
+}
+
+fn read_catalogue(path: &Path) -> Result<Catalogue, RulebookError> {
+    let mut catalogue = read(path, Catalogue::from_yaml)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    for feed in &mut catalogue.feeds {
+        if let Source::File(file) = &mut feed.source {
+            *file = folder.join(&file);
+        }
+    }
+    Ok(catalogue)
+}
+
+fn read<T>(
+    path: &Path,
+    from_yaml: impl Fn(&str, &str) -> Result<T, YamlError>,
+) -> Result<T, RulebookError> {
+    let unreadable = |source| RulebookError::Unreadable { path: path.to_owned(), source };
+    let mut text = String::new();
+    let file = fs::File::open(path).map_err(unreadable)?;
+    file.take(LARGEST_FILE).read_to_string(&mut text).map_err(unreadable)?;
+    Ok(from_yaml(&text, &path.display().to_string())?)
+}
+
+/// The YAML files of a folder by name; none if there is no such folder.
+fn yaml_files(folder: &Path) -> Result<Vec<PathBuf>, RulebookError> {
+    let unreadable = |source| RulebookError::Unreadable { path: folder.to_owned(), source };
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CATALOGUE: &str = "feeds:\n  - {name: one, source: one.txt, format: plain}\n";
+
+    #[test]
+    fn file_sources_start_at_the_folder_of_the_catalogue() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(FOLDER_CATALOGUE), CATALOGUE).unwrap();
+        let rulebook = Rulebook::of_folder(dir.path()).unwrap();
+        assert_eq!(rulebook.catalogue.feeds[0].source, Source::File(dir.path().join("one.txt")));
+        assert_eq!(rulebook.policy, shipped::policy().unwrap());
+    }
+
+    #[test]
+    fn a_folder_brings_its_own_policy_and_adds_never_block_lists() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(FOLDER_CATALOGUE), CATALOGUE).unwrap();
+        fs::write(dir.path().join(FOLDER_POLICY), "expire_after: 3d\n").unwrap();
+        fs::create_dir(dir.path().join(FOLDER_NEVER_BLOCK)).unwrap();
+        let list = "name: ours\nversion: '1'\nsource: us\nnetworks: []\n";
+        fs::write(dir.path().join(FOLDER_NEVER_BLOCK).join("ours.yaml"), list).unwrap();
+        let rulebook = Rulebook::of_folder(dir.path()).unwrap();
+        assert_eq!(rulebook.policy.expire_after.as_secs(), 3 * 86_400);
+        assert_eq!(rulebook.never_block.len(), shipped::never_block().unwrap().len() + 1);
+        assert_eq!(rulebook.never_block.last().unwrap().name, "ours");
+    }
+
+    #[test]
+    fn a_missing_catalogue_is_named() {
+        let error = Rulebook::of_folder(Path::new("/nowhere")).unwrap_err().to_string();
+        assert!(error.starts_with("/nowhere/feeds.yaml: "), "{error}");
+    }
+
+    #[test]
+    fn a_fault_in_the_catalogue_has_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(FOLDER_CATALOGUE), "feeds:\n  - {nom: x}\n").unwrap();
+        let error = Rulebook::of_folder(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("feeds.yaml:2:"), "{error}");
+    }
+
+    #[test]
+    fn a_file_is_read_one_byte_beyond_its_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("one.txt");
+        fs::write(&path, "192.0.2.1\n192.0.2.2\n").unwrap();
+        let mut spec = Catalogue::from_yaml(CATALOGUE, "f").unwrap().feeds.remove(0);
+        spec.max_bytes = Some(5);
+        let bytes = read_list_file(&spec, &path).unwrap();
+        assert_eq!(bytes.len(), 6);
+        let list = ReadList::new(&spec, &bytes, Timestamp::UNIX_EPOCH);
+        assert_eq!(list.parsed, Err(ParseFailure::TooLarge { limit: 5 }));
+    }
+}

@@ -1,0 +1,135 @@
+//! The record of hits, in SQLite.
+//!
+//! One thread writes; readers open the file for themselves. There is a row only for packets that
+//! matched a listed indicator, no payload, and no way to ask for other traffic.
+
+mod query;
+mod schema;
+mod writer;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::hits::Hit;
+pub use query::{Cursor, Filter, LARGEST_PAGE, Page, StoredHit};
+
+/// Name of the file below the state folder.
+pub const FILE: &str = "hits.sqlite";
+/// Batches that may wait for the writer before the drain waits with them.
+const QUEUE: usize = 16;
+
+/// Why the store refused.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite's word.
+    #[error("{}: {source}", path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: rusqlite::Error,
+    },
+    /// The folder or the thread can't be made.
+    #[error("{}: {source}", path.display())]
+    System {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        source: std::io::Error,
+    },
+    /// The file was written by a newer program.
+    #[error("{}: version {found}, and this program knows up to {known}", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The file's version.
+        found: i64,
+        /// The newest known one.
+        known: i64,
+    },
+    /// The writer is gone.
+    #[error("the writer of hits has stopped")]
+    Stopped,
+}
+
+/// The record of hits.
+#[derive(Clone, Debug)]
+pub struct Store {
+    path: Arc<PathBuf>,
+    jobs: mpsc::Sender<Job>,
+}
+
+enum Job {
+    Record(Vec<Hit>, oneshot::Sender<Result<(), StoreError>>),
+    Forget(Timestamp, oneshot::Sender<Result<usize, StoreError>>),
+}
+
+impl Store {
+    /// Opens or creates the file in a state folder and brings it up to date; blocks.
+    pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
+        let system = |source| StoreError::System { path: state_dir.to_owned(), source };
+        std::fs::create_dir_all(state_dir).map_err(system)?;
+        let path = Arc::new(state_dir.join(FILE));
+        let mut connection = schema::open(&path)?;
+        let (jobs, mut queue) = mpsc::channel(QUEUE);
+        let file = Arc::clone(&path);
+        let work = move || {
+            while let Some(job) = queue.blocking_recv() {
+                // Whoever asked may have stopped waiting.
+                let _ = match job {
+                    Job::Record(hits, done) => {
+                        done.send(writer::record(&mut connection, &hits, &file)).is_ok()
+                    }
+                    Job::Forget(before, done) => {
+                        done.send(writer::forget(&mut connection, before, &file)).is_ok()
+                    }
+                };
+            }
+        };
+        thread::Builder::new().name("store".to_owned()).spawn(work).map_err(system)?;
+        Ok(Self { path, jobs })
+    }
+
+    /// Adds hits to the record; waits until they are on disk.
+    pub async fn record(&self, hits: Vec<Hit>) -> Result<(), StoreError> {
+        let (done, outcome) = oneshot::channel();
+        self.jobs.send(Job::Record(hits, done)).await.map_err(|_| StoreError::Stopped)?;
+        outcome.await.map_err(|_| StoreError::Stopped)?
+    }
+
+    /// Deletes hits whose last packet came before this time; says how many rows that were.
+    pub async fn forget(&self, before: Timestamp) -> Result<usize, StoreError> {
+        let (done, outcome) = oneshot::channel();
+        self.jobs.send(Job::Forget(before, done)).await.map_err(|_| StoreError::Stopped)?;
+        outcome.await.map_err(|_| StoreError::Stopped)?
+    }
+
+    /// Reads hits; blocks.
+    pub fn hits(&self, filter: &Filter) -> Result<Page, StoreError> {
+        hits(&self.path, filter)
+    }
+}
+
+/// Reads hits from the store of a daemon that may or may not run; blocks.
+pub fn read_hits(state_dir: &Path, filter: &Filter) -> Result<Page, StoreError> {
+    hits(&state_dir.join(FILE), filter)
+}
+
+fn hits(path: &Path, filter: &Filter) -> Result<Page, StoreError> {
+    let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
+    connection.busy_timeout(schema::BUSY_TIMEOUT).map_err(sqlite)?;
+    query::page(&connection, filter).map_err(sqlite)
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

@@ -1,0 +1,78 @@
+//! Tables, and how older ones become them.
+
+use std::{path::Path, time::Duration};
+
+use rusqlite::Connection;
+
+use super::StoreError;
+
+/// How long a statement waits for another process.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Statements that bring a file from the version of their index to the next.
+///
+/// A row holds all packets of one flow within one hour, whatever generation of the ruleset they
+/// matched; times are milliseconds since 1970 in UTC. The key's columns come first.
+const MIGRATIONS: [&str; 1] = ["
+    CREATE TABLE hits (
+        id INTEGER PRIMARY KEY,
+        hour INTEGER NOT NULL,
+        subscriber_address TEXT NOT NULL,
+        remote TEXT NOT NULL,
+        remote_port INTEGER NOT NULL,
+        protocol INTEGER NOT NULL,
+        class TEXT NOT NULL,
+        direction TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        interface TEXT NOT NULL,
+        vlans TEXT NOT NULL,
+        vlan_tags INTEGER NOT NULL,
+        feeds TEXT NOT NULL,
+        malware TEXT NOT NULL,
+        subscriber TEXT NOT NULL,
+        tenant TEXT NOT NULL,
+        attribution TEXT NOT NULL,
+        generation INTEGER NOT NULL,
+        rule INTEGER NOT NULL,
+        subscriber_port INTEGER NOT NULL,
+        tcp_flags INTEGER NOT NULL,
+        packets INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        first_seen INTEGER NOT NULL,
+        last_seen INTEGER NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX hits_flow ON hits (
+        hour, subscriber_address, remote, remote_port, protocol, class, direction, reason,
+        interface, vlans, vlan_tags, feeds, malware, subscriber, tenant, attribution
+    );
+    CREATE INDEX hits_subscriber ON hits (subscriber, hour, id);
+    CREATE INDEX hits_subscriber_address ON hits (subscriber_address, hour, id);
+    CREATE INDEX hits_remote ON hits (remote, hour, id);
+    CREATE INDEX hits_last_seen ON hits (last_seen);
+"];
+
+/// Opens or creates a file and brings it up to date.
+pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
+    let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
+    let mut connection = Connection::open(path).map_err(sqlite)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(sqlite)?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(sqlite)?;
+    // With WAL, a power cut may lose the last commits and never damages the file.
+    connection.pragma_update(None, "synchronous", "NORMAL").map_err(sqlite)?;
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(sqlite)?;
+    connection.pragma_update(None, "secure_delete", "ON").map_err(sqlite)?;
+    let found: i64 =
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(sqlite)?;
+    let known = MIGRATIONS.len() as i64;
+    let Some(pending) = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found..))
+    else {
+        return Err(StoreError::Newer { path: path.to_owned(), found, known });
+    };
+    let transaction = connection.transaction().map_err(sqlite)?;
+    for migration in pending {
+        transaction.execute_batch(migration).map_err(sqlite)?;
+    }
+    transaction.pragma_update(None, "user_version", known).map_err(sqlite)?;
+    transaction.commit().map_err(sqlite)?;
+    Ok(connection)
+}

@@ -1,0 +1,102 @@
+//! What the one writing thread does.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, params};
+
+use super::{StoreError, query::joined};
+use crate::hits::Hit;
+
+/// Milliseconds of an hour: the time that one row covers.
+pub(super) const HOUR_MS: i64 = 3_600_000;
+/// Rows deleted in one transaction, so that readers and the next batch of hits need not wait long.
+const DELETED_AT_ONCE: usize = 10_000;
+
+const RECORD: &str = "
+    INSERT INTO hits (
+        hour, subscriber_address, remote, remote_port, protocol, class, direction, reason,
+        interface, vlans, vlan_tags, feeds, malware, subscriber, tenant, attribution,
+        generation, rule, subscriber_port, tcp_flags, packets, bytes, first_seen, last_seen
+    )
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
+            ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)
+    ON CONFLICT DO UPDATE SET
+        generation = excluded.generation,
+        rule = excluded.rule,
+        subscriber_port = iif(excluded.first_seen < first_seen, excluded.subscriber_port,
+                              subscriber_port),
+        tcp_flags = iif(excluded.first_seen < first_seen, excluded.tcp_flags, tcp_flags),
+        packets = packets + excluded.packets,
+        bytes = bytes + excluded.bytes,
+        first_seen = min(first_seen, excluded.first_seen),
+        last_seen = max(last_seen, excluded.last_seen)";
+
+pub(super) fn record(
+    connection: &mut Connection,
+    hits: &[Hit],
+    path: &Path,
+) -> Result<(), StoreError> {
+    let mut write = || {
+        let transaction = connection.transaction()?;
+        let mut insert = transaction.prepare_cached(RECORD)?;
+        for hit in hits {
+            insert_one(&mut insert, hit)?;
+        }
+        drop(insert);
+        transaction.commit()
+    };
+    write().map_err(|source| StoreError::Sqlite { path: path.to_owned(), source })
+}
+
+fn insert_one(insert: &mut rusqlite::CachedStatement<'_>, hit: &Hit) -> rusqlite::Result<usize> {
+    let last_seen = hit.last_seen.as_millisecond();
+    insert.execute(params![
+        last_seen.div_euclid(HOUR_MS) * HOUR_MS,
+        hit.subscriber_address.to_string(),
+        hit.remote.to_string(),
+        hit.remote_port,
+        hit.protocol,
+        hit.class,
+        hit.direction,
+        hit.reason,
+        &*hit.interface,
+        joined(&hit.vlans),
+        hit.vlan_tags,
+        joined(&hit.feeds),
+        &*hit.malware,
+        &*hit.subscriber,
+        &*hit.tenant,
+        hit.attribution.as_str(),
+        hit.generation,
+        hit.rule,
+        hit.subscriber_port,
+        hit.tcp_flags,
+        i64::try_from(hit.packets).unwrap_or(i64::MAX),
+        i64::try_from(hit.bytes).unwrap_or(i64::MAX),
+        hit.first_seen.as_millisecond(),
+        last_seen,
+    ])
+}
+
+pub(super) fn forget(
+    connection: &mut Connection,
+    before: Timestamp,
+    path: &Path,
+) -> Result<usize, StoreError> {
+    let delete = || {
+        let mut forgotten = 0;
+        loop {
+            let rows = connection.execute(
+                "DELETE FROM hits WHERE id IN
+                     (SELECT id FROM hits WHERE last_seen < ?1 ORDER BY last_seen LIMIT ?2)",
+                params![before.as_millisecond(), DELETED_AT_ONCE as i64],
+            )?;
+            forgotten += rows;
+            if rows < DELETED_AT_ONCE {
+                return Ok(forgotten);
+            }
+        }
+    };
+    delete().map_err(|source| StoreError::Sqlite { path: path.to_owned(), source })
+}
