@@ -7,9 +7,11 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use sekisho_bench::{
     area::{self, Run},
+    chart,
     lab::{self, Guard},
     lists::{Entries, Shape},
     machine::{self, Machine},
+    markdown,
     report::{self, Results},
     requirements,
 };
@@ -76,6 +78,9 @@ fn main() -> Result<()> {
     let path = arguments.output.join("latest.json");
     fs::write(&path, serde_json::to_string_pretty(&document)?)
         .with_context(|| path.display().to_string())?;
+    let page = markdown::page(&machine, &results, &verdicts);
+    fs::write(arguments.output.join("latest.md"), page)?;
+    chart::draw(&results, &arguments.output)?;
     for verdict in verdicts {
         let mark =
             verdict.holds.map_or("not measured", |holds| if holds { "holds" } else { "FAILS" });

@@ -199,7 +199,7 @@ impl KernelDataplane {
             return Err(DataplaneError::NoInterface { name: interface.to_owned() });
         };
         let mut program = program.lock().unwrap_or_else(PoisonError::into_inner);
-        let fd = xdp(&mut program)?.fd().map_err(|error| rejected(&error))?;
+        let fd = attach::xdp(&mut program)?.fd().map_err(|error| rejected(&error))?;
         fd.try_clone().map_err(|error| system("clone a descriptor", error))
     }
 
