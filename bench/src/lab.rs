@@ -64,10 +64,6 @@ pub fn stay_on_one_processor() -> Result<usize> {
     allowed = nix::sched::CpuSet::new();
     allowed.set(last)?;
     sched_setaffinity(this, &allowed)?;
-    // SAFETY: the call takes numbers only.
-    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) } != 0 {
-        eprintln!("the priority stays as it is: {}", std::io::Error::last_os_error());
-    }
     Ok(last)
 }
 

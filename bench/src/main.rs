@@ -12,12 +12,14 @@ use sekisho_bench::{
     lists::{Entries, Shape},
     machine::{self, Machine},
     markdown,
-    report::{self, Results},
+    report::{self, Results, Row},
     requirements,
 };
 
 /// Room for the ruleset, the product's default.
 const CAPACITY: usize = 64 << 20;
+/// The most room that the product can be given.
+const LARGEST_CAPACITY: usize = 512 << 20;
 /// Rows of a flow table, the product's default.
 const FLOW_TABLE_ENTRIES: u32 = 262_144;
 
@@ -54,6 +56,7 @@ enum Area {
     Hits,
     Publish,
     Live,
+    Host,
 }
 
 fn main() -> Result<()> {
@@ -111,7 +114,29 @@ fn measure(arguments: &Arguments, results: &mut Results) -> Result<()> {
     if is_wanted(Area::Publish) {
         area::publish::measure(&run, &guard, &entries, results)?;
     }
+    drop(guard);
+    if is_wanted(Area::Host) {
+        area::host::measure(&run, &entries, CAPACITY, results)?;
+    }
+    if is_wanted(Area::Packet) {
+        ten_million(arguments, &run, results)?;
+    }
+    results
+        .push(Row::absent("publish/total/10M", "a list of more than 4,000,000 lines is refused"));
     Ok(())
+}
+
+/// Ten times what is promised: the same packets with a list that no cache holds.
+fn ten_million(arguments: &Arguments, run: &Run, results: &mut Results) -> Result<()> {
+    if arguments.quick {
+        let why = "left out by --quick: making the list takes longer than all the rest";
+        results.push(Row::absent("packet/clean/v4/untagged/10M", why));
+        return Ok(());
+    }
+    let run = Run { sizes: vec![10_000_000], clustered: 0, ..run.clone() };
+    let entries = Entries::new(Shape::Uniform, 10_000_000);
+    let guard = Guard::start(LARGEST_CAPACITY, FLOW_TABLE_ENTRIES)?;
+    area::packet::measure(&run, &guard, &entries, results)
 }
 
 fn plan(arguments: &Arguments) -> Run {

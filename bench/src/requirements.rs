@@ -58,6 +58,13 @@ const PROMISES: &[Promise] = &[
         holds: |ratio| ratio <= 1.5,
     },
     Promise {
+        id: "B6 flat",
+        wanted: "a clean IPv4 packet with 10,000,000 entries costs at most 1.5 times what it costs with 1",
+        value: "packet/clean/v4/untagged/10M",
+        over: Some("packet/clean/v4/untagged/1"),
+        holds: |ratio| ratio <= 1.5,
+    },
+    Promise {
         id: "B2 drop",
         wanted: "dropping with 1,000,000 entries and exact accounting reaches 85 % of the empty program's rate",
         value: "live/drop/sekisho/1M/1-flow",

@@ -1,6 +1,7 @@
 //! What is measured, one area a module.
 
 pub mod hits;
+pub mod host;
 pub mod live;
 pub mod lookup;
 pub mod packet;
@@ -21,7 +22,7 @@ pub struct Run {
     pub packets_of_hits: u32,
     /// Packets of one sample of a table that is tens of times slower.
     pub packets_of_peer: u32,
-    /// Entries of the clustered list.
+    /// Entries of the clustered list; 0 for none.
     pub clustered: usize,
 }
 

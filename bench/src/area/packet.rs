@@ -70,6 +70,9 @@ struct Bench<'a> {
 /// Measures lists of all sizes, anywhere in the address space and in clusters.
 pub fn measure(run: &Run, guard: &Guard, uniform: &Entries, results: &mut Results) -> Result<()> {
     Bench::new(run, guard, uniform, Shape::Uniform)?.measure(results)?;
+    if run.clustered == 0 {
+        return Ok(());
+    }
     let clustered = Entries::new(Shape::Clustered, run.clustered);
     Bench::new(run, guard, &clustered, Shape::Clustered)?.measure(results)
 }
@@ -109,8 +112,8 @@ impl<'a> Bench<'a> {
     }
 
     fn add(&mut self, entries: &Entries, shape: Shape, count: usize, is_v6: bool, kind: Kind) {
-        // Lists are alike in IPv6, where a list names one host of a network at most.
-        if shape == Shape::Clustered && is_v6 {
+        // In IPv6 a list names one host of a network at most, so it has no clusters.
+        if is_v6 && (shape == Shape::Clustered || entries.v6.len() < count) {
             return;
         }
         let trace = self.trace(entries, count, is_v6, kind);

@@ -117,7 +117,7 @@ impl Peer for Nftables {
 /// An ipset in the raw table of iptables, in front of connection tracking.
 pub(super) struct Ipset;
 
-const RULE: [&str; 7] = ["PREROUTING", "-m", "set", "--match-set", "bench", "dst", "-jDROP"];
+const RULE: [&str; 8] = ["PREROUTING", "-m", "set", "--match-set", "bench", "dst", "-j", "DROP"];
 
 impl Peer for Ipset {
     fn name(&self) -> &'static str {
