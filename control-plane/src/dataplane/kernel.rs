@@ -15,7 +15,7 @@ use std::{
 
 use aya::{
     maps::{Map, MapData, MapError, RingBuf},
-    programs::{TestRun, TestRunOptions},
+    programs::{ProgramFd, TestRun, TestRunOptions},
     util::nr_cpus,
 };
 use nix::fcntl::Flock;
@@ -191,6 +191,16 @@ impl KernelDataplane {
         let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
         let result = program.test_run(options).map_err(|error| rejected(&error))?;
         Ok((result.return_value, result.duration))
+    }
+
+    /// The program of an interface, for another program to call.
+    pub fn program(&self, interface: &str) -> Result<ProgramFd, DataplaneError> {
+        let Some((_, program)) = self.programs.iter().find(|(name, _)| name == interface) else {
+            return Err(DataplaneError::NoInterface { name: interface.to_owned() });
+        };
+        let mut program = program.lock().unwrap_or_else(PoisonError::into_inner);
+        let fd = attach::xdp(&mut program)?.fd().map_err(|error| rejected(&error))?;
+        fd.try_clone().map_err(|error| system("clone a descriptor", error))
     }
 
     fn maps(&self) -> MutexGuard<'_, Maps> {
