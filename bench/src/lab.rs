@@ -103,16 +103,28 @@ pub fn run(program: &str, arguments: &[&str]) -> Result<String> {
 /// The product's dataplane on the receiving end.
 pub struct Guard {
     dataplane: KernelDataplane,
-    pin_dir: PathBuf,
     capacity: usize,
+    /// Dropped last, when the dataplane has let go of its pins.
+    pins: Pins,
+}
+
+struct Pins(PathBuf);
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        if let Err(error) = detach(&self.0) {
+            eprintln!("{}: {error}", self.0.display());
+        }
+    }
 }
 
 impl Guard {
     /// Loads and attaches it, in enforce mode, with room for so much.
     pub fn start(capacity: usize, flow_table_entries: u32) -> Result<Self> {
         let pin_dir = Path::new(BPFFS).join(format!("{PREFIX}{}", std::process::id()));
+        let pins = Pins(pin_dir.clone());
         let settings = Settings {
-            pin_dir: pin_dir.clone(),
+            pin_dir,
             image_capacity: capacity,
             flow_table_entries,
             attach: Attach::Native,
@@ -121,7 +133,7 @@ impl Guard {
         let port = Guarded { interface: RECEIVER.to_owned(), role: Role::Subscriber };
         let dataplane = KernelDataplane::start(&settings, &[port])?;
         dataplane.renew_lease(Duration::from_secs(24 * 3600))?;
-        Ok(Self { dataplane, pin_dir, capacity })
+        Ok(Self { dataplane, capacity, pins })
     }
 
     /// The dataplane itself.
@@ -137,7 +149,7 @@ impl Guard {
     /// Where the live ruleset is pinned, and how large it can be.
     pub fn ruleset(&self) -> (PathBuf, usize) {
         let pin = format!("abi{ABI_VERSION}/ruleset-{}", self.capacity);
-        (self.pin_dir.join(pin), self.capacity)
+        (self.pins.0.join(pin), self.capacity)
     }
 
     /// Makes an image live.
@@ -169,15 +181,6 @@ impl Guard {
             );
         }
         Ok(())
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.dataplane.release();
-        if let Err(error) = detach(&self.pin_dir) {
-            eprintln!("{}: {error}", self.pin_dir.display());
-        }
     }
 }
 
