@@ -35,20 +35,19 @@ const LIVE: [Line; 5] = [
 
 /// Writes every chart that the results have figures for; the names of the files.
 pub fn draw(results: &Results, folder: &Path) -> Result<Vec<String>> {
-    let charts: [(&str, &str, &str, &str, &[Line], &[(&str, f64)]); 3] = [
+    type Places<'a> = &'a [(&'a str, f64)];
+    let charts: [(&str, [&str; 3], &[Line], Places<'_>); 3] = [
         (
             "packet.svg",
-            "A clean packet through the whole program",
-            "entries",
-            "ns",
+            ["A clean packet through the whole program", "entries", "ns"],
             &PACKET,
             &SIZES,
         ),
-        ("lookup.svg", "Looking up a clean IPv4 address", "entries", "ns", &LOOKUP, &SIZES),
-        ("live.svg", "Dropping on one processor", "distinct flows", "Mpps", &LIVE, &FLOWS),
+        ("lookup.svg", ["Looking up a clean IPv4 address", "entries", "ns"], &LOOKUP, &SIZES),
+        ("live.svg", ["Dropping on one processor", "distinct flows", "Mpps"], &LIVE, &FLOWS),
     ];
     let mut drawn = Vec::new();
-    for (file, title, across, up, lines, places) in charts {
+    for (file, [title, across, up], lines, places) in charts {
         let lines: Vec<(&str, Vec<(f64, f64)>)> = lines
             .iter()
             .map(|(name, prefix)| (*name, points(results, prefix, places)))
