@@ -26,7 +26,13 @@ pub fn measure(run: &Run, entries: &Entries, capacity: usize, results: &mut Resu
     let listed = &entries.v4[..LINES.min(entries.v4.len())];
     let lists = [
         (Format::Plain, list(listed, |address| address.to_string())),
-        (Format::SslblCsv, list(listed, |address| format!("2026-01-02 03:04:05,{address},443"))),
+        (
+            Format::SslblCsv,
+            "# Firstseen,DstIP,DstPort
+"
+            .to_owned()
+                + &list(listed, |address| format!("2026-01-02 03:04:05,{address},443")),
+        ),
         (
             Format::SpamhausDropJson,
             list(listed, |address| {
