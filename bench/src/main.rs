@@ -140,7 +140,7 @@ fn ten_million(arguments: &Arguments, run: &Run, results: &mut Results) -> Resul
 }
 
 fn plan(arguments: &Arguments) -> Run {
-    let rounds = if arguments.quick { 5 } else { 15 };
+    let rounds = if arguments.quick { 3 } else { 11 };
     Run {
         rounds: arguments.rounds.unwrap_or(rounds),
         packets: 1 << 19,
