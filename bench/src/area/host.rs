@@ -25,11 +25,7 @@ const LOOKUPS: usize = 1 << 20;
 pub fn measure(run: &Run, entries: &Entries, capacity: usize, results: &mut Results) -> Result<()> {
     let listed = &entries.v4[..LINES.min(entries.v4.len())];
     let lists = [
-<<<<<<< HEAD
         (Format::Plain, list(listed, ToString::to_string)),
-        (Format::SslblCsv, list(listed, |address| format!("2026-01-02 03:04:05,{address},443"))),
-=======
-        (Format::Plain, list(listed, |address| address.to_string())),
         (
             Format::SslblCsv,
             "# Firstseen,DstIP,DstPort
@@ -37,7 +33,6 @@ pub fn measure(run: &Run, entries: &Entries, capacity: usize, results: &mut Resu
             .to_owned()
                 + &list(listed, |address| format!("2026-01-02 03:04:05,{address},443")),
         ),
->>>>>>> bench
         (
             Format::SpamhausDropJson,
             list(listed, |address| {
