@@ -11,7 +11,7 @@ use std::{
 use super::{
     layout::{
         BITMAP_V4, BITMAP_V6, DYNAMIC, LIST_NAME_BYTES, MAGIC, RANKS_V4, RANKS_V6, SHORTEST_V4,
-        SHORTEST_V6, SLOT_BITS, header, leaf, node, port, rule, selector, tag,
+        SHORTEST_V6, SLOT_BITS, header, node, path, port, rule, selector, tag,
     },
     lookup::{self, Header},
 };
@@ -756,32 +756,47 @@ impl Trees {
     /// The word of a slot that has longer prefixes; `None` if they change nothing.
     fn below<K: Key>(&mut self, items: &[Item<K>], depth: u32, inherited: u32) -> Option<u32> {
         if let [item] = items
+            && K::BITS != 32
+        {
+            let selector = match item.number {
+                ALLOW => 0,
+                own => self.selectors.union(inherited, own),
+            };
+            let inside = self.alike(selector, inherited)?;
+            return Some(self.path(item, u32::from(item.length), inside, inherited));
+        }
+        if let [item] = items
             && item.number != ALLOW
         {
             let selector = self.selectors.union(inherited, item.number);
-            if K::BITS != 32 {
-                return Some(self.leaf(item, selector, inherited));
-            }
             let place = self.selectors.place(selector);
             if item.length == 32 && inherited == 0 && (place as usize) < selector::MAX {
                 let host = item.bits(24, 8);
                 return Some(tag::HOST << tag::SHIFT | host << tag::HOST_SHIFT | place);
             }
         }
-        let words = self.level(items, depth, 8, inherited);
-        (!words.is_empty()).then(|| self.node(&words, inherited))
+        let common = common_depth(items, depth);
+        let words = self.level(items, common, 8, inherited);
+        if words.is_empty() {
+            return None;
+        }
+        let node = self.node(&words, inherited);
+        match items.first() {
+            Some(item) if common > depth => Some(self.path(item, common, node, inherited)),
+            _ => Some(node),
+        }
     }
 
-    fn leaf<K: Key>(&mut self, item: &Item<K>, selector: u32, otherwise: u32) -> u32 {
+    /// The first `length` bits of an item's key lead inside.
+    fn path<K: Key>(&mut self, item: &Item<K>, length: u32, inside: u32, otherwise: u32) -> u32 {
         let at = self.aligned();
-        let (selector, otherwise) =
-            (self.selectors.place(selector), self.selectors.place(otherwise));
-        let key = item.key.left();
+        let otherwise = self.selectors.place(otherwise);
+        let key = item.key.masked(length as u8).left();
         self.pool.extend(halves((key >> 64) as u64));
         self.pool.extend(halves(key as u64));
-        self.pool.extend([u32::from(item.length), selector, otherwise, 0]);
-        debug_assert_eq!(self.pool.len() - at, leaf::BYTES / 4);
-        tag::LEAF << tag::SHIFT | at as u32
+        self.pool.extend([length, inside, otherwise, 0]);
+        debug_assert_eq!(self.pool.len() - at, path::BYTES / 4);
+        tag::PATH << tag::SHIFT | at as u32
     }
 
     fn node(&mut self, words: &[(u32, u32)], otherwise: u32) -> u32 {
@@ -812,6 +827,18 @@ impl Trees {
         }
         self.pool.len()
     }
+}
+
+/// How deep, in whole bytes, items lie together with none of them ending.
+fn common_depth<K: Key>(items: &[Item<K>], depth: u32) -> u32 {
+    // Sorted as they are, what the outer two share is shared by all.
+    let (Some(first), Some(last)) = (items.first(), items.last()) else { return depth };
+    let alike = (first.key.left() ^ last.key.left()).leading_zeros();
+    if alike < depth + 8 {
+        return depth;
+    }
+    let shortest = items.iter().map(|item| u32::from(item.length)).min().unwrap_or(depth);
+    (alike.min(shortest.saturating_sub(1)) / 8 * 8).max(depth)
 }
 
 fn halves(value: u64) -> [u32; 2] {
