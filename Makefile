@@ -36,16 +36,16 @@ check: ## formatting and lints only
 
 # All that `make test` compiles is compiled once, in one profile with one set of features; and
 # nextest comes last, as its closing line is the result.
-test: check ## everything: check, documentation tests, benchmarks once through, kernel 6.1, all tests
+test: check ## everything: check, documentation tests, kernel 6.1, all tests
 	@scripts/bootstrap test
 	@cargo test --workspace --doc --quiet
-	@$(if $(wildcard bench/benches/*.rs),cargo test --workspace --bench '*' --quiet)
 	@$(MAKE) kernels KERNELS=6.1
 	@cargo nextest run --workspace $(TEST_ARGS)
 
-bench: ## the benchmarks; BENCH_ARGS are passed on
+bench: ## the benchmarks, beside what else a user could pick; BENCH_ARGS="--quick"
 	@scripts/bootstrap
-	@cargo bench --package sekisho-bench $(if $(BENCH_ARGS),-- $(BENCH_ARGS))
+	@scripts/bench-peers
+	@cargo run --release --package sekisho-bench -- $(BENCH_ARGS)
 
 kernels: ## the XDP program on older and newer kernels under qemu; KERNELS="6.1 6.12 newest"
 	@scripts/bootstrap test

@@ -1,5 +1,6 @@
 //! Frames, built byte by byte: the tests' own idea of the headers, apart from the parser's.
 
+#![allow(clippy::expect_used, reason = "a frame that cannot be built is a mistake in the test")]
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// IANA protocol numbers.

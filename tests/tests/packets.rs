@@ -1,5 +1,6 @@
 //! Packets through the program in the kernel (`BPF_PROG_TEST_RUN`), each a sentence, and the same
 //! packets through the same code on the host.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use sekisho::dataplane::{
 use sekisho_abi::{
     image::{Action, Image, ImageBuilder, List, Port},
     reason::{Reason, Verdict},
-    record::{FlagClass, FlowKey, Mode, Modes, Role},
+    record::{FlagClass, Mode, Modes, Role},
 };
 use sekisho_tests::packet::{
     ICMP, Ipv4, Ipv6, TCP, UDP, ethernet, extension, flag, fragment, tcp, udp,
@@ -60,8 +61,19 @@ fn ruleset(generation: u32) -> Image {
 struct Lab {
     dataplane: KernelDataplane,
     image: Image,
-    pin_dir: std::path::PathBuf,
     role: Role,
+    /// Dropped last, when the dataplane has let go of its pins.
+    _pins: Pins,
+}
+
+struct Pins(std::path::PathBuf);
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        if let Err(error) = detach(&self.0) {
+            eprintln!("cannot clean up {}: {error}", self.0.display());
+        }
+    }
 }
 
 impl Lab {
@@ -71,8 +83,9 @@ impl Lab {
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
         let pin_dir =
             std::path::PathBuf::from(format!("/sys/fs/bpf/sekisho-{name}-{}", std::process::id()));
+        let pins = Pins(pin_dir.clone());
         let settings = Settings {
-            pin_dir: pin_dir.clone(),
+            pin_dir,
             image_capacity: CAPACITY,
             flow_table_entries: 1024,
             attach: Attach::Generic,
@@ -83,7 +96,7 @@ impl Lab {
         let image = ruleset(7);
         dataplane.publish(&image).expect("the image is published");
         dataplane.renew_lease(Duration::from_secs(3600)).expect("the lease is renewed");
-        Self { dataplane, image, pin_dir, role }
+        Self { dataplane, image, role, _pins: pins }
     }
 
     fn by_reason(&self) -> [u64; Reason::COUNT] {
@@ -108,13 +121,9 @@ impl Lab {
 
     /// What the same code says on the host, in enforcement.
     fn judge_on_host(&self, frame: &[u8]) -> Reason {
-        let mut key = <FlowKey as zerocopy::FromZeros>::new_zeroed();
-        match decide::find(frame, self.image.bytes(), self.role, &mut key) {
-            Err(reason) => reason,
-            Ok(found) => {
-                decide::decide(found.lists, &Modes::all(Mode::Enforce), Mode::Enforce, || true)
-            }
-        }
+        decide::judge(frame, self.image.bytes(), self.role, |found| {
+            decide::decide(found.lists, &Modes::all(Mode::Enforce), Mode::Enforce, || true)
+        })
     }
 
     fn check(&self, sentence: &str, frame: &[u8], expected: Reason) {
@@ -130,15 +139,6 @@ impl Lab {
 
     fn drained(&self) -> Vec<FlowRow> {
         self.dataplane.drain().expect("flows can be drained").rows
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        self.dataplane.release();
-        if let Err(error) = detach(&self.pin_dir) {
-            eprintln!("cannot clean up {}: {error}", self.pin_dir.display());
-        }
     }
 }
 
@@ -358,6 +358,12 @@ fn the_role_of_the_interface_says_which_end_is_the_remote() {
     lab.check("inbound IPv6", &inbound_v6, Reason::Dropped);
     let between = Ipv4::new(SUBSCRIBER, CLEAN, TCP).frame(&[], &tcp(1, 2, flag::SYN));
     lab.check("neither end is listed", &between, Reason::NotListed);
+    let by_port_only = Ipv4::new(LISTED, BY_PORT, TCP).frame(&[], &tcp(1, 24, flag::SYN));
+    lab.check(
+        "the destination for another port, the source for all",
+        &by_port_only,
+        Reason::Dropped,
+    );
 }
 
 #[test]

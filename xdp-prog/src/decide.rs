@@ -3,7 +3,7 @@
 use sekisho_abi::{
     image::{self, Bytes, Lists, Selector},
     reason::Reason,
-    record::{Address, Direction, FlowKey, Mode, Modes, Role},
+    record::{Address, Direction, Mode, Modes, Role},
 };
 
 use crate::{
@@ -11,88 +11,149 @@ use crate::{
     parse::{self, Transport},
 };
 
-/// What, beside the flow key, is known of a packet whose remote is listed for its protocol and port.
+/// A packet whose remote is listed for its protocol and port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Match {
-    /// The subscriber's port in network byte order, 0 where there is none.
-    pub subscriber_port: [u8; 2],
+    /// The subscriber's address.
+    pub subscriber: Address,
+    /// The listed address.
+    pub remote: Address,
+    /// Where the packet was going.
+    pub direction: Direction,
+    /// The rule that matched.
+    pub rule: u16,
+    /// The lists behind the rule.
+    pub lists: Lists,
+    /// The subscriber's port, 0 where there is none.
+    pub subscriber_port: u16,
+    /// The remote's port, 0 where there is none.
+    pub remote_port: u16,
+    /// IANA protocol number.
+    pub protocol: u8,
     /// Flag byte of a TCP header, else 0.
     pub tcp_flags: u8,
-    /// The lists that name the remote.
-    pub lists: Lists,
+    /// VLAN identifiers, outermost in the upper half, second in the lower.
+    pub vlans: u32,
+    /// How many VLAN tags there are.
+    pub vlan_tags: u8,
 }
 
-/// Looks a packet up: the match, or the reason why there is none.
+/// What lists the two ends of a packet, as far as the interface's role makes them remotes.
+struct Ends {
+    source: Option<Selector>,
+    destination: Option<Selector>,
+}
+
+impl Ends {
+    #[inline(always)]
+    fn look_up(
+        role: Role,
+        source: impl Fn() -> Option<Selector>,
+        destination: impl Fn() -> Option<Selector>,
+    ) -> Result<Self, Reason> {
+        let ends = Self {
+            source: if role == Role::Subscriber { None } else { source() },
+            destination: if role == Role::Uplink { None } else { destination() },
+        };
+        if ends.source.is_none() && ends.destination.is_none() {
+            return Err(Reason::NotListed);
+        }
+        Ok(ends)
+    }
+}
+
+/// Looks a packet up: what `matched` makes of the match, or the reason why there is none.
 ///
-/// A match fills `key` in, but for `generation`, `reason`, `port` and `reserved`. The caller lends
-/// the key's memory because the kernel gives a program 512 bytes of stack.
+/// A callback, as a match handed back would be merged with the reason into one value, half of which
+/// is undefined at any time; the verifier does not let a program touch that half.
 #[inline(always)]
-pub fn find<F, I>(frame: &F, image: &I, role: Role, key: &mut FlowKey) -> Result<Match, Reason>
+pub fn judge<F, I>(
+    frame: &F,
+    image: &I,
+    role: Role,
+    matched: impl FnOnce(&Match) -> Reason,
+) -> Reason
+where
+    F: Frame + ?Sized,
+    I: Bytes + ?Sized,
+{
+    find(frame, image, role, matched).unwrap_or_else(|reason| reason)
+}
+
+#[inline(always)]
+fn find<F, I>(
+    frame: &F,
+    image: &I,
+    role: Role,
+    matched: impl FnOnce(&Match) -> Reason,
+) -> Result<Reason, Reason>
 where
     F: Frame + ?Sized,
     I: Bytes + ?Sized,
 {
     let link = parse::link(frame)?;
-    key.vlans = link.vlans;
-    key.vlan_tags = link.tags;
-    if link.is_ipv6 {
-        find_v6(frame, image, role, link.offset, key)
+    let (ends, source, destination, transport) = if link.is_ipv6 {
+        let ip = parse::ipv6(frame, link.offset)?;
+        let ends = Ends::look_up(
+            role,
+            || image::find_v6(image, ip.source.0, ip.source.1),
+            || image::find_v6(image, ip.destination.0, ip.destination.1),
+        )?;
+        let source = Address::v6(ip.source.0, ip.source.1);
+        let destination = Address::v6(ip.destination.0, ip.destination.1);
+        (ends, source, destination, parse::transport_v6(frame, &ip))
     } else {
-        find_v4(frame, image, role, link.offset, key)
-    }
-}
-
-#[inline(always)]
-fn find_v4<F, I>(
-    frame: &F,
-    image: &I,
-    role: Role,
-    offset: usize,
-    key: &mut FlowKey,
-) -> Result<Match, Reason>
-where
-    F: Frame + ?Sized,
-    I: Bytes + ?Sized,
-{
-    let ip = parse::ipv4(frame, offset)?;
-    let (direction, selector) = remote(
-        role,
-        || image::find_v4(image, ip.destination),
-        || image::find_v4(image, ip.source),
-    )?;
-    let transport = parse::transport_v4(frame, &ip);
-    let found = resolve(image, selector, direction, &transport, key)?;
-    (key.subscriber, key.remote) =
-        by_role(direction, Address::v4(ip.source), Address::v4(ip.destination));
-    Ok(found)
-}
-
-#[inline(always)]
-fn find_v6<F, I>(
-    frame: &F,
-    image: &I,
-    role: Role,
-    offset: usize,
-    key: &mut FlowKey,
-) -> Result<Match, Reason>
-where
-    F: Frame + ?Sized,
-    I: Bytes + ?Sized,
-{
-    let ip = parse::ipv6(frame, offset)?;
-    let (direction, selector) = remote(
-        role,
-        || image::find_v6(image, ip.destination.0, ip.destination.1),
-        || image::find_v6(image, ip.source.0, ip.source.1),
-    )?;
-    let transport = parse::transport_v6(frame, &ip);
-    let found = resolve(image, selector, direction, &transport, key)?;
-    (key.subscriber, key.remote) = by_role(
+        let ip = parse::ipv4(frame, link.offset)?;
+        let ends = Ends::look_up(
+            role,
+            || image::find_v4(image, ip.source),
+            || image::find_v4(image, ip.destination),
+        )?;
+        let (source, destination) = (Address::v4(ip.source), Address::v4(ip.destination));
+        (ends, source, destination, parse::transport_v4(frame, &ip))
+    };
+    let (direction, rule) = resolve(image, &ends, &transport)?;
+    let (subscriber, remote) = by_role(direction, source, destination);
+    let (subscriber_port, remote_port) =
+        by_role(direction, transport.source_port, transport.destination_port);
+    Ok(matched(&Match {
+        subscriber,
+        remote,
         direction,
-        Address::v6(ip.source.0, ip.source.1),
-        Address::v6(ip.destination.0, ip.destination.1),
-    );
-    Ok(found)
+        rule,
+        lists: image::lists_of(image, rule).ok_or(Reason::NoRuleset)?,
+        subscriber_port,
+        remote_port,
+        protocol: transport.protocol,
+        tcp_flags: transport.tcp_flags,
+        vlans: link.vlans,
+        vlan_tags: link.tags,
+    }))
+}
+
+/// Which end is the remote, and its rule. Of two listed ends the destination comes first.
+#[inline(always)]
+fn resolve<I: Bytes + ?Sized>(
+    image: &I,
+    ends: &Ends,
+    transport: &Transport,
+) -> Result<(Direction, u16), Reason> {
+    let shown = |port: u16| transport.has_ports.then_some(port);
+    if let Some(selector) = ends.destination {
+        let port = shown(transport.destination_port);
+        let rule = image::resolve(image, selector, transport.protocol, port);
+        if let rule @ 1.. = rule.ok_or(Reason::NoRuleset)? {
+            return Ok((Direction::Outbound, rule));
+        }
+    }
+    if let Some(selector) = ends.source {
+        let port = shown(transport.source_port);
+        let rule = image::resolve(image, selector, transport.protocol, port);
+        if let rule @ 1.. = rule.ok_or(Reason::NoRuleset)? {
+            return Ok((Direction::Inbound, rule));
+        }
+    }
+    Err(transport.without_match)
 }
 
 /// The subscriber's and the remote's of what belongs to a source and a destination.
@@ -102,55 +163,6 @@ fn by_role<T>(direction: Direction, source: T, destination: T) -> (T, T) {
         Direction::Outbound => (source, destination),
         Direction::Inbound => (destination, source),
     }
-}
-
-/// Which end is the remote, by the role of the interface, and what lists it.
-#[inline(always)]
-fn remote(
-    role: Role,
-    destination: impl Fn() -> Option<Selector>,
-    source: impl Fn() -> Option<Selector>,
-) -> Result<(Direction, Selector), Reason> {
-    if role != Role::Uplink
-        && let Some(selector) = destination()
-    {
-        return Ok((Direction::Outbound, selector));
-    }
-    if role != Role::Subscriber
-        && let Some(selector) = source()
-    {
-        return Ok((Direction::Inbound, selector));
-    }
-    Err(Reason::NotListed)
-}
-
-#[inline(always)]
-fn resolve<I: Bytes + ?Sized>(
-    image: &I,
-    selector: Selector,
-    direction: Direction,
-    transport: &Transport,
-    key: &mut FlowKey,
-) -> Result<Match, Reason> {
-    let ports = transport.ports.ok().flatten();
-    let ports = ports.map(|(source, destination)| by_role(direction, source, destination));
-    let remote_port = ports.map(|(_, remote)| remote);
-    let rule = image::resolve(image, selector, transport.protocol, remote_port)
-        .ok_or(Reason::NoRuleset)?;
-    if rule == 0 {
-        return Err(transport.ports.err().unwrap_or(Reason::PortNotListed));
-    }
-    let lists = image::lists_of(image, rule).ok_or(Reason::NoRuleset)?;
-    key.rule = rule;
-    key.remote_port = remote_port.unwrap_or(0).to_be_bytes();
-    key.protocol = transport.protocol;
-    key.class = transport.class() as u8;
-    key.direction = direction as u8;
-    Ok(Match {
-        subscriber_port: ports.map_or(0, |(subscriber, _)| subscriber).to_be_bytes(),
-        tcp_flags: transport.tcp_flags,
-        lists,
-    })
 }
 
 /// What becomes of a packet that these lists name. `lease_holds` is asked only if it matters.

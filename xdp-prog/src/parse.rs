@@ -3,7 +3,7 @@
 //! A packet is read only as far as its judgement needs: link and network layer for every packet,
 //! extension headers and ports for those whose remote address is listed.
 
-use sekisho_abi::{reason::Reason, record::FlagClass};
+use sekisho_abi::reason::Reason;
 use zerocopy::{FromBytes, transmute};
 
 use crate::frame::Frame;
@@ -69,23 +69,22 @@ pub struct Ipv6 {
     pub payload: usize,
 }
 
-/// What the transport layer shows.
+/// What the transport layer shows. Flat, so that every part is defined whatever the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transport {
     /// IANA protocol number.
     pub protocol: u8,
-    /// Source and destination port, or why there are none: `None` for protocols without ports.
-    pub ports: Result<Option<(u16, u16)>, Reason>,
+    /// Whether the packet shows ports.
+    pub has_ports: bool,
+    /// Source port, 0 without ports.
+    pub source_port: u16,
+    /// Destination port, 0 without ports.
+    pub destination_port: u16,
     /// Flag byte of a TCP header, else 0.
     pub tcp_flags: u8,
-}
-
-impl Transport {
-    /// Who started the conversation, as far as this packet shows.
-    #[inline(always)]
-    pub fn class(&self) -> FlagClass {
-        FlagClass::of_tcp(self.tcp_flags)
-    }
+    /// Why a condition on ports does not match: they are others, there are none, or why they can't
+    /// be seen.
+    pub without_match: Reason,
 }
 
 /// Walks Ethernet (IEEE 802.3) and VLAN tags (802.1Q, 802.1ad, and 0x9100 of older gear).
@@ -236,7 +235,7 @@ pub fn transport_v6<F: Frame + ?Sized>(frame: &F, ip: &Ipv6) -> Transport {
 fn transport<F: Frame + ?Sized>(frame: &F, protocol: u8, offset: usize) -> Transport {
     match protocol {
         protocol::TCP | protocol::UDP | protocol::DCCP | protocol::SCTP | protocol::UDP_LITE => {}
-        _ => return Transport { protocol, ports: Ok(None), tcp_flags: 0 },
+        _ => return without_ports(protocol, Reason::PortNotListed),
     }
     let Some([source_high, source_low, destination_high, destination_low]) = frame.read(offset)
     else {
@@ -245,15 +244,22 @@ fn transport<F: Frame + ?Sized>(frame: &F, protocol: u8, offset: usize) -> Trans
     let flags = if protocol == protocol::TCP { frame.read(offset + 13) } else { None };
     Transport {
         protocol,
-        ports: Ok(Some((
-            u16::from_be_bytes([source_high, source_low]),
-            u16::from_be_bytes([destination_high, destination_low]),
-        ))),
+        has_ports: true,
+        source_port: u16::from_be_bytes([source_high, source_low]),
+        destination_port: u16::from_be_bytes([destination_high, destination_low]),
         tcp_flags: flags.map_or(0, |[flags]| flags),
+        without_match: Reason::PortNotListed,
     }
 }
 
 #[inline(always)]
 fn without_ports(protocol: u8, why: Reason) -> Transport {
-    Transport { protocol, ports: Err(why), tcp_flags: 0 }
+    Transport {
+        protocol,
+        has_ports: false,
+        source_port: 0,
+        destination_port: 0,
+        tcp_flags: 0,
+        without_match: why,
+    }
 }

@@ -43,18 +43,13 @@ fn judge(packet: &Packet<'_>, bytes: u64) -> Reason {
         1 => Role::Uplink,
         _ => Role::Both,
     };
-    let Some(key) = maps::scratch() else { return Reason::NoRuleset };
-    let found = match decide::find(packet, &image, role, key) {
-        Ok(found) => found,
-        Err(reason) => return reason,
-    };
-    let now = account::Now::read();
-    let reason = decide::decide(found.lists, modes, mode, || now.is_before(maps::enforce_until()));
-    if reason.is_hit() {
-        key.generation = image.generation();
-        key.reason = reason as u8;
-        key.port = constant::port() as u8;
-        account::hit(key, &found, bytes, now);
-    }
-    reason
+    decide::judge(packet, &image, role, |found| {
+        let now = account::Now::read();
+        let lease_holds = || now.is_before(maps::enforce_until());
+        let reason = decide::decide(found.lists, modes, mode, lease_holds);
+        if reason.is_hit() {
+            account::hit(found, reason, image.generation(), bytes, now);
+        }
+        reason
+    })
 }

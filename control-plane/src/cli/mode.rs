@@ -7,7 +7,11 @@ use sekisho_abi::record::{Mode, Modes};
 use super::{Failure, print};
 use crate::{
     config::DataplaneConfig,
-    dataplane::{Dataplane, Installed, kernel::KernelDataplane, parse_mode},
+    dataplane::{
+        Dataplane, Installed,
+        kernel::{self, KernelDataplane},
+        parse_mode,
+    },
     engine::service::{InterfaceStatus, ModeStatus},
 };
 
@@ -29,6 +33,15 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    if let (Some(mode), None, None) = (args.mode, &args.interface, &args.list) {
+        // The switch for everything must work when much else does not.
+        kernel::set_global_mode(&args.pin_dir, mode).map_err(Failure::failed)?;
+        let text = KernelDataplane::open(&args.pin_dir)
+            .map_err(Failure::failed)
+            .and_then(|dataplane| show(&dataplane))
+            .unwrap_or_else(|_| format!("now     {}\n", mode.as_str()));
+        return print(&text);
+    }
     let dataplane = KernelDataplane::open(&args.pin_dir).map_err(Failure::failed)?;
     print(&switch(&dataplane, args)?)
 }
@@ -36,21 +49,31 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 /// Sets the switch and says how it was and how it is.
 fn switch(dataplane: &dyn Dataplane, args: &Args) -> Result<String, Failure> {
     let installed = dataplane.installed().map_err(Failure::failed)?;
-    let before = dataplane.modes().map_err(Failure::failed)?;
-    let mut text = String::new();
-    let Some(mode) = args.mode else {
-        describe(&mut text, "now", &before, &installed);
-        return Ok(text);
+    let Some(mode) = args.mode else { return show(dataplane) };
+    let mut changed = Ok(());
+    let mut change = |modes: &mut Modes| {
+        changed = match (&args.interface, &args.list) {
+            (Some(interface), _) => set_interface(modes, &installed, interface, mode),
+            (None, Some(list)) => set_list(modes, &installed, list, mode),
+            (None, None) => {
+                modes.global = mode as u8;
+                Ok(())
+            }
+        };
     };
-    let mut after = before;
-    match (&args.interface, &args.list) {
-        (Some(interface), _) => set_interface(&mut after, &installed, interface, mode)?,
-        (None, Some(list)) => set_list(&mut after, &installed, list, mode)?,
-        (None, None) => after.global = mode as u8,
-    }
-    dataplane.set_modes(&after).map_err(Failure::failed)?;
+    let (before, after) = dataplane.change_modes(&mut change).map_err(Failure::failed)?;
+    changed?;
+    let mut text = String::new();
     describe(&mut text, "before", &before, &installed);
     describe(&mut text, "now", &after, &installed);
+    Ok(text)
+}
+
+fn show(dataplane: &dyn Dataplane) -> Result<String, Failure> {
+    let installed = dataplane.installed().map_err(Failure::failed)?;
+    let modes = dataplane.modes().map_err(Failure::failed)?;
+    let mut text = String::new();
+    describe(&mut text, "now", &modes, &installed);
     Ok(text)
 }
 

@@ -145,6 +145,16 @@ impl Dataplane for FakeDataplane {
         Ok(())
     }
 
+    fn change_modes(
+        &self,
+        change: &mut dyn FnMut(&mut Modes),
+    ) -> Result<(Modes, Modes), DataplaneError> {
+        let mut state = self.state();
+        let before = state.modes;
+        change(&mut state.modes);
+        Ok((before, state.modes))
+    }
+
     fn drain(&self) -> Result<Drained, DataplaneError> {
         Ok(Drained { rows: std::mem::take(&mut self.state().rows) })
     }

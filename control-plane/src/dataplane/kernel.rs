@@ -15,7 +15,7 @@ use std::{
 
 use aya::{
     maps::{Map, MapData, MapError, RingBuf},
-    programs::{TestRun, TestRunOptions},
+    programs::{ProgramFd, TestRun, TestRunOptions},
     util::nr_cpus,
 };
 use nix::fcntl::Flock;
@@ -89,15 +89,13 @@ impl KernelDataplane {
         let pins = Pins::new(&settings.pin_dir);
         pins.create()?;
         let lock = pins.lock()?;
+        let before = pins.links()?;
         let started = Self::load_and_attach(pins.clone(), settings, guarded);
         match started {
             Ok(dataplane) => Ok(Self { _lock: Some(lock), ..dataplane }),
             Err(error) => {
-                // A first start that failed leaves nothing behind.
-                if pins.links().is_ok_and(|links| links.is_empty())
-                    && let Err(error) = pins.remove_layout()
-                {
-                    tracing::debug!(%error, "cannot remove the pins of a start that failed");
+                if let Err(error) = attach::undo(&pins, &before) {
+                    tracing::warn!(%error, "a start that failed left pins behind");
                 }
                 Err(error)
             }
@@ -115,7 +113,9 @@ impl KernelDataplane {
             }
         }
         let slot = ruleset::adopt(&pins, settings.image_capacity)?;
-        let slots = attach::allocate_ports(&pins.links()?, guarded)?;
+        attach::follow_renamed(&pins, guarded)?;
+        let known = pins.links()?;
+        let slots = attach::allocate_ports(&known, guarded)?;
         let mut programs = Vec::new();
         for (port, number) in guarded.iter().zip(&slots) {
             programs.push((port, *number, attach::load(&pins, settings, port.role, *number)?));
@@ -124,6 +124,12 @@ impl KernelDataplane {
         if maps.modes()?.written == 0 {
             maps.set_modes(&Modes::all(settings.initial_mode))?;
         }
+        for (port, number) in guarded.iter().zip(&slots) {
+            if !known.iter().any(|link| link.interface == port.interface) {
+                maps.begin_port(*number)?;
+            }
+        }
+        ledger::check_flow_tables(&pins, settings.flow_table_entries)?;
         let mut attached = Vec::new();
         for (port, number, mut program) in programs {
             attach::attach(&pins, settings.attach, port, number, &mut program)?;
@@ -136,7 +142,7 @@ impl KernelDataplane {
             }
         }
         let events = RingBuf::try_from(ledger::open_map(&pins, names::EVENTS, Map::RingBuf)?)
-            .map_err(|error| unfit(&pins.map(names::EVENTS), error))?;
+            .map_err(|error| unfit(&pins.map(names::EVENTS), &error))?;
         let mut dataplane = Self::assemble(pins, slot, settings.image_capacity)?;
         dataplane.programs = attached;
         dataplane.events = Some(Mutex::new(events));
@@ -147,10 +153,9 @@ impl KernelDataplane {
     pub fn open(pin_dir: &Path) -> Result<Self, DataplaneError> {
         let pins = Pins::new(pin_dir);
         let rulesets = if pins.exist() { pins.rulesets()? } else { Vec::new() };
-        let Some((capacity, path)) = rulesets.into_iter().next_back() else {
+        let Some((capacity, slot)) = ruleset::newest(rulesets)? else {
             return Err(DataplaneError::NotLoaded { path: pins.display() });
         };
-        let slot = ruleset::open_fd(&path)?;
         Self::assemble(pins, slot, capacity)
     }
 
@@ -167,11 +172,6 @@ impl KernelDataplane {
             programs: Vec::new(),
             _lock: None,
         })
-    }
-
-    /// Lets go of the pins without closing anything, so that another process may own them.
-    pub fn release(&mut self) {
-        self._lock = None;
     }
 
     /// Runs the program of an interface on a frame without sending it anywhere
@@ -193,6 +193,16 @@ impl KernelDataplane {
         Ok((result.return_value, result.duration))
     }
 
+    /// The program of an interface, for another program to call.
+    pub fn program(&self, interface: &str) -> Result<ProgramFd, DataplaneError> {
+        let Some((_, program)) = self.programs.iter().find(|(name, _)| name == interface) else {
+            return Err(DataplaneError::NoInterface { name: interface.to_owned() });
+        };
+        let mut program = program.lock().unwrap_or_else(PoisonError::into_inner);
+        let fd = attach::xdp(&mut program)?.fd().map_err(|error| rejected(&error))?;
+        fd.try_clone().map_err(|error| system("clone a descriptor", error))
+    }
+
     fn maps(&self) -> MutexGuard<'_, Maps> {
         self.maps.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -201,6 +211,21 @@ impl KernelDataplane {
     fn live(&self) -> Result<Option<Mapping>, DataplaneError> {
         ruleset::live_image(&self.slot, self.capacity)
     }
+}
+
+/// Sets the global mode. It needs nothing but the switch's own map, so that it works when other
+/// pins are damaged.
+pub fn set_global_mode(pin_dir: &Path, mode: Mode) -> Result<(), DataplaneError> {
+    let pins = Pins::new(pin_dir);
+    if !pins.exist() {
+        return Err(DataplaneError::NotLoaded { path: pins.display() });
+    }
+    let _alone = pins.lock_switch()?;
+    let mut switch = ledger::open_modes(&pins)?;
+    let read = |error| map_error("read MODES", error);
+    let mut modes = switch.get(&0, 0).map_err(read)?;
+    modes.global = mode as u8;
+    switch.set(0, modes, 0).map_err(|error| map_error("write MODES", error))
 }
 
 /// Removes every program and map of a dataplane; traffic then flows unguarded. Returns the pins
@@ -265,16 +290,26 @@ impl Dataplane for KernelDataplane {
         self.maps().set_modes(modes)
     }
 
+    fn change_modes(
+        &self,
+        change: &mut dyn FnMut(&mut Modes),
+    ) -> Result<(Modes, Modes), DataplaneError> {
+        let _alone = self.pins.lock_switch()?;
+        let mut maps = self.maps();
+        let before = maps.modes()?;
+        let mut after = before;
+        change(&mut after);
+        maps.set_modes(&after)?;
+        Ok((before, after))
+    }
+
     fn drain(&self) -> Result<Drained, DataplaneError> {
         let mut maps = self.maps();
         let lease = maps.lease()?;
         let quiet = lease.epoch & 1;
         maps.set_lease(&Lease::new(lease.enforce_until_ns, quiet ^ 1))?;
         self.grace.wait().map_err(|error| system("wait for running programs", error))?;
-        let mut rows = Vec::new();
-        maps.drain_cache(quiet, self.cpus, &mut rows)?;
-        maps.drain_table(quiet, &mut rows)?;
-        Ok(Drained { rows })
+        maps.drain_side(quiet, self.cpus).map(|rows| Drained { rows })
     }
 
     fn counts(&self) -> Result<Vec<PortCounts>, DataplaneError> {
@@ -356,8 +391,8 @@ impl Dataplane for KernelDataplane {
     }
 }
 
-fn unfit(path: &Path, error: MapError) -> DataplaneError {
-    DataplaneError::Incompatible { path: path.display().to_string(), detail: chain(&error) }
+fn unfit(path: &Path, error: &MapError) -> DataplaneError {
+    DataplaneError::Incompatible { path: path.display().to_string(), detail: chain(error) }
 }
 
 fn map_error(call: &str, error: MapError) -> DataplaneError {

@@ -182,6 +182,13 @@ pub trait Dataplane: Send + Sync {
     /// Sets the kill switch.
     fn set_modes(&self, modes: &Modes) -> Result<(), DataplaneError>;
 
+    /// Changes the kill switch from what it is, while nobody else does; gives it as it was and as it
+    /// is.
+    fn change_modes(
+        &self,
+        change: &mut dyn FnMut(&mut Modes),
+    ) -> Result<(Modes, Modes), DataplaneError>;
+
     /// Takes every flow row out of the kernel.
     fn drain(&self) -> Result<Drained, DataplaneError>;
 

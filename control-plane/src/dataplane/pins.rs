@@ -113,6 +113,21 @@ impl Pins {
         Ok(self.names()?.iter().filter_map(|name| parse_link(name)).collect())
     }
 
+    /// Gives a link's pin another name; one that has it already is of a link that is dead.
+    pub(super) fn rename_link(&self, from: &Path, to: &LinkPin) -> Result<(), DataplaneError> {
+        let to = self.link(to);
+        Self::remove(&to)?;
+        fs::rename(from, &to).map_err(|error| system(format!("rename {}", from.display()), error))
+    }
+
+    /// Waits for whoever is changing the kill switch, so that no change is lost.
+    pub(super) fn lock_switch(&self) -> Result<Flock<OwnedFd>, DataplaneError> {
+        let call = || format!("lock {}", self.root.display());
+        let dir = fs::File::open(&self.root).map_err(|error| system(call(), error))?;
+        Flock::lock(OwnedFd::from(dir), FlockArg::LockExclusive)
+            .map_err(|(_, errno)| system(call(), errno.into()))
+    }
+
     /// Removes a pin that may be gone already.
     pub(super) fn remove(path: &Path) -> Result<(), DataplaneError> {
         match fs::remove_file(path) {
@@ -133,14 +148,20 @@ impl Pins {
                 removed.extend(remove_pins(&layout)?);
             }
         }
-        // Others may keep pins beside ours; then the folder stays.
-        let _ = fs::remove_dir(&self.root);
+        self.remove_empty_root();
         Ok(removed)
     }
 
     /// Removes the pins of this layout.
     pub(super) fn remove_layout(&self) -> Result<(), DataplaneError> {
-        remove_pins(&self.dir).map(drop)
+        remove_pins(&self.dir)?;
+        self.remove_empty_root();
+        Ok(())
+    }
+
+    /// Others may keep pins beside ours; then the folder stays.
+    fn remove_empty_root(&self) {
+        let _ = fs::remove_dir(&self.root);
     }
 
     fn names(&self) -> Result<Vec<String>, DataplaneError> {

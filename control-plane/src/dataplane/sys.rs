@@ -1,6 +1,5 @@
 //! The few BPF system calls that aya does not offer: maps of a size known only at run time,
 //! writing an image without copying it through the kernel, and taking many rows at once.
-#![allow(unsafe_code)]
 
 use std::{
     ffi::CString,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sekisho_abi::image::BuildError;
+use sekisho_abi::{image::BuildError, record::Modes};
 use sekisho_rules::{
     compile::{CompileError, Compiled},
     feed::{Action, FeedName, FeedSpec},
@@ -196,11 +196,11 @@ impl Publisher {
         if slots == 0 {
             return Ok(());
         }
-        let dataplane = self.service.dataplane();
-        let mut modes = dataplane.modes()?;
-        modes.observed_lists &= !slots;
-        modes.bypassed_lists &= !slots;
-        dataplane.set_modes(&modes)
+        let mut clear = |modes: &mut Modes| {
+            modes.observed_lists &= !slots;
+            modes.bypassed_lists &= !slots;
+        };
+        self.service.dataplane().change_modes(&mut clear).map(drop)
     }
 }
 

@@ -24,6 +24,12 @@ impl Address {
         Self([high.to_be(), low.to_be()])
     }
 
+    /// The words, each in network byte order.
+    #[inline(always)]
+    pub const fn words(self) -> [u64; 2] {
+        self.0
+    }
+
     /// The address as the standard library knows it.
     pub const fn ip(self) -> core::net::IpAddr {
         let [high, low] = self.0;

@@ -1,4 +1,5 @@
 //! The image against a model so plain that it cannot be wrong.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -117,6 +118,14 @@ fn v6() -> impl Strategy<Value = u128> {
     ]
 }
 
+/// Addresses that differ in few bits behind a long prefix.
+fn crowded_v6() -> impl Strategy<Value = u128> {
+    let tail = (0_u32..16, prop_oneof![Just(0_u128), 1_u128..3, any::<u16>().prop_map(u128::from)]);
+    (0_u128..2, tail).prop_map(|(site, (place, value))| {
+        0x2a01_04f8_u128 << 96 | site << 66 | value << (place * 5)
+    })
+}
+
 fn port() -> impl Strategy<Value = Port> {
     let protocol = prop_oneof![Just(TCP), Just(UDP)];
     prop_oneof![
@@ -145,7 +154,13 @@ fn claim() -> impl Strategy<Value = Claim> {
         length,
         what,
     });
-    prop_oneof![claim_v4, claim_v6]
+    let long = prop_oneof![1 => 26_u8..=64, 2 => 65_u8..=127, 3 => Just(128)];
+    let crowded = (crowded_v6(), long, what()).prop_map(|(bits, length, what)| Claim {
+        network: Ipv6Addr::from(bits & (u128::MAX << (128 - length))).into(),
+        length,
+        what,
+    });
+    prop_oneof![claim_v4, claim_v6, crowded]
 }
 
 /// Where prefixes begin and end is where mistakes are.
@@ -177,6 +192,7 @@ proptest! {
         near in proptest::collection::vec(prop_oneof![
             v4().prop_map(|bits| IpAddr::from(Ipv4Addr::from(bits))),
             v6().prop_map(|bits| IpAddr::from(Ipv6Addr::from(bits))),
+            crowded_v6().prop_map(|bits| IpAddr::from(Ipv6Addr::from(bits))),
         ], 40),
     ) {
         let image = build(&claims);
@@ -298,6 +314,33 @@ fn addresses_outside_global_unicast_are_refused() {
 }
 
 #[test]
+fn allowing_a_wide_prefix_allows_what_it_contains_and_nothing_else() {
+    let host: IpAddr = "2a01::7".parse().expect("an address");
+    for (network, length, contains) in [
+        ("::", 0, true),
+        ("8000::", 0, true),
+        ("::", 1, true),
+        ("8000::", 1, false),
+        ("::", 2, true),
+        ("3fff::", 2, true),
+        ("4000::", 2, false),
+        ("c000::", 2, false),
+        ("::", 3, false),
+        ("2000::", 3, true),
+        ("4000::", 3, false),
+        ("2000::", 4, true),
+        ("3000::", 4, false),
+        ("2800::", 5, true),
+    ] {
+        let mut builder = listed("2a01::7", 128);
+        builder.allow_v6(network.parse().expect("an address"), length);
+        let image = builder.build(1, CAPACITY).expect("fits");
+        let lists = if contains { 0 } else { 2 };
+        assert_eq!(found(&image, host, TCP, Some(9)), lists, "{network}/{length}");
+    }
+}
+
+#[test]
 fn an_image_that_does_not_fit_names_the_limit() {
     let mut builder = ImageBuilder::new(lists(1));
     for host in 0..100_000_u32 {
@@ -326,6 +369,30 @@ fn many_ports_of_one_address_take_room_for_themselves_alone() {
 }
 
 #[test]
+fn two_hosts_in_each_of_many_ipv6_networks_take_no_chain_of_nodes() {
+    const NETWORKS: u32 = 100_000;
+    // Each in a slot of its own, then side by side in few slots.
+    for place in [101, 64] {
+        let host =
+            |network, host| Ipv6Addr::from(0x28 << 120 | u128::from(network) << place | host);
+        let mut builder = ImageBuilder::new(lists(1));
+        for network in 0..NETWORKS {
+            builder.list_v6(host(network, 1), 128, Port::Any, 1);
+            builder.list_v6(host(network, 2), 128, Port::Any, 1);
+        }
+        let image = builder.build(1, CAPACITY).expect("fits");
+        assert_eq!(image.header().prefixes_v6, 2 * NETWORKS);
+        let tables = image.bytes().len() - layout::DYNAMIC;
+        assert!(tables < 16_000_000, "{tables} bytes");
+        for network in [0, 1, 65_536, NETWORKS - 1] {
+            let lists = [0, 1, 2, 3]
+                .map(|number| found(&image, host(network, number).into(), TCP, Some(9)));
+            assert_eq!(lists, [0, 1, 1, 0], "network {network}");
+        }
+    }
+}
+
+#[test]
 fn large_port_sets_nested_in_large_port_sets_are_an_error_not_all_the_memory() {
     let mut builder = ImageBuilder::new(lists(2));
     for port in 1..=4_000 {
@@ -336,7 +403,12 @@ fn large_port_sets_nested_in_large_port_sets_are_an_error_not_all_the_memory() {
         builder.list_v4(Ipv4Addr::from(0x2d00_0000 + host), 32, port, 2);
     }
     let error = builder.build(1, CAPACITY).expect_err("240 million conditions");
-    assert!(matches!(error, BuildError::Full { limit: Limit::Bytes, .. }), "{error}");
+    let BuildError::Full { limit: Limit::Bytes, needed, allowed } = error else {
+        panic!("{error}");
+    };
+    assert!(allowed as usize <= CAPACITY && allowed < needed, "{error}");
+    // It stops at the first set that is too much.
+    assert!(needed - allowed <= 4_001 * layout::port::BYTES as u64, "{error}");
 }
 
 #[test]

@@ -9,7 +9,10 @@ use core::arch::asm;
 use aya_ebpf::{btf_maps::HashMap, helpers::generated::bpf_ktime_get_coarse_ns};
 use sekisho_abi::{
     reason::Reason,
-    record::{EVENT_WINDOW_NS, EVENTS_PER_WINDOW, FLOW_CACHE_SLOTS, FlowKey, FlowSlot, FlowTotals},
+    record::{
+        EVENT_WINDOW_NS, EVENTS_PER_WINDOW, FLOW_CACHE_SLOTS, FlagClass, FlowKey, FlowSlot,
+        FlowTotals,
+    },
 };
 use sekisho_xdp::decide::Match;
 
@@ -53,22 +56,27 @@ pub(super) fn packet(reason: Reason, bytes: u64) {
     }
 }
 
+/// A [`FlowKey`] as words in registers: bytes that were just written cannot be read back as words
+/// without waiting for them.
+type KeyWords = [u64; 7];
+
 /// Accounts a hit to its rule and its flow.
 #[inline(always)]
-pub(super) fn hit(key: &FlowKey, found: &Match, bytes: u64, now: Now) {
-    if let Some(totals) = RULE_TOTALS.get_ptr_mut(key.rule.into()) {
+pub(super) fn hit(found: &Match, reason: Reason, generation: u32, bytes: u64, now: Now) {
+    if let Some(totals) = RULE_TOTALS.get_ptr_mut(found.rule.into()) {
         // SAFETY: as in `packet`.
         let totals = unsafe { &mut *totals };
         totals.hits.packets += 1;
         totals.hits.bytes += bytes;
     }
+    let key = key_words(found, reason, generation);
     let epoch = maps::lease().map_or(0, |lease| lease.epoch & 1);
-    let index = epoch * FLOW_CACHE_SLOTS + (hash(key) & (FLOW_CACHE_SLOTS - 1));
+    let index = epoch * FLOW_CACHE_SLOTS + (hash(&key) & (FLOW_CACHE_SLOTS - 1));
     let Some(slot) = FLOW_CACHE.get_ptr_mut(index) else { return };
     // SAFETY: as in `packet`; the drain reads only the side that is not the epoch's.
     let slot = unsafe { &mut *slot };
     if slot.totals.packets != 0 {
-        if same(&slot.key, key) {
+        if same(&slot.key, &key) {
             slot.totals.packets += 1;
             slot.totals.bytes += bytes;
             slot.totals.last_ns = now.0;
@@ -76,39 +84,56 @@ pub(super) fn hit(key: &FlowKey, found: &Match, bytes: u64, now: Now) {
         }
         evict(slot, epoch);
     }
-    slot.key = *key;
+    let words: &mut KeyWords = zerocopy::transmute_mut!(&mut slot.key);
+    for (word, value) in words.iter_mut().zip(key) {
+        *word = value;
+    }
     // Field by field: what is reserved is zero since the map was made.
     slot.totals.packets = 1;
     slot.totals.bytes = bytes;
     slot.totals.first_ns = now.0;
     slot.totals.last_ns = now.0;
-    slot.totals.subscriber_port = found.subscriber_port;
+    slot.totals.subscriber_port = found.subscriber_port.to_be_bytes();
     slot.totals.tcp_flags = found.tcp_flags;
     announce(slot, now);
 }
 
-/// Compares by words: derived equality becomes a call that walks the bytes.
+/// The words of the key, in the layout of [`FlowKey`] on a little-endian machine.
 #[inline(always)]
-fn same(one: &FlowKey, other: &FlowKey) -> bool {
-    let (one, other): (&[u64; 7], &[u64; 7]) =
-        (zerocopy::transmute_ref!(one), zerocopy::transmute_ref!(other));
-    let mut differs = 0;
-    for word in 0..one.len() {
-        differs |= one[word] ^ other[word];
-    }
-    differs == 0
+fn key_words(found: &Match, reason: Reason, generation: u32) -> KeyWords {
+    let [subscriber_high, subscriber_low] = found.subscriber.words();
+    let [remote_high, remote_low] = found.remote.words();
+    let class = FlagClass::of_tcp(found.tcp_flags);
+    [
+        subscriber_high,
+        subscriber_low,
+        remote_high,
+        remote_low,
+        u64::from(generation) | u64::from(found.vlans) << 32,
+        u64::from(found.rule)
+            | u64::from(found.remote_port.to_be()) << 16
+            | u64::from(found.protocol) << 32
+            | (class as u64) << 40
+            | (found.direction as u64) << 48
+            | (reason as u64) << 56,
+        u64::from(constant::port()) | u64::from(found.vlan_tags) << 8,
+    ]
 }
 
-/// Spreads flows over the cache: the parts of a key that differ between flows, multiplied.
 #[inline(always)]
-fn hash(key: &FlowKey) -> u32 {
+fn same(key: &FlowKey, words: &KeyWords) -> bool {
+    let key: &KeyWords = zerocopy::transmute_ref!(key);
+    key.iter().zip(words).fold(0, |differs, (one, other)| differs | (one ^ other)) == 0
+}
+
+/// Spreads flows over the cache: the words of a key, multiplied.
+#[inline(always)]
+fn hash(key: &KeyWords) -> u32 {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let words: &[u64; 7] = zerocopy::transmute_ref!(key);
-    let mut mixed = 0_u64;
-    for word in words {
-        mixed = (mixed ^ word).wrapping_mul(ODD);
-        mixed ^= mixed >> 32;
-    }
+    let mixed = key.iter().fold(0_u64, |mixed, word| {
+        let mixed = (mixed ^ word).wrapping_mul(ODD);
+        mixed ^ mixed >> 32
+    });
     mixed as u32
 }
 

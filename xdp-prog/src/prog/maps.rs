@@ -49,16 +49,6 @@ pub(super) static EVENT_COUNTERS: PerCpuArray<EventCounters, 1> = PerCpuArray::n
 #[btf_map]
 pub(super) static EVENTS: RingBuf<HitEvent, { 1 << 20 }> = RingBuf::new();
 
-/// Where a flow key is put together, one for each CPU.
-#[btf_map]
-static SCRATCH: PerCpuArray<FlowKey, 1> = PerCpuArray::new();
-
-#[inline(always)]
-pub(super) fn scratch() -> Option<&'static mut FlowKey> {
-    // SAFETY: the pointer is to this CPU's value, and one packet is judged at a time on a CPU.
-    SCRATCH.get_ptr_mut(0).map(|key| unsafe { &mut *key })
-}
-
 #[inline(always)]
 pub(super) fn modes() -> Option<&'static Modes> {
     MODES.get(0)

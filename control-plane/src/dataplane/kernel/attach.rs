@@ -149,6 +149,38 @@ fn new_link(program: &mut Xdp, interface: &str, mode: XdpMode) -> Result<FdLink,
         .map_err(|_| "the kernel has no XDP links (5.9 or later is needed)".into())
 }
 
+/// Gives pins the new names of interfaces that were renamed while their link stayed.
+pub(super) fn follow_renamed(pins: &Pins, guarded: &[Guarded]) -> Result<(), DataplaneError> {
+    for link in pins.links()? {
+        let path = pins.link(&link);
+        if is_on(&path, &link.interface) {
+            continue;
+        }
+        let Ok(index @ 1..) = sys::interface_of_link(&path) else { continue };
+        let holder = guarded.iter().find(|port| interface_index(&port.interface) == Some(index));
+        if let Some(port) = holder {
+            let renamed = LinkPin { interface: port.interface.clone(), ..link };
+            tracing::warn!(from = link.interface, to = port.interface, "an interface was renamed");
+            pins.rename_link(&path, &renamed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Undoes a start that failed: links that it pinned go, and everything if there was nothing before.
+pub(super) fn undo(pins: &Pins, before: &[LinkPin]) -> Result<(), DataplaneError> {
+    if before.is_empty() {
+        return pins.remove_layout();
+    }
+    for link in pins.links()? {
+        let was_there = before.iter().any(|old| old.slot == link.slot);
+        if !was_there {
+            Pins::remove(&pins.link(&link))?;
+        }
+    }
+    Ok(())
+}
+
 /// Takes the program off interfaces that are no longer guarded.
 pub(super) fn forget_unguarded(pins: &Pins, guarded: &[Guarded]) -> Result<(), DataplaneError> {
     for link in pins.links()? {

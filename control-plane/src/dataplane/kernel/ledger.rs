@@ -5,12 +5,15 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues};
+use aya::{
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues},
+    util::nr_cpus,
+};
 use sekisho_abi::{
     names,
     record::{
-        EventCounters, FLOW_CACHE_SLOTS, FlowKey, FlowSlot, FlowTotals, Lease, Modes, PortCounters,
-        RuleTotals,
+        EventCounters, FLOW_CACHE_SLOTS, FlowKey, FlowSlot, FlowTotals, Lease, Mode, Modes,
+        PortCounters, RuleTotals,
     },
 };
 
@@ -32,13 +35,16 @@ pub(super) struct Maps {
     /// The same maps for batch calls, which aya has none of.
     flow_cache_fd: OwnedFd,
     flows_fd: [OwnedFd; 2],
+    /// Rows of a drain that failed half-way, for the next one.
+    pending: Vec<FlowRow>,
     pub(super) event_counters: PerCpuArray<MapData, EventCounters>,
 }
 
 impl Maps {
     pub(super) fn open(pins: &Pins) -> Result<Self, DataplaneError> {
         Ok(Self {
-            modes: typed(pins, names::MODES, Map::Array, size_of::<Modes>())?,
+            modes: open_modes(pins)?,
+            pending: Vec::new(),
             lease: typed(pins, names::LEASE, Map::Array, size_of::<Lease>())?,
             counters: typed(pins, names::COUNTERS, Map::PerCpuArray, size_of::<PortCounters>())?,
             rule_totals: typed(
@@ -79,8 +85,41 @@ impl Maps {
         self.modes.set(0, modes, 0).map_err(|error| map_error("write MODES", error))
     }
 
+    /// Lets an interface begin with a switch and counters of its own in a slot that another one may
+    /// have had.
+    pub(super) fn begin_port(&mut self, slot: u8) -> Result<(), DataplaneError> {
+        let mut modes = self.modes()?;
+        if let Some(mode) = modes.ports.get_mut(usize::from(slot)) {
+            *mode = Mode::Enforce as u8;
+        }
+        self.set_modes(&modes)?;
+        let cpus = nr_cpus().map_err(|(call, error)| system(call, error))?;
+        let zero = vec![zerocopy::FromZeros::new_zeroed(); cpus];
+        let zero = PerCpuValues::try_from(zero).map_err(|error| system("clear COUNTERS", error))?;
+        self.counters.set(slot.into(), zero, 0).map_err(|error| map_error("clear COUNTERS", error))
+    }
+
+    /// Takes every flow of the quiet side. What was read before an error is kept for the next call.
+    pub(super) fn drain_side(
+        &mut self,
+        epoch: u32,
+        cpus: usize,
+    ) -> Result<Vec<FlowRow>, DataplaneError> {
+        let mut rows = std::mem::take(&mut self.pending);
+        let drained = self
+            .drain_cache(epoch, cpus, &mut rows)
+            .and_then(|()| self.drain_table(epoch, &mut rows));
+        match drained {
+            Ok(()) => Ok(rows),
+            Err(error) => {
+                self.pending = rows;
+                Err(error)
+            }
+        }
+    }
+
     /// Takes the flows that are still in the quiet side of the per-CPU caches.
-    pub(super) fn drain_cache(
+    fn drain_cache(
         &mut self,
         epoch: u32,
         cpus: usize,
@@ -124,11 +163,7 @@ impl Maps {
     }
 
     /// Takes the flows that were moved into the quiet table.
-    pub(super) fn drain_table(
-        &mut self,
-        epoch: u32,
-        rows: &mut Vec<FlowRow>,
-    ) -> Result<(), DataplaneError> {
+    fn drain_table(&mut self, epoch: u32, rows: &mut Vec<FlowRow>) -> Result<(), DataplaneError> {
         let ([zero, one], [zero_fd, one_fd]) = (&mut self.flows, &self.flows_fd);
         let (table, fd) = if epoch == 0 { (zero, zero_fd) } else { (one, one_fd) };
         let taken = sys::read_all(fd.as_fd(), Take::Remove, 1, |key, totals| {
@@ -156,13 +191,33 @@ fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINVAL | ENOTSUPP | libc::EOPNOTSUPP))
 }
 
+/// The kill switch's map.
+pub(super) fn open_modes(pins: &Pins) -> Result<Array<MapData, Modes>, DataplaneError> {
+    typed(pins, names::MODES, Map::Array, size_of::<Modes>())
+}
+
+/// Says so if the tables that are pinned are of another size than configured: they stay.
+pub(super) fn check_flow_tables(pins: &Pins, configured: u32) -> Result<(), DataplaneError> {
+    let path = pins.map(names::FLOWS[0]);
+    let info = MapData::from_pin(&path).and_then(|map| map.info());
+    let entries = info.map_err(|error| unfit(&path, &error))?.max_entries();
+    if entries != configured {
+        tracing::warn!(
+            entries,
+            configured,
+            "the flow tables keep their size until `sekisho detach` and a new start"
+        );
+    }
+    Ok(())
+}
+
 pub(super) fn open_map(
     pins: &Pins,
     name: &str,
     kind: impl FnOnce(MapData) -> Map,
 ) -> Result<Map, DataplaneError> {
     let path = pins.map(name);
-    MapData::from_pin(&path).map(kind).map_err(|error| unfit(&path, error))
+    MapData::from_pin(&path).map(kind).map_err(|error| unfit(&path, &error))
 }
 
 fn typed<M>(
@@ -175,11 +230,11 @@ where
     M: TryFrom<Map, Error = MapError>,
 {
     let path = pins.map(name);
-    let data = MapData::from_pin(&path).map_err(|error| unfit(&path, error))?;
-    let found = data.info().map_err(|error| unfit(&path, error))?.value_size() as usize;
+    let data = MapData::from_pin(&path).map_err(|error| unfit(&path, &error))?;
+    let found = data.info().map_err(|error| unfit(&path, &error))?.value_size() as usize;
     if found != value_size {
         let detail = format!("values of {found} bytes instead of {value_size}");
         return Err(DataplaneError::Incompatible { path: path.display().to_string(), detail });
     }
-    M::try_from(kind(data)).map_err(|error| unfit(&path, error))
+    M::try_from(kind(data)).map_err(|error| unfit(&path, &error))
 }

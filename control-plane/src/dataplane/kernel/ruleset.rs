@@ -3,7 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use aya::maps::MapData;
@@ -26,12 +26,12 @@ pub(super) fn adopt(pins: &Pins, capacity: usize) -> Result<OwnedFd, DataplaneEr
     let template = new_image_map(capacity)?;
     let slot = sys::create_slot(template.as_fd())
         .map_err(|error| system("create the ruleset slot", error))?;
-    for (other, path) in pins.rulesets()? {
-        if let Some(live) = live_image(&open_fd(&path)?, other)?
-            && let Some(header) = image::header(live.bytes())
-        {
-            put_live(&slot, capacity, &live.bytes()[..header.bytes as usize])?;
-        }
+    if let Some((other, found)) = newest(pins.rulesets()?)?
+        && let Some(live) = live_image(&found, other)?
+        && let Some(header) = image::header(live.bytes())
+        && let Some(image) = live.bytes().get(..header.bytes as usize)
+    {
+        put_live(&slot, capacity, image)?;
     }
     MapData::from_fd(slot.try_clone().map_err(|error| system("clone a descriptor", error))?)
         .map_err(|error| map_error("inspect the ruleset slot", error))?
@@ -40,13 +40,31 @@ pub(super) fn adopt(pins: &Pins, capacity: usize) -> Result<OwnedFd, DataplaneEr
     Ok(slot)
 }
 
+/// The slot whose image has the highest generation: after a daemon died while the capacity was
+/// being changed there can be two.
+pub(super) fn newest(
+    rulesets: Vec<(usize, PathBuf)>,
+) -> Result<Option<(usize, OwnedFd)>, DataplaneError> {
+    let mut newest: Option<(Option<u32>, usize, OwnedFd)> = None;
+    for (capacity, path) in rulesets {
+        let slot = open_fd(&path)?;
+        let live = live_image(&slot, capacity)?;
+        let header = live.as_ref().and_then(|live| image::header(live.bytes()));
+        let generation = header.map(|header| header.generation);
+        if newest.as_ref().is_none_or(|(best, ..)| generation > *best) {
+            newest = Some((generation, capacity, slot));
+        }
+    }
+    Ok(newest.map(|(_, capacity, slot)| (capacity, slot)))
+}
+
 fn new_image_map(capacity: usize) -> Result<OwnedFd, DataplaneError> {
     sys::create_image_map(capacity)
         .map_err(|error| system(format!("create an image of {capacity} bytes"), error))
 }
 
 pub(super) fn open_fd(path: &Path) -> Result<OwnedFd, DataplaneError> {
-    let map = MapData::from_pin(path).map_err(|error| unfit(path, error))?;
+    let map = MapData::from_pin(path).map_err(|error| unfit(path, &error))?;
     map.fd().as_fd().try_clone_to_owned().map_err(|error| system("clone a descriptor", error))
 }
 

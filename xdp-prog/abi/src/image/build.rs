@@ -3,13 +3,15 @@
 use std::{
     collections::HashMap,
     fmt,
+    hash::{BuildHasher, RandomState},
+    mem,
     net::{Ipv4Addr, Ipv6Addr},
 };
 
 use super::{
     layout::{
         BITMAP_V4, BITMAP_V6, DYNAMIC, LIST_NAME_BYTES, MAGIC, RANKS_V4, RANKS_V6, SHORTEST_V4,
-        SHORTEST_V6, SLOT_BITS, header, leaf, node, port, rule, selector, tag,
+        SHORTEST_V6, SLOT_BITS, header, node, path, port, rule, selector, tag,
     },
     lookup::{self, Header},
 };
@@ -248,12 +250,12 @@ impl ImageBuilder {
             });
         }
         let bits = u128::from(address);
-        if bits >> 125 != 1 {
+        if (bits ^ GLOBAL_UNICAST) >> (128 - SHARED_BITS) != 0 {
             return self
                 .fail(BuildError::NotGlobalUnicast { network: format!("{address}/{length}") });
         }
         let claim = self.claim(port, lists);
-        self.v6.push(Item::new(bits << 3, length - 3, claim));
+        self.v6.push(Item::new(bits << SHARED_BITS, length - SHARED_BITS, claim));
     }
 
     /// Never lists this IPv4 prefix, whatever else is said. Host bits are ignored.
@@ -261,13 +263,14 @@ impl ImageBuilder {
         self.v4.push(Item::new(u32::from(address), length.min(32), ALLOW));
     }
 
-    /// Never lists this IPv6 prefix, whatever else is said. Host bits are ignored.
+    /// Never lists this IPv6 prefix, whatever else is said. Host bits are ignored, and so is a prefix
+    /// without an address in 2000::/3.
     pub fn allow_v6(&mut self, address: Ipv6Addr, length: u8) {
         let bits = u128::from(address);
-        if length < 3 {
-            self.v6.push(Item::new(0, 0, ALLOW));
-        } else if bits >> 125 == 1 {
-            self.v6.push(Item::new(bits << 3, length.min(128) - 3, ALLOW));
+        let differs = (bits ^ GLOBAL_UNICAST) >> (128 - SHARED_BITS);
+        if differs >> (SHARED_BITS - length.min(SHARED_BITS)) == 0 {
+            let length = length.clamp(SHARED_BITS, 128) - SHARED_BITS;
+            self.v6.push(Item::new(bits << SHARED_BITS, length, ALLOW));
         }
     }
 
@@ -311,6 +314,10 @@ impl ImageBuilder {
 fn full(limit: Limit, needed: usize, allowed: usize) -> BuildError {
     BuildError::Full { limit, needed: needed as u64, allowed: allowed as u64 }
 }
+
+/// 2000::/3, all global unicast addresses; keys go without the bits that they share.
+const GLOBAL_UNICAST: u128 = 0x2000 << 112;
+const SHARED_BITS: u8 = 3;
 
 /// The number of an item that allows, and the selector of a range that is allowed.
 const ALLOW: u32 = u32::MAX;
@@ -435,8 +442,12 @@ fn joined(conditions: impl Iterator<Item = Condition>) -> Vec<Condition> {
 #[derive(Debug)]
 struct Selectors {
     /// Sorted by port key; key 0, any packet, comes first.
-    sets: Vec<Vec<Condition>>,
-    numbers: HashMap<Vec<Condition>, u32>,
+    sets: Vec<Box<[Condition]>>,
+    hasher: RandomState,
+    /// The newest set of each hash.
+    newest: HashMap<u64, u32>,
+    /// For each set, the one of the same hash before it, or 0.
+    earlier: Vec<u32>,
     unions: HashMap<(u32, u32), u32>,
     /// For each set, the number it has in the image; 0 while nothing refers to it.
     places: Vec<u32>,
@@ -451,25 +462,32 @@ impl Selectors {
     /// `room` is how many words the image has; conditions take two.
     fn new(room: usize) -> Self {
         Self {
-            sets: vec![Vec::new()],
-            numbers: HashMap::from([(Vec::new(), 0)]),
+            sets: vec![Box::default()],
+            hasher: RandomState::new(),
+            newest: HashMap::new(),
+            earlier: vec![0],
             unions: HashMap::new(),
             places: vec![0],
             used: vec![0],
             conditions: 0,
-            most_conditions: room.max(1 << 16),
+            most_conditions: (room / 2).max(1 << 16),
         }
     }
 
     fn intern(&mut self, set: Vec<Condition>) -> u32 {
-        if let Some(number) = self.numbers.get(&set) {
-            return *number;
+        let newest = self.newest.entry(self.hasher.hash_one(&set)).or_default();
+        let mut number = *newest;
+        while number != 0 {
+            if *self.sets[number as usize] == *set {
+                return number;
+            }
+            number = self.earlier[number as usize];
         }
-        let number = self.sets.len() as u32;
+        number = self.sets.len() as u32;
+        self.earlier.push(mem::replace(newest, number));
         self.conditions += set.len();
-        self.sets.push(set.clone());
+        self.sets.push(set.into_boxed_slice());
         self.places.push(0);
-        self.numbers.insert(set, number);
         number
     }
 
@@ -489,7 +507,7 @@ impl Selectors {
         if self.error().is_some() {
             return one;
         }
-        let sets = [one, other].map(|number| self.sets[number as usize].as_slice());
+        let sets = [one, other].map(|number| &*self.sets[number as usize]);
         let number = self.intern(joined(sets.concat().into_iter()));
         self.unions.insert(pair, number);
         number
@@ -497,7 +515,7 @@ impl Selectors {
 
     fn error(&self) -> Option<BuildError> {
         let (needed, allowed) = (self.conditions, self.most_conditions);
-        (needed > allowed).then(|| full(Limit::Bytes, DYNAMIC + needed * 8, DYNAMIC + allowed * 4))
+        (needed > allowed).then(|| full(Limit::Bytes, DYNAMIC + needed * 8, DYNAMIC + allowed * 8))
     }
 
     /// The number in the image of a set that a word refers to.
@@ -738,32 +756,47 @@ impl Trees {
     /// The word of a slot that has longer prefixes; `None` if they change nothing.
     fn below<K: Key>(&mut self, items: &[Item<K>], depth: u32, inherited: u32) -> Option<u32> {
         if let [item] = items
+            && K::BITS != 32
+        {
+            let selector = match item.number {
+                ALLOW => 0,
+                own => self.selectors.union(inherited, own),
+            };
+            let inside = self.alike(selector, inherited)?;
+            return Some(self.path(item, u32::from(item.length), inside, inherited));
+        }
+        if let [item] = items
             && item.number != ALLOW
         {
             let selector = self.selectors.union(inherited, item.number);
-            if K::BITS != 32 {
-                return Some(self.leaf(item, selector, inherited));
-            }
             let place = self.selectors.place(selector);
             if item.length == 32 && inherited == 0 && (place as usize) < selector::MAX {
                 let host = item.bits(24, 8);
                 return Some(tag::HOST << tag::SHIFT | host << tag::HOST_SHIFT | place);
             }
         }
-        let words = self.level(items, depth, 8, inherited);
-        (!words.is_empty()).then(|| self.node(&words, inherited))
+        let common = common_depth(items, depth);
+        let words = self.level(items, common, 8, inherited);
+        if words.is_empty() {
+            return None;
+        }
+        let node = self.node(&words, inherited);
+        match items.first() {
+            Some(item) if common > depth => Some(self.path(item, common, node, inherited)),
+            _ => Some(node),
+        }
     }
 
-    fn leaf<K: Key>(&mut self, item: &Item<K>, selector: u32, otherwise: u32) -> u32 {
+    /// The first `length` bits of an item's key lead inside.
+    fn path<K: Key>(&mut self, item: &Item<K>, length: u32, inside: u32, otherwise: u32) -> u32 {
         let at = self.aligned();
-        let (selector, otherwise) =
-            (self.selectors.place(selector), self.selectors.place(otherwise));
-        let key = item.key.left();
+        let otherwise = self.selectors.place(otherwise);
+        let key = item.key.masked(length as u8).left();
         self.pool.extend(halves((key >> 64) as u64));
         self.pool.extend(halves(key as u64));
-        self.pool.extend([u32::from(item.length), selector, otherwise, 0]);
-        debug_assert_eq!(self.pool.len() - at, leaf::BYTES / 4);
-        tag::LEAF << tag::SHIFT | at as u32
+        self.pool.extend([length, inside, otherwise, 0]);
+        debug_assert_eq!(self.pool.len() - at, path::BYTES / 4);
+        tag::PATH << tag::SHIFT | at as u32
     }
 
     fn node(&mut self, words: &[(u32, u32)], otherwise: u32) -> u32 {
@@ -794,6 +827,18 @@ impl Trees {
         }
         self.pool.len()
     }
+}
+
+/// How deep, in whole bytes, items lie together with none of them ending.
+fn common_depth<K: Key>(items: &[Item<K>], depth: u32) -> u32 {
+    // Sorted as they are, what the outer two share is shared by all.
+    let (Some(first), Some(last)) = (items.first(), items.last()) else { return depth };
+    let alike = (first.key.left() ^ last.key.left()).leading_zeros();
+    if alike < depth + 8 {
+        return depth;
+    }
+    let shortest = items.iter().map(|item| u32::from(item.length)).min().unwrap_or(depth);
+    (alike.min(shortest.saturating_sub(1)) / 8 * 8).max(depth)
 }
 
 fn halves(value: u64) -> [u32; 2] {
