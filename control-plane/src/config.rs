@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod share;
+
 use sekisho_abi::{
     MAX_PORTS,
     record::{self, Mode},
@@ -15,6 +17,7 @@ use sekisho_rules::{
     yaml::{YamlError, from_yaml},
 };
 use serde::{Deserialize, Serialize};
+pub use share::Share;
 
 /// Smallest ruleset image: the bitmaps and ranks over both families alone take 6 MiB.
 pub const SMALLEST_IMAGE_MIB: u32 = 8;
@@ -51,7 +54,8 @@ pub struct Config {
     #[serde(default = "default_state_dir")]
     pub state_dir: PathBuf,
     /// How long lists are enforced after any enabled feed was last confirmed by its source;
-    /// afterwards they only observe. Default: 24h.
+    /// afterwards they only observe. A feed that was not confirmed for so long, or for twice its
+    /// `refresh` if that is longer, only observes however fresh the others are. Default: 24h.
     #[serde(default = "default_list_lifetime")]
     pub list_lifetime: Period,
     /// How often hits are taken out of the kernel, at most 1m. Default: 1s.
@@ -72,6 +76,9 @@ pub struct Config {
     /// The HTTP interface.
     #[serde(default)]
     pub api: ApiConfig,
+    /// What makes the daemon unhealthy.
+    #[serde(default)]
+    pub alerts: AlertsConfig,
     /// The daemon's log.
     #[serde(default)]
     pub log: LogConfig,
@@ -168,7 +175,7 @@ pub struct FetchConfig {
 impl Default for FetchConfig {
     fn default() -> Self {
         Self {
-            connect_timeout: seconds(10),
+            connect_timeout: Period::seconds(10),
             timeout: Period::minutes(5),
             floor: Period::minutes(5),
             contact: None,
@@ -261,6 +268,20 @@ pub struct ApiConfig {
 impl Default for ApiConfig {
     fn default() -> Self {
         Self { listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9320), allow_remote: false }
+    }
+}
+
+/// What makes the daemon unhealthy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AlertsConfig {
+    /// Largest share of the packets of a minute that may be unreadable. Default: 1%.
+    pub unparsed_share: Share,
+}
+
+impl Default for AlertsConfig {
+    fn default() -> Self {
+        Self { unparsed_share: Share::of(1, 100) }
     }
 }
 
@@ -477,11 +498,6 @@ fn place_of(text: &str, path: &[&str]) -> (u64, u64) {
     place
 }
 
-fn seconds(n: u16) -> Period {
-    // A number of seconds above zero is always a period.
-    format!("{n}s").parse().unwrap_or(Period::minutes(1))
-}
-
 fn default_state_dir() -> PathBuf {
     PathBuf::from("/var/lib/sekisho")
 }
@@ -491,7 +507,7 @@ fn default_list_lifetime() -> Period {
 }
 
 fn default_drain_interval() -> Period {
-    seconds(1)
+    Period::seconds(1)
 }
 
 #[cfg(test)]

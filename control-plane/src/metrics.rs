@@ -15,6 +15,7 @@ use sekisho_abi::{
 };
 
 use crate::{
+    config::Share,
     dataplane::{Installed, LedgerCounts, PortCounts, tables::Slots},
     engine::service::Ruleset,
     feeds::FeedStatus,
@@ -27,6 +28,8 @@ pub struct Sample {
     pub now: Timestamp,
     /// Whether the daemon does its work.
     pub healthy: bool,
+    /// Share of the packets of the last minute that could not be read; `None` if there were few.
+    pub unparsed_lately: Option<Share>,
     /// The kill switch.
     pub modes: Modes,
     /// Counters by interface.
@@ -82,6 +85,7 @@ names! {
     EVENTS_LOST: Counter = "sekisho_events_lost_total", "First packets that did not fit the ring for live views; hits don't depend on it.";
     EVENTS_SUPPRESSED: Counter = "sekisho_events_suppressed_total", "First packets that the rate limit kept from the ring for live views.";
     UNPARSED_RATIO: Gauge = "sekisho_unparsed_packets_ratio", "Share of packets that could not be read far enough to be judged, since the dataplane was loaded.";
+    UNPARSED_LATELY: Gauge = "sekisho_unparsed_packets_recent_ratio", "The same over the last minute; absent when there were few packets.";
     INTERFACE_UP: Gauge = "sekisho_interface_attached", "1 if the program sits on the interface, 0 if the interface is gone.";
     INTERFACE_MODE: Gauge = "sekisho_interface_mode", "1 for the mode that applies on the interface, 0 for the others.";
     LEASE: Gauge = "sekisho_lease_seconds", "For how long the lists are still enforced; at 0 they only observe.";
@@ -152,6 +156,9 @@ fn packets(sample: &Sample) {
         }
     }
     gauge!(UNPARSED_RATIO).set(unparsed as f64 / seen.max(1) as f64);
+    if let Some(share) = sample.unparsed_lately {
+        gauge!(UNPARSED_LATELY).set(share.ratio());
+    }
     counter!(EVENTS_LOST).absolute(sample.ledger.events_lost);
     counter!(EVENTS_SUPPRESSED).absolute(sample.ledger.events_suppressed);
 }

@@ -35,6 +35,7 @@ fn sample() -> Sample {
     Sample {
         now,
         healthy: true,
+        unparsed_lately: Some("1.5%".parse().unwrap()),
         modes: Modes::all(Mode::Observe),
         counts: vec![PortCounts { slot: 0, by_reason }],
         rule_totals: vec![(0b01, hits(2)), (0b11, hits(5)), (0b01, hits(4))],
@@ -80,6 +81,7 @@ fn every_series_has_its_value() {
         "sekisho_rule_packets_total{lists=\"one,two\",action=\"unknown\"} 5",
         "sekisho_rule_overflow_packets_total{lists=\"one\",action=\"unknown\"} 2",
         "sekisho_unparsed_packets_ratio 0.01",
+        "sekisho_unparsed_packets_recent_ratio 0.015",
         "sekisho_events_lost_total 8",
         "sekisho_events_suppressed_total 9",
         "sekisho_interface_mode{interface=\"eth0\",mode=\"observe\"} 1",

@@ -15,12 +15,12 @@ use sekisho_rules::{
     compile::{CompileError, Compiled, FeedInput, compile},
     feed::{FeedSpec, Source},
     parse::{Limits, ParseFailure, Parsed, parse},
-    policy::{NeverBlock, Policy},
+    policy::{NeverBlock, OwnPrefix, Policy},
     shipped,
     yaml::YamlError,
 };
 
-use crate::config::Config;
+use crate::{config::Config, subscribers::Subscribers};
 
 /// File of a lists folder that holds the catalogue.
 pub const FOLDER_CATALOGUE: &str = "feeds.yaml";
@@ -92,6 +92,12 @@ impl Rulebook {
             never_block.push(read(&path, NeverBlock::from_yaml)?);
         }
         Ok(Self { catalogue, policy, never_block })
+    }
+
+    /// Counts the networks of subscribers among the operator's own: no feed may list them.
+    pub fn protect(&mut self, subscribers: &Subscribers) {
+        let own = |network| OwnPrefix { network, name: "subscribers".to_owned() };
+        self.policy.own_prefixes.extend(subscribers.networks().into_iter().map(own));
     }
 
     /// Applies the policy to what was read of the enabled feeds.

@@ -15,6 +15,11 @@ const LONGEST: i64 = 3_660 * DAY;
 pub struct Period(i64);
 
 impl Period {
+    /// So many seconds.
+    pub const fn seconds(n: u16) -> Self {
+        Self(n as i64)
+    }
+
     /// So many minutes.
     pub const fn minutes(n: u16) -> Self {
         Self(n as i64 * 60)

@@ -75,8 +75,15 @@ fn text(status: &Value) -> String {
         names.collect::<Vec<_>>().join(", ")
     };
     let health = match status["health"]["ok"].as_bool() {
-        Some(true) => "runs".to_owned(),
-        Some(false) => format!("runs, but: {}", names(&status["health"]["reasons"])),
+        Some(_) => {
+            let told = ["reasons", "degraded"].map(|what| names(&status["health"][what]));
+            let told: Vec<_> = told.into_iter().filter(|names| !names.is_empty()).collect();
+            if told.is_empty() {
+                "runs".to_owned()
+            } else {
+                format!("runs, but: {}", told.join(", "))
+            }
+        }
         None => plain(&status["daemon"]),
     };
     let ruleset = &status["ruleset"];
@@ -134,7 +141,8 @@ mod tests {
     #[test]
     fn a_status_is_told_in_lines() {
         let status = serde_json::json!({
-            "health": {"ok": false, "reasons": ["interface 'eth1' is gone"]},
+            "health": {"ok": false, "reasons": ["interface 'eth1' is gone"],
+                       "degraded": ["the mode is observe: nothing is dropped"]},
             "mode": {"global": "observe", "observed_lists": [], "bypassed_lists": ["two"]},
             "lease_seconds": 60,
             "ruleset": {"generation": 7, "entries_v4": 5, "entries_v6": 0, "image_bytes": 1,
@@ -143,7 +151,7 @@ mod tests {
             "feeds": [{"name": "two", "indicators": 5, "confirmed_at": null,
                        "trouble": {"text": "no connection"}}],
         });
-        let expected = "daemon         runs, but: interface 'eth1' is gone\n\
+        let expected = "daemon         runs, but: interface 'eth1' is gone, the mode is observe: nothing is dropped\n\
                         mode           observe\n\
                         lists bypassed two\n\
                         enforced for   60 more seconds\n\

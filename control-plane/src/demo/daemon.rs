@@ -89,6 +89,7 @@ impl Home {
             fetch: Default::default(),
             dataplane: DataplaneConfig { pin_dir: self.pins.clone(), ..Default::default() },
             subscribers: SubscribersConfig { csv: Some(self.folder.join("subscribers.csv")) },
+            alerts: Default::default(),
             hits: Default::default(),
             api: ApiConfig { listen: API, allow_remote: false },
             log: Default::default(),

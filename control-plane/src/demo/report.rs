@@ -338,7 +338,9 @@ impl Report {
             "first seen",
             "last seen",
         ]);
-        for hit in &self.hits {
+        let mut hits: Vec<&HitRow> = self.hits.iter().collect();
+        hits.sort_by_key(|hit| (&hit.subscriber, hit.first_seen, hit.remote, hit.remote_port));
+        for hit in hits {
             let remote = match hit.remote_port {
                 0 => hit.remote.to_string(),
                 port => SocketAddr::new(hit.remote, port).to_string(),

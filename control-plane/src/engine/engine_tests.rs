@@ -187,3 +187,127 @@ async fn the_lease_ends_a_lifetime_after_the_last_confirmation() {
     assert_eq!(service.lease(now + Duration::from_secs(30)), Some(Duration::from_secs(70)));
     assert_eq!(service.lease(now + Duration::from_secs(101)), Some(Duration::ZERO));
 }
+
+/// Two feeds on a fake kernel that holds a ruleset of both, and nothing that runs.
+fn two_feeds(dir: &tempfile::TempDir) -> (Publisher, Arc<FakeDataplane>, Arc<Service>) {
+    testing::inputs(dir.path(), &[]);
+    let feed = |name| format!("  - {{name: {name}, source: {name}.txt, format: plain}}\n");
+    let catalogue = format!("feeds:\n{}{}", feed("one"), feed("two"));
+    fs::write(dir.path().join("feeds.yaml"), catalogue).unwrap();
+    let inputs = Inputs::read(&dir.path().join("sekisho.yaml")).unwrap();
+    let kernel = Arc::new(FakeDataplane::new(64 << 20));
+    let rows = [("198.18.0.1/32", "one", None, None), ("198.18.0.2/32", "two", None, None)];
+    kernel.publish(&testing::image(41, &rows)).unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let rulebook = inputs.rulebook.clone();
+    let engine = Engine::new(inputs, None, kernel.clone(), store);
+    let installed = kernel.installed().unwrap();
+    let publisher = Publisher::new(rulebook, engine.service(), 64 << 20, installed);
+    (publisher, kernel, engine.service())
+}
+
+fn give(publisher: &mut Publisher, feed: &str, list: &str, at: Timestamp) {
+    let feeds = &publisher.rulebook.catalogue.feeds;
+    let spec = feeds.iter().find(|spec| spec.name.to_string() == feed).unwrap();
+    let list = crate::rulebook::ReadList::new(spec, list.as_bytes(), at);
+    publisher.lists.insert(feed.parse().unwrap(), list);
+}
+
+#[test]
+fn a_feed_whose_source_is_silent_only_observes_however_fresh_others_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut publisher, _, service) = two_feeds(&dir);
+    let start = Timestamp::from_second(1_800_000_000).unwrap();
+    let hours = |n: u64| start + Duration::from_secs(n * 3600);
+    let actions = || {
+        let ruleset = service.ruleset().unwrap();
+        let feeds = ruleset.compiled.table.feeds.iter();
+        feeds.map(|feed| feed.action.as_str()).collect::<Vec<_>>()
+    };
+    give(&mut publisher, "one", "198.18.0.1\n", start);
+    give(&mut publisher, "two", "198.18.0.2\n", hours(20));
+    let next = publisher.publish(hours(20)).unwrap();
+    assert_eq!(actions(), ["drop", "drop"]);
+    assert_eq!(next, Some(hours(24)), "then it is compiled again");
+    let next = publisher.publish(hours(24)).unwrap();
+    assert_eq!(actions(), ["observe", "drop"]);
+    assert_eq!(next, Some(hours(44)));
+    let degraded = service.check_health().degraded;
+    assert!(
+        degraded.iter().any(|told| told.starts_with("feed 'one' only observes")),
+        "{degraded:?}"
+    );
+    give(&mut publisher, "one", "198.18.0.1\n", hours(25));
+    publisher.publish(hours(25)).unwrap();
+    assert_eq!(actions(), ["drop", "drop"]);
+    assert_eq!(service.check_health().degraded, [""; 0]);
+}
+
+#[test]
+fn an_adopted_ruleset_is_replaced_once_all_feeds_in_it_have_a_list_or_were_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut publisher, kernel, _) = two_feeds(&dir);
+    let now = Timestamp::from_second(1_800_000_000).unwrap();
+    let generation = |kernel: &FakeDataplane| kernel.installed().unwrap().generation;
+    give(&mut publisher, "one", "198.18.0.9\n", now);
+    assert_eq!(publisher.publish(now).unwrap(), None);
+    assert_eq!(generation(&kernel), Some(41), "the other feed may yet have a list");
+    publisher.asked.insert("two".parse().unwrap());
+    publisher.publish(now).unwrap();
+    assert_eq!(generation(&kernel), Some(42));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_that_fails_does_not_hold_back_the_others_for_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, kernel, _) = two_feeds(&dir);
+    fs::write(dir.path().join("one.txt"), "198.18.0.9\n").unwrap();
+    let bench = Bench::start_in(dir, kernel);
+    until(|| bench.drops("198.18.0.9")).await;
+    assert!(!bench.drops("198.18.0.2"), "its source was asked and had nothing");
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn networks_of_subscribers_are_never_listed() {
+    let bench = Bench::start(&["198.18.0.7", "198.18.0.8"]);
+    until(|| bench.drops("198.18.0.7")).await;
+    bench.write("subscribers.csv", "prefix,subscriber,tenant,from,to\n198.18.0.7,bob,,,\n");
+    bench.reload.send(()).await.unwrap();
+    until(|| !bench.drops("198.18.0.7")).await;
+    assert!(bench.drops("198.18.0.8"));
+    // The kernel has it a moment before the daemon says so.
+    until(|| bench.service.ruleset_report().is_some_and(|report| !report.refused.is_empty())).await;
+    let report = bench.service.ruleset_report().unwrap();
+    let refused = serde_json::to_value(&report.refused[0]).unwrap().to_string();
+    assert!(refused.contains("own_prefix") && refused.contains("subscribers"), "{refused}");
+    bench.end().await;
+}
+
+#[test]
+fn health_names_the_switch_and_packets_that_cannot_be_read() {
+    use sekisho_abi::{
+        reason::Reason,
+        record::{Count, Mode, Modes},
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (_, kernel, service) = two_feeds(&dir);
+    assert_eq!(service.check_health().degraded, [""; 0]);
+    kernel.set_modes(&Modes::all(Mode::Bypass)).unwrap();
+    assert_eq!(service.check_health().degraded, ["the mode is bypass: nothing is dropped"]);
+    let counts = |read, unread| {
+        let mut by_reason = [Count::default(); Reason::COUNT];
+        by_reason[Reason::NotListed as usize].packets = read;
+        by_reason[Reason::TruncatedIpv4 as usize].packets = unread;
+        [crate::dataplane::PortCounts { slot: 0, by_reason }]
+    };
+    let told = || service.check_health().reasons.iter().any(|reason| reason.contains("1.5%"));
+    service.watch_parsing(&counts(10_000, 9_000));
+    assert!(!told(), "what was before the start does not count");
+    service.watch_parsing(&counts(10_985, 9_015));
+    assert!(told(), "{:?}", service.check_health());
+    service.watch_parsing(&counts(20_000, 9_016));
+    assert!(!told());
+    service.watch_parsing(&counts(20_010, 9_026));
+    assert!(!told(), "twenty packets tell nothing");
+}

@@ -23,7 +23,11 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use self::{collect::Collector, publish::Publisher, service::Service};
+use self::{
+    collect::{Collector, Pause},
+    publish::Publisher,
+    service::Service,
+};
 use crate::{
     config::Config,
     dataplane::{Dataplane, DataplaneError},
@@ -58,11 +62,12 @@ impl Inputs {
     /// Reads a configuration file and all that it names. The error says file, line and column.
     pub fn read(path: &Path) -> Result<Self, String> {
         let config = Config::read(path).map_err(|error| error.to_string())?;
-        let rulebook = Rulebook::of_config(&config).map_err(|error| error.to_string())?;
+        let mut rulebook = Rulebook::of_config(&config).map_err(|error| error.to_string())?;
         let subscribers = match &config.subscribers.csv {
             Some(csv) => Subscribers::read(csv).map_err(|error| error.to_string())?,
             None => Subscribers::default(),
         };
+        rulebook.protect(&subscribers);
         Ok(Self { config, rulebook, subscribers })
     }
 }
@@ -105,6 +110,7 @@ impl Engine {
             Arc::new(Service::new(Arc::clone(&dataplane), store.clone(), Timestamp::now()));
         service.set_subscribers(subscribers);
         service.set_list_lifetime(config.list_lifetime.unsigned());
+        service.set_unparsed_limit(config.alerts.unparsed_share);
         Self { config, config_path, rulebook, service, dataplane, store }
     }
 
@@ -130,6 +136,7 @@ impl Engine {
             drain_interval: self.config.drain_interval.unsigned(),
             retention: kept_for,
             pending: Vec::new(),
+            pause: Pause::default(),
         };
         let (news, mut heard) = mpsc::channel(64);
         let mut worker = Worker {
@@ -236,9 +243,16 @@ impl Worker {
         if !publisher.rulebook.catalogue.enabled().any(|spec| spec.name == feed) {
             return false;
         }
+        let waited = publisher.waits_for().is_some();
+        if status.successes > 0 || status.failures > 0 {
+            publisher.asked.insert(feed.clone());
+        }
         self.service.set_feed(status);
-        let Some(list) = list else { return false };
-        publisher.lists.insert(feed, list.clone()).is_none_or(|before| before != list)
+        let changed = list.is_some_and(|list| {
+            let before = publisher.lists.insert(feed, list.clone());
+            before.is_none_or(|before| before != list)
+        });
+        changed || waited && publisher.waits_for().is_none()
     }
 
     async fn publish(&mut self) -> Result<(), EngineError> {
@@ -293,6 +307,7 @@ impl Worker {
         }
         self.service.set_subscribers(subscribers);
         self.service.set_list_lifetime(config.list_lifetime.unsigned());
+        self.service.set_unparsed_limit(config.alerts.unparsed_share);
         self.retention.send_replace(config.hits.retention);
         let Some(publisher) = &mut self.publisher else { return };
         let enabled: HashMap<FeedName, FeedSpec> =
@@ -308,6 +323,7 @@ impl Worker {
         self.config = Config {
             list_lifetime: config.list_lifetime,
             hits: config.hits,
+            alerts: config.alerts,
             fetch: config.fetch,
             subscribers: config.subscribers,
             feeds: config.feeds,

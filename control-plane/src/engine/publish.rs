@@ -1,12 +1,16 @@
 //! From the lists in force to the ruleset in the kernel.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use sekisho_abi::{image::BuildError, record::Modes};
 use sekisho_rules::{
     compile::{CompileError, Compiled},
-    feed::FeedName,
+    feed::{Action, FeedName, FeedSpec},
 };
 use tracing::{info, warn};
 
@@ -48,6 +52,8 @@ pub(super) enum PublishError {
 pub(super) struct Publisher {
     pub(super) rulebook: Rulebook,
     pub(super) lists: HashMap<FeedName, ReadList>,
+    /// Feeds whose source was asked since the start.
+    pub(super) asked: HashSet<FeedName>,
     service: Arc<Service>,
     capacity: usize,
     slots: Slots,
@@ -71,27 +77,26 @@ impl Publisher {
         if adopted {
             service.remember(Generation::without_table(generation, slots.clone()));
         }
-        let lists = HashMap::new();
-        Self { rulebook, lists, service, capacity, slots, generation, adopted, live: None }
+        let (lists, asked) = (HashMap::new(), HashSet::new());
+        Self { rulebook, lists, asked, service, capacity, slots, generation, adopted, live: None }
     }
 
     /// Compiles what is in force and makes it live if it differs from what is; gives the time when
     /// the next claim lapses.
     pub(super) fn publish(&mut self, now: Timestamp) -> Result<Option<Timestamp>, PublishError> {
-        let lists: Vec<_> = self
-            .rulebook
-            .catalogue
-            .enabled()
-            .filter_map(|spec| Some((spec, self.lists.get(&spec.name)?)))
-            .collect();
-        if lists.is_empty() && self.adopted && self.live.is_none() {
-            info!("no list yet: the ruleset that was found stays live");
+        if let Some(missing) = self.waits_for() {
+            info!(%missing, "not all lists yet: the ruleset that was found stays live");
             return Ok(None);
         }
-        let compiled = Arc::new(self.rulebook.compile(&lists, now)?);
+        let lists = self.in_force(now);
+        let silent = lists.iter().filter(|list| list.is_silent).map(|list| list.spec.name.clone());
+        self.service.set_silent(silent.collect());
+        let pairs: Vec<_> = lists.iter().map(|list| (&*list.spec, list.read)).collect();
+        let compiled = Arc::new(self.rulebook.compile(&pairs, now)?);
+        let falls_silent = lists.iter().filter(|list| !list.is_silent).map(|list| list.until).min();
         let next = self.generation.checked_add(1).unwrap_or(1);
         let built = tables::build(&compiled.table, &self.slots, next, self.capacity)?;
-        let lapses = next_lapse(&compiled);
+        let lapses = next_lapse(&compiled).into_iter().chain(falls_silent).min();
         let checksum = built.image.header().checksum;
         if self.live == Some(checksum) && self.slots.names() == built.slots.names() {
             self.service.went_live(self.generation, None, self.slots.clone(), compiled, now);
@@ -100,6 +105,41 @@ impl Publisher {
         self.make_live(next, built, compiled, now)?;
         self.live = Some(checksum);
         Ok(lapses)
+    }
+
+    /// The feed without which an earlier daemon's ruleset is not replaced: that feed's entries are
+    /// in it, and neither a list of it is there nor was its source asked.
+    pub(super) fn waits_for(&self) -> Option<&FeedName> {
+        if !self.adopted || self.live.is_some() {
+            return None;
+        }
+        let mut enabled = self.rulebook.catalogue.enabled().map(|spec| &spec.name);
+        if self.lists.is_empty() {
+            return enabled.next();
+        }
+        enabled.find(|name| {
+            let was_in = self.slots.names().iter().any(|held| *held == *name.to_string());
+            was_in && !self.lists.contains_key(*name) && !self.asked.contains(*name)
+        })
+    }
+
+    /// The lists of the enabled feeds. One that its source has not confirmed for too long only
+    /// observes, however fresh the others are.
+    fn in_force(&self, now: Timestamp) -> Vec<InForce<'_>> {
+        let lifetime = self.service.list_lifetime();
+        let enabled = self.rulebook.catalogue.enabled();
+        let in_force = enabled.filter_map(|spec| {
+            let read = self.lists.get(&spec.name)?;
+            let lifetime = lifetime.max(2 * spec.refresh.unsigned());
+            let until = read.confirmed_at.checked_add(lifetime).unwrap_or(Timestamp::MAX);
+            let is_silent = until <= now;
+            let mut spec = Cow::Borrowed(spec);
+            if is_silent {
+                spec.to_mut().action = Action::Observe;
+            }
+            Some(InForce { spec, read, until, is_silent })
+        });
+        in_force.collect()
     }
 
     fn make_live(
@@ -162,6 +202,15 @@ impl Publisher {
         };
         self.service.dataplane().change_modes(&mut clear).map(drop)
     }
+}
+
+/// A list, and how its feed stands.
+struct InForce<'a> {
+    spec: Cow<'a, FeedSpec>,
+    read: &'a ReadList,
+    /// When its confirmation is too old.
+    until: Timestamp,
+    is_silent: bool,
 }
 
 /// When the first claim lapses.

@@ -12,6 +12,7 @@ use std::{
 use jiff::Timestamp;
 use sekisho_abi::{
     image::Header,
+    reason::Reason,
     record::{Mode, Modes},
 };
 use sekisho_rules::{
@@ -23,7 +24,8 @@ use sekisho_rules::{
 use serde::Serialize;
 
 use crate::{
-    dataplane::{Attachment, Dataplane, DataplaneError, Installed, tables::Slots},
+    config::Share,
+    dataplane::{Attachment, Dataplane, DataplaneError, Installed, PortCounts, tables::Slots},
     feeds::FeedStatus,
     health::Health,
     hits::{Generation, Generations, Hit},
@@ -54,9 +56,22 @@ struct State {
     feeds: BTreeMap<FeedName, FeedStatus>,
     confirmed_at: Option<Timestamp>,
     list_lifetime: Duration,
+    /// Feeds that only observe because their sources have not confirmed them for too long.
+    silent: Vec<FeedName>,
+    /// What the packets of the last interval were.
+    parsing: Parsing,
     drain_error: Option<String>,
     store_error: Option<String>,
     publish_error: Option<String>,
+}
+
+/// How many packets could not be read lately.
+#[derive(Clone, Copy, Default)]
+struct Parsing {
+    /// Packets since the dataplane was loaded, and those of them that could not be read.
+    sums: Option<(u64, u64)>,
+    share: Option<Share>,
+    limit: Share,
 }
 
 /// The ruleset that is live.
@@ -198,6 +213,39 @@ pub struct RulesetReport {
     pub refused: Vec<Refusal>,
 }
 
+/// What is not enforced although it is listed, and why.
+fn degraded(installed: &Installed, modes: &Modes, silent: &[FeedName]) -> Vec<String> {
+    let ModeStatus { global, observed_lists, bypassed_lists } =
+        ModeStatus::of(modes, &installed.lists);
+    let enforce = Mode::Enforce.as_str();
+    let mut told = Vec::new();
+    if global != enforce {
+        told.push(format!("the mode is {global}: nothing is dropped"));
+    } else {
+        let milder = InterfaceStatus::all(installed, modes).into_iter();
+        told.extend(milder.filter(|interface| interface.mode != enforce).map(|interface| {
+            format!("interface '{}' is in mode {}", interface.name, interface.mode)
+        }));
+    }
+    told.extend(observed_lists.iter().map(|list| format!("list '{list}' is switched to observe")));
+    told.extend(bypassed_lists.iter().map(|list| format!("list '{list}' is switched to bypass")));
+    told.extend(silent.iter().map(|feed| {
+        format!("feed '{feed}' only observes: its source has not confirmed it for too long")
+    }));
+    told
+}
+
+/// All packets, and those that could not be read.
+fn sums(counts: &[PortCounts]) -> (u64, u64) {
+    let each = counts.iter().flat_map(|port| Reason::ALL.into_iter().zip(&port.by_reason));
+    each.fold((0, 0), |(packets, unparsed), (reason, count)| {
+        let of_it = if reason.is_unparsed() { count.packets } else { 0 };
+        (packets.saturating_add(count.packets), unparsed.saturating_add(of_it))
+    })
+}
+
+/// Fewer packets in an interval than this tell nothing about their share.
+const FEWEST_JUDGED: u64 = 100;
 /// Refusals that are given at a time.
 const SHOWN_REFUSALS: usize = 1000;
 
@@ -226,7 +274,7 @@ impl Service {
         Ok(Status {
             version: env!("CARGO_PKG_VERSION"),
             started_at: self.started_at,
-            health: self.health(&installed),
+            health: self.health(&installed, &modes),
             mode: ModeStatus::of(&modes, &installed.lists),
             lease_seconds: installed.lease.as_secs(),
             confirmed_at,
@@ -277,11 +325,14 @@ impl Service {
     /// Everything that is counted, in Prometheus' text format; blocks.
     pub fn metrics(&self, now: Timestamp) -> Result<String, DataplaneError> {
         let installed = self.dataplane.installed()?;
+        let modes = self.dataplane.modes()?;
+        let unparsed_lately = self.state().parsing.share;
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let sample = Sample {
             now,
-            healthy: self.health(&installed).ok,
-            modes: self.dataplane.modes()?,
+            healthy: self.health(&installed, &modes).ok,
+            unparsed_lately,
+            modes,
             counts: self.dataplane.counts()?,
             rule_totals: self.dataplane.rule_totals()?,
             ledger: self.dataplane.ledger_counts()?,
@@ -301,13 +352,15 @@ impl Service {
 
     /// Whether the daemon does its work; blocks.
     pub fn check_health(&self) -> Health {
-        match self.dataplane.installed() {
-            Ok(installed) => self.health(&installed),
+        let read =
+            || Ok::<_, DataplaneError>((self.dataplane.installed()?, self.dataplane.modes()?));
+        match read() {
+            Ok((installed, modes)) => self.health(&installed, &modes),
             Err(error) => Health::of(vec![error.to_string()]),
         }
     }
 
-    fn health(&self, installed: &Installed) -> Health {
+    fn health(&self, installed: &Installed, modes: &Modes) -> Health {
         let state = self.state();
         let mut reasons = Vec::new();
         reasons.extend(
@@ -330,7 +383,39 @@ impl Service {
                 "no list was confirmed for {limit} minutes: the ruleset only observes"
             ));
         }
-        Health::of(reasons)
+        let Parsing { share, limit, .. } = state.parsing;
+        if let Some(share) = share.filter(|share| *share > limit) {
+            reasons.push(format!(
+                "{share} of the packets of the last minute could not be read, more than {limit}"
+            ));
+        }
+        Health::of(reasons).but(degraded(installed, modes, &state.silent))
+    }
+
+    /// Compares the counters with those of the last time.
+    pub(super) fn watch_parsing(&self, counts: &[PortCounts]) {
+        let sums = sums(counts);
+        let mut state = self.state();
+        let before = state.parsing.sums.replace(sums).unwrap_or(sums);
+        let (packets, unparsed) =
+            (sums.0.saturating_sub(before.0), sums.1.saturating_sub(before.1));
+        state.parsing.share = (packets >= FEWEST_JUDGED).then(|| Share::of(unparsed, packets));
+    }
+
+    pub(super) fn set_unparsed_limit(&self, limit: Share) {
+        self.state().parsing.limit = limit;
+    }
+
+    pub(super) fn set_silent(&self, silent: Vec<FeedName>) {
+        let mut state = self.state();
+        for feed in silent.iter().filter(|feed| !state.silent.contains(feed)) {
+            tracing::warn!(%feed, "its source is silent for too long: the feed only observes");
+        }
+        state.silent = silent;
+    }
+
+    pub(super) fn list_lifetime(&self) -> Duration {
+        self.state().list_lifetime
     }
 
     pub(super) fn dataplane(&self) -> &dyn Dataplane {

@@ -61,6 +61,16 @@ pub enum StoreError {
     Stopped,
 }
 
+/// Hits that the store refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct NotRecorded {
+    /// Why.
+    pub error: StoreError,
+    /// Given back; none if they went down with the writer.
+    pub hits: Vec<Hit>,
+}
+
 /// The record of hits.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -69,7 +79,7 @@ pub struct Store {
 }
 
 enum Job {
-    Record(Vec<Hit>, oneshot::Sender<Result<(), StoreError>>),
+    Record(Vec<Hit>, oneshot::Sender<Result<(), NotRecorded>>),
     Forget(Timestamp, oneshot::Sender<Result<usize, StoreError>>),
 }
 
@@ -87,7 +97,8 @@ impl Store {
                 // Whoever asked may have stopped waiting.
                 let _ = match job {
                     Job::Record(hits, done) => {
-                        done.send(writer::record(&mut connection, &hits, &file)).is_ok()
+                        let outcome = writer::record(&mut connection, &hits, &file);
+                        done.send(outcome.map_err(|error| NotRecorded { error, hits })).is_ok()
                     }
                     Job::Forget(before, done) => {
                         done.send(writer::forget(&mut connection, before, &file)).is_ok()
@@ -100,10 +111,16 @@ impl Store {
     }
 
     /// Adds hits to the record; waits until they are on disk.
-    pub async fn record(&self, hits: Vec<Hit>) -> Result<(), StoreError> {
+    pub async fn record(&self, hits: Vec<Hit>) -> Result<(), NotRecorded> {
         let (done, outcome) = oneshot::channel();
-        self.jobs.send(Job::Record(hits, done)).await.map_err(|_| StoreError::Stopped)?;
-        outcome.await.map_err(|_| StoreError::Stopped)?
+        let stopped = |hits| NotRecorded { error: StoreError::Stopped, hits };
+        if let Err(mpsc::error::SendError(job)) = self.jobs.send(Job::Record(hits, done)).await {
+            return Err(stopped(match job {
+                Job::Record(hits, _) => hits,
+                Job::Forget(..) => Vec::new(),
+            }));
+        }
+        outcome.await.map_err(|_| stopped(Vec::new()))?
     }
 
     /// Deletes hits whose last packet came before this time; says how many rows that were.

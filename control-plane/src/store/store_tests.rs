@@ -258,3 +258,17 @@ async fn the_room_of_deleted_hits_is_given_back() {
     assert_eq!(pragma("freelist_count"), 0);
     assert!(pragma("page_count") < before / 4, "{before} pages before");
 }
+
+#[tokio::test]
+async fn hits_that_the_store_refuses_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let connection = Connection::open(dir.path().join(FILE)).unwrap();
+    connection.execute_batch("ALTER TABLE hits RENAME TO gone").unwrap();
+    let hits = vec![hit("alice", "198.18.0.1", 10)];
+    let refused = store.record(hits.clone()).await.unwrap_err();
+    assert_eq!(refused.hits, hits);
+    connection.execute_batch("ALTER TABLE gone RENAME TO hits").unwrap();
+    store.record(refused.hits).await.unwrap();
+    assert_eq!(store.hits(&all()).unwrap().hits.len(), 1);
+}

@@ -121,6 +121,12 @@ impl Subscribers {
         self.count == 0
     }
 
+    /// All networks that somebody has or had, neighbours joined.
+    pub fn networks(&self) -> Vec<IpNet> {
+        let networks: Vec<IpNet> = self.by_network.keys().copied().collect();
+        IpNet::aggregate(&networks)
+    }
+
     /// Whose an address was over a span of time, both ends included.
     pub fn attribute(&self, address: IpAddr, first: Timestamp, last: Timestamp) -> Attribution {
         let at_last = self.holder(address, last);
