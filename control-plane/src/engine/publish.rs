@@ -149,7 +149,6 @@ impl Publisher {
         compiled: Arc<Compiled>,
         now: Timestamp,
     ) -> Result<(), PublishError> {
-        self.release(built.taken_over)?;
         // Its first hit may be drained before this function returns.
         self.service.remember(Generation::new(
             generation,
@@ -161,6 +160,8 @@ impl Publisher {
             self.service.forget(generation);
             return Err(error.into());
         }
+        // Only now: until the new ruleset is live, the switches are those of the feeds that left.
+        self.release(built.taken_over)?;
         self.generation = generation;
         self.slots = built.slots.clone();
         let header = built.image.header();

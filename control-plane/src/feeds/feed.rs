@@ -294,6 +294,7 @@ impl Feed {
     async fn ask(&self, now: Timestamp) -> Result<Good, Refused> {
         let spec = self.config.spec.clone();
         let have = self.list.clone().zip(self.meta.clone());
+        let have = have.filter(|(_, meta)| meta.is_from(&spec.source));
         let (bytes, validators) = match &spec.source {
             Source::Url(url) => {
                 let known = have.as_ref().map(|(_, meta)| meta.validators.clone());
@@ -370,7 +371,8 @@ fn check(
             return Err(Refused::Older(stamp.into()));
         }
     }
-    let meta = last_good.keep(&spec.name, &bytes, validators, now).map_err(Refused::Disk)?;
+    let meta =
+        last_good.keep(&spec.name, &bytes, &spec.source, validators, now).map_err(Refused::Disk)?;
     Ok(Good { list, meta })
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sekisho_rules::feed::FeedName;
+use sekisho_rules::feed::{FeedName, Source};
 use serde::{Deserialize, Serialize};
 
 use super::fetch::Validators;
@@ -27,6 +27,9 @@ pub struct Meta {
     crc32: u32,
     /// Bytes of the content.
     pub bytes: u64,
+    /// CRC-32 of where it came from, which may hold a key and is not kept itself.
+    #[serde(default)]
+    source: u32,
     /// What the server recognises it by.
     pub validators: Validators,
     /// When the content came.
@@ -39,6 +42,11 @@ impl Meta {
     /// Whether this is the content that is kept.
     pub fn is_of(&self, bytes: &[u8]) -> bool {
         self.bytes == bytes.len() as u64 && self.crc32 == crc32fast::hash(bytes)
+    }
+
+    /// Whether it came from this source; a copy from another one says nothing about its lists.
+    pub fn is_from(&self, source: &Source) -> bool {
+        self.source == crc32fast::hash(source.to_string().as_bytes())
     }
 
     fn list_name(&self) -> String {
@@ -77,6 +85,7 @@ impl LastGood {
         &self,
         feed: &FeedName,
         bytes: &[u8],
+        source: &Source,
         validators: Validators,
         now: Timestamp,
     ) -> io::Result<Meta> {
@@ -84,6 +93,7 @@ impl LastGood {
             version: VERSION,
             crc32: crc32fast::hash(bytes),
             bytes: bytes.len() as u64,
+            source: crc32fast::hash(source.to_string().as_bytes()),
             validators,
             fetched_at: now,
             confirmed_at: now,
@@ -140,6 +150,10 @@ mod tests {
         Timestamp::from_second(seconds).unwrap()
     }
 
+    fn here() -> Source {
+        Source::Url("https://lists.example.net/c2.txt".to_owned())
+    }
+
     fn etag(text: &str) -> Validators {
         Validators { etag: Some(text.to_owned()), last_modified: None }
     }
@@ -150,12 +164,14 @@ mod tests {
         let store = LastGood::new(dir.path());
         let feed = "one".parse().unwrap();
         assert_eq!(store.load(&feed).unwrap(), None);
-        store.keep(&feed, b"198.18.0.1\n", etag("a"), at(5)).unwrap();
-        let mut kept = store.keep(&feed, b"198.18.0.2\n", etag("b"), at(6)).unwrap();
+        store.keep(&feed, b"198.18.0.1\n", &here(), etag("a"), at(5)).unwrap();
+        let mut kept = store.keep(&feed, b"198.18.0.2\n", &here(), etag("b"), at(6)).unwrap();
         store.confirm(&feed, &mut kept, at(9)).unwrap();
         let (bytes, meta) = store.load(&feed).unwrap().unwrap();
         assert_eq!(bytes, b"198.18.0.2\n");
         assert_eq!(meta.validators, etag("b"));
+        assert!(meta.is_from(&here()));
+        assert!(!meta.is_from(&Source::Url("https://elsewhere.example.net/".to_owned())));
         assert_eq!((meta.fetched_at, meta.confirmed_at), (at(6), at(9)));
         let names: Vec<_> = fs::read_dir(dir.path().join("feeds/one")).unwrap().collect();
         assert_eq!(names.len(), 2, "nothing temporary is left");
@@ -166,7 +182,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = LastGood::new(dir.path());
         let feed = "one".parse().unwrap();
-        store.keep(&feed, b"198.18.0.1\n", etag("a"), at(5)).unwrap();
+        store.keep(&feed, b"198.18.0.1\n", &here(), etag("a"), at(5)).unwrap();
         fs::write(dir.path().join("feeds/one/list-00000000"), b"half").unwrap();
         assert_eq!(store.load(&feed).unwrap().unwrap().0, b"198.18.0.1\n");
     }
@@ -176,7 +192,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = LastGood::new(dir.path());
         let feed = "one".parse().unwrap();
-        store.keep(&feed, b"198.18.0.1\n", etag("a"), at(5)).unwrap();
+        store.keep(&feed, b"198.18.0.1\n", &here(), etag("a"), at(5)).unwrap();
         let list = format!("feeds/one/list-{:08x}", crc32fast::hash(b"198.18.0.1\n"));
         fs::write(dir.path().join(list), b"198.18.0.1").unwrap();
         assert_eq!(store.load(&feed).unwrap(), None);
