@@ -37,7 +37,10 @@ pub fn measure(run: &Run, entries: &Entries, capacity: usize, results: &mut Resu
             Format::SpamhausDropJson,
             list(listed, |address| {
                 format!(r#"{{"cidr":"{address}/32","sblid":"SBL1","rir":"x"}}"#)
-            }),
+            }) + &format!(
+                r#"{{"type":"metadata","timestamp":1767225600,"size":1,"records":{}}}"#,
+                listed.len()
+            ),
         ),
     ];
     let clean = entries.clean_v4(LOOKUPS);
