@@ -53,6 +53,7 @@ fn table(rows: &[Row<'_>]) -> Table {
             table.feeds.len() - 1
         });
         let claim = Claim {
+            class: Default::default(),
             feed: slot as u8,
             traffic: Traffic { protocol: port.map(|_| Protocol::Tcp), port },
             malware: malware.map(Into::into),

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     catalogue::MAX_ENABLED,
-    feed::{FeedName, FeedSpec, Ports},
+    feed::{Class, FeedName, FeedSpec, Ports},
     indicator::{Indicator, Traffic},
     merge::{Indicators, Place, Rows},
     moment::Moment,
@@ -170,6 +170,13 @@ impl Indicators for Feeds<'_> {
 
     fn ends(&self, place: Place) -> Moment {
         self.judges[usize::from(place.feed)].ends(self.get(place))
+    }
+
+    fn class(&self, place: Place) -> Class {
+        match self.get(place).compromised {
+            true => Class::Compromised,
+            false => self.inputs[usize::from(place.feed)].spec.class,
+        }
     }
 
     fn refuse(&mut self, place: Place, why: Why) {

@@ -11,7 +11,7 @@ use serde::Serialize;
 pub use crate::indicator::Query;
 use crate::{
     compile::Compiled,
-    feed::{Action, FeedName},
+    feed::{Action, Class, FeedName},
     indicator::{Protocol, Traffic},
     moment::Moment,
     refusal::{RefusalReason, indicator_text},
@@ -103,6 +103,8 @@ pub struct ClaimFact {
     pub last_seen: Option<Moment>,
     /// The feed's confidence.
     pub confidence: Option<u8>,
+    /// What the host is.
+    pub class: Class,
     /// When the claim lapses.
     pub expires: Moment,
     /// The port that is meant, if not all.
@@ -218,6 +220,7 @@ fn fact(table: &Table, network: IpNet, claim: &Claim) -> ClaimFact {
         first_seen: claim.first_seen,
         last_seen: claim.last_seen,
         confidence: claim.confidence,
+        class: claim.class,
         expires: claim.expires,
         port,
         protocol,

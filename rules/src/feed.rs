@@ -45,6 +45,9 @@ pub struct FeedSpec {
     /// claim is too old as long as the feed lists it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_age: Option<Period>,
+    /// What the hosts are that it lists, where it does not say so of each.
+    #[serde(default)]
+    pub class: Class,
     /// Whether the ports that the feed names are kept.
     #[serde(default)]
     pub ports: Ports,
@@ -66,6 +69,21 @@ pub struct FeedSpec {
     /// Anything an operator should know of the feed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
+}
+
+/// What a listed host is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// Nobody says.
+    #[default]
+    Unknown,
+    /// Run for the botnet and nothing else.
+    Dedicated,
+    /// A legitimate host that was broken into.
+    Compromised,
+    /// Run by defenders, who took the botnet over.
+    Sinkhole,
 }
 
 /// A feed's name: 1 to 40 letters, digits, `-`, `_` and `.`, not beginning with a dot.

@@ -5,6 +5,7 @@
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::{
+    feed::Class,
     indicator::{Indicator, Protocol, Traffic},
     moment::Moment,
     policy::{Policy, coverage},
@@ -23,6 +24,7 @@ pub(crate) struct Place {
 pub(crate) trait Indicators {
     fn get(&self, place: Place) -> &Indicator;
     fn ends(&self, place: Place) -> Moment;
+    fn class(&self, place: Place) -> Class;
     fn refuse(&mut self, place: Place, why: Why);
 }
 
@@ -250,6 +252,7 @@ fn claim<A: Address>(repeats: &[Row<A>], source: &impl Indicators) -> Option<Cla
         first_seen,
         last_seen: newest.last_seen,
         confidence: newest.confidence,
+        class: source.class(row.place()),
         expires,
     })
 }

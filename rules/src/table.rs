@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::{feed::Action, indicator::Traffic, moment::Moment};
+use crate::{
+    feed::{Action, Class},
+    indicator::Traffic,
+    moment::Moment,
+};
 
 /// Position of a feed in [`Table::feeds`], below 64.
 pub type FeedSlot = u8;
@@ -33,6 +37,8 @@ pub struct Claim {
     pub last_seen: Option<Moment>,
     /// How sure the feed is, 0 to 100.
     pub confidence: Option<u8>,
+    /// What the host is.
+    pub class: Class,
     /// When the claim lapses unless the feed repeats it. Every claim has one.
     pub expires: Moment,
 }

@@ -7,7 +7,7 @@ use sekisho_rules::{
     catalogue::Catalogue,
     compile::{Compiled, FeedInput, FeedReport, compile},
     explain::{Explanation, Query, Verdict, explain},
-    feed::FeedSpec,
+    feed::{Class, FeedSpec},
     indicator::Protocol,
     moment::Moment,
     parse::{Limits, ParseFailure, Parsed, parse},
@@ -179,7 +179,7 @@ fn an_explanation_names_what_the_feed_said() {
         because[0],
         serde_json::json!({
             "kind": "entry", "network": "198.18.0.1/32", "feed": "a", "malware": "Mirai",
-            "first_seen": null, "last_seen": "2026-11-15T00:00:00Z", "confidence": 90,
+            "first_seen": null, "last_seen": "2026-11-15T00:00:00Z", "confidence": 90, "class": "unknown",
             "expires": "2026-11-25T11:06:40Z", "port": 23, "protocol": null, "action": "drop",
             "text": "Feed 'a' lists 198.18.0.1 as Mirai for port 23 of tcp and udp only, last seen \
                      2026-11-15T00:00:00Z, until 2026-11-25T11:06:40Z; its action is drop.",
@@ -212,6 +212,8 @@ fn ports_are_dropped_on_request_except_of_hosts_that_were_broken_into() {
     assert_eq!(verdict(&compiled, "198.18.0.1:80"), Verdict::Drop);
     assert_eq!(verdict(&compiled, "198.18.0.2:80"), Verdict::Pass);
     assert_eq!(verdict(&compiled, "198.18.0.2:23"), Verdict::Drop);
+    let classes: Vec<Class> = compiled.table.claims.iter().map(|claim| claim.class).collect();
+    assert_eq!(classes, [Class::Unknown, Class::Compromised]);
 }
 
 #[test]

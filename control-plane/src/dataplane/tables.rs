@@ -234,6 +234,7 @@ mod tests {
         for (network, feed, traffic) in entries {
             let claims_at = table.claims.len() as u32;
             table.claims.push(Claim {
+                class: Default::default(),
                 feed: *feed,
                 traffic: *traffic,
                 malware: None,
