@@ -51,10 +51,10 @@ impl Ends {
         source: impl Fn() -> Option<Selector>,
         destination: impl Fn() -> Option<Selector>,
     ) -> Result<Self, Reason> {
-        let ends = Self {
-            source: if role == Role::Subscriber { None } else { source() },
-            destination: if role == Role::Uplink { None } else { destination() },
-        };
+        let destination = if role == Role::Uplink { None } else { destination() };
+        // One end is enough: two lookups that may both succeed are more than the verifier follows.
+        let is_done = role == Role::Subscriber || destination.is_some();
+        let ends = Self { source: if is_done { None } else { source() }, destination };
         if ends.source.is_none() && ends.destination.is_none() {
             return Err(Reason::NotListed);
         }
@@ -131,7 +131,7 @@ where
     }))
 }
 
-/// Which end is the remote, and its rule. Of two listed ends the destination comes first.
+/// Which end is the remote, and its rule.
 #[inline(always)]
 fn resolve<I: Bytes + ?Sized>(
     image: &I,
