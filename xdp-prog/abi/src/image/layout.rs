@@ -23,7 +23,7 @@ pub mod header {
     pub const PREFIXES_V4: usize = 28;
     /// `u32`: IPv6 prefixes that were listed.
     pub const PREFIXES_V6: usize = 32;
-    /// `u32`: word offset of the pool that holds nodes and paths.
+    /// `u32`: word offset of the pool that holds nodes and leaves.
     pub const POOL: usize = 36;
     /// `u32`: word offset of the selectors.
     pub const SELECTORS: usize = 40;
@@ -66,8 +66,8 @@ pub mod tag {
     pub const NODE: u32 = 1;
     /// Payload: the last eight bits of the address (22..30), a selector (0..22). IPv4 slots only.
     pub const HOST: u32 = 2;
-    /// Payload: word offset into the pool of a path. IPv6 only.
-    pub const PATH: u32 = 3;
+    /// Payload: word offset into the pool of a leaf. IPv6 only.
+    pub const LEAF: u32 = 3;
     /// Where the tag begins.
     pub const SHIFT: u32 = 30;
     /// Bits of the payload.
@@ -92,16 +92,16 @@ pub mod node {
     pub const BYTES: usize = 48;
 }
 
-/// A path of the IPv6 tree, from its start: what is listed here lies in one prefix.
-pub mod path {
+/// A leaf of the IPv6 tree, from its start.
+pub mod leaf {
     /// `u64`: upper half of the key.
     pub const HIGH: usize = 0;
     /// `u64`: lower half of the key.
     pub const LOW: usize = 8;
-    /// `u32`: bits of the key that count, 25 to 125; before a node a multiple of eight.
+    /// `u32`: bits of the key that count, 25 to 125.
     pub const LENGTH: usize = 16;
-    /// `u32`: the word of keys that match, a selector or a node.
-    pub const INSIDE: usize = 20;
+    /// `u32`: the selector of keys that match.
+    pub const SELECTOR: usize = 20;
     /// `u32`: the selector of keys that don't.
     pub const OTHERWISE: usize = 24;
     /// Size, a multiple of eight.

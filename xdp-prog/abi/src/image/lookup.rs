@@ -3,8 +3,8 @@
 use core::num::NonZeroU32;
 
 use super::layout::{
-    BITMAP_V4, BITMAP_V6, HEADER_BYTES, LIST_NAME_BYTES, MAGIC, RANKS_V4, RANKS_V6, SLOT_BITS,
-    header as at, node, path, port, rule, selector, tag,
+    BITMAP_V4, BITMAP_V6, HEADER_BYTES, LIST_NAME_BYTES, MAGIC, RANKS_V4, RANKS_V6, header as at,
+    leaf, node, port, rule, selector, tag,
 };
 use crate::MAX_LISTS;
 
@@ -70,9 +70,8 @@ pub fn find_v4<B: Bytes + ?Sized>(image: &B, address: u32) -> Option<Selector> {
     listed(found)
 }
 
-/// Most levels that a tree can have below its slots: eight bits each, up to a /128. A path to
-/// a node leads at least one level down.
-const LEVELS_V6: u32 = (125 - SLOT_BITS).div_ceil(8);
+/// Most levels that a tree can have below its slots: eight bits each, up to a /128.
+const LEVELS_V6: u32 = (125 - 24_u32).div_ceil(8);
 
 /// The selector of an IPv6 address, as its two halves in host byte order, if anything lists it.
 #[inline(always)]
@@ -84,19 +83,20 @@ pub fn find_v6<B: Bytes + ?Sized>(image: &B, high: u64, low: u64) -> Option<Sele
     let slot = (high >> 40) as u32;
     let mut word = slot_word(image, BITMAP_V6, RANKS_V6, slot)?;
     let pool = pool(image)?;
-    let mut depth = SLOT_BITS;
+    let (mut next, mut rest) = (high << 24 | low >> 40, low << 24);
     for _ in 0..=LEVELS_V6 {
         let payload = word & tag::PAYLOAD;
         match word >> tag::SHIFT {
             tag::SELECTOR => return listed(payload),
-            tag::NODE => match child(image, pool, payload, byte_at(high, low, depth))? {
-                Child::Word(below) => (word, depth) = (below, depth + 8),
+            tag::NODE => match child(image, pool, payload, (next >> 56) as u8)? {
+                Child::Word(below) => {
+                    word = below;
+                    next = next << 8 | rest >> 56;
+                    rest <<= 8;
+                }
                 Child::Otherwise(selector) => return listed(selector),
             },
-            tag::PATH => match along(image, pool, payload, high, low)? {
-                Along::Inside(inside, length) => (word, depth) = (inside, length),
-                Along::Otherwise(selector) => return listed(selector),
-            },
+            tag::LEAF => return listed(at_leaf(image, pool, payload, high, low)?),
             _ => return None,
         }
     }
@@ -138,35 +138,20 @@ fn child<B: Bytes + ?Sized>(image: &B, pool: u64, at: u32, byte: u8) -> Option<C
     image.u32((pool + children + before + ones(bits & (bit - 1))) * 4).map(Child::Word)
 }
 
-/// The eight bits of a key from `depth` on, a multiple of eight.
+/// The selector that a leaf holds for a key.
 #[inline(always)]
-fn byte_at(high: u64, low: u64, depth: u32) -> u8 {
-    let half = if depth < 64 { high } else { low };
-    (half >> (56_u32.wrapping_sub(depth) & 63)) as u8
-}
-
-enum Along {
-    /// The word of what is inside, and how many bits of the key led there.
-    Inside(u32, u32),
-    Otherwise(u32),
-}
-
-/// Where a path leads a key.
-#[inline(always)]
-fn along<B: Bytes + ?Sized>(image: &B, pool: u64, at: u32, high: u64, low: u64) -> Option<Along> {
-    let path = (pool + u64::from(at)) * 4;
-    let length = image.u32(path + path::LENGTH as u64)? & 127;
-    let differs_high = image.u64(path + path::HIGH as u64)? ^ high;
-    let differs_low = image.u64(path + path::LOW as u64)? ^ low;
+fn at_leaf<B: Bytes + ?Sized>(image: &B, pool: u64, at: u32, high: u64, low: u64) -> Option<u32> {
+    let leaf = (pool + u64::from(at)) * 4;
+    let length = image.u32(leaf + leaf::LENGTH as u64)?;
+    let differs_high = image.u64(leaf + leaf::HIGH as u64)? ^ high;
+    let differs_low = image.u64(leaf + leaf::LOW as u64)? ^ low;
     let differs = if length <= 64 {
         differs_high >> (64_u32.wrapping_sub(length) & 63)
     } else {
         differs_high | differs_low >> (128_u32.wrapping_sub(length) & 63)
     };
-    if differs != 0 {
-        return image.u32(path + path::OTHERWISE as u64).map(Along::Otherwise);
-    }
-    image.u32(path + path::INSIDE as u64).map(|inside| Along::Inside(inside, length))
+    let field = if differs == 0 { leaf::SELECTOR } else { leaf::OTHERWISE };
+    image.u32(leaf + field as u64)
 }
 
 /// The rule of a selector for this protocol and port; 0 is none.

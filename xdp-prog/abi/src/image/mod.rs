@@ -10,8 +10,7 @@
 //!
 //! - a *selector*: the whole slot is listed alike;
 //! - a *host* (IPv4): one single address of the slot is listed; the word itself holds it;
-//! - a *path* (IPv6): what is listed of the slot lies in one prefix; a record holds that prefix and
-//!   the word of what is inside, so that no node has to be there for bits that are all alike;
+//! - a *leaf* (IPv6): one single prefix of the slot is listed;
 //! - a *node*: a bitmap over the next eight bits, with ranks into words of the same kinds.
 //!
 //! The key of an IPv4 address is the address. The key of an IPv6 address is what follows the three
