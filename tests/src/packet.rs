@@ -234,14 +234,46 @@ impl Tunnel {
     }
 }
 
+/// A TCP segment.
+#[derive(Clone, Copy, Debug)]
+pub struct Tcp<'a> {
+    /// Source port.
+    pub source: u16,
+    /// Destination port.
+    pub destination: u16,
+    /// Sequence number.
+    pub sequence: u32,
+    /// Acknowledgement number.
+    pub acknowledgement: u32,
+    /// See [`flag`].
+    pub flags: u8,
+    /// Options, a multiple of four bytes.
+    pub options: &'a [u8],
+    /// What it carries.
+    pub data: &'a [u8],
+}
+
+impl Tcp<'_> {
+    /// The segment's bytes.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.extend(self.source.to_be_bytes());
+        bytes.extend(self.destination.to_be_bytes());
+        bytes.extend(self.sequence.to_be_bytes());
+        bytes.extend(self.acknowledgement.to_be_bytes());
+        bytes.extend([((5 + self.options.len() / 4) << 4) as u8, self.flags]);
+        bytes.extend([0xff, 0xff, 0, 0, 0, 0]);
+        bytes.extend(self.options);
+        bytes.extend(self.data);
+        bytes
+    }
+}
+
 /// A TCP header without options, and four bytes of data.
 pub fn tcp(source: u16, destination: u16, flags: u8) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    bytes.extend(source.to_be_bytes());
-    bytes.extend(destination.to_be_bytes());
-    bytes.extend([0, 0, 0, 1, 0, 0, 0, 2, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
-    bytes.extend(b"data");
-    bytes
+    let (sequence, acknowledgement) = (1, 2);
+    Tcp { source, destination, sequence, acknowledgement, flags, options: &[], data: b"data" }
+        .bytes()
 }
 
 /// A UDP header and four bytes of data.

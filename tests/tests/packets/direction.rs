@@ -47,8 +47,3 @@ pub(crate) fn cases() -> Vec<Case> {
     add("of two listed ends the destination is the remote", both, [other, dropped, other]);
     cases
 }
-
-#[test]
-fn the_role_of_the_interface_says_which_end_is_the_remote() {
-    Lab::new("direction").check_all(&cases());
-}

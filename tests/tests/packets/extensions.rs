@@ -91,8 +91,3 @@ fn fragments() -> Vec<Case> {
     add("IPv6: behind hop-by-hop", Carrier::Plain.frame(&[], &packet), Reason::Dropped);
     cases
 }
-
-#[test]
-fn extension_headers_are_walked_and_only_the_first_fragment_shows_ports() {
-    Lab::new("extensions").check_all(&cases());
-}

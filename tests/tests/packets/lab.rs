@@ -84,8 +84,11 @@ struct Pins(PathBuf);
 
 impl Drop for Pins {
     fn drop(&mut self) {
-        if let Err(error) = detach(&self.0) {
-            eprintln!("cannot clean up {}: {error}", self.0.display());
+        let detached = detach(&self.0);
+        // Of two failures the first is the one to be told.
+        if !std::thread::panicking() {
+            detached.expect("a dataplane can be detached");
+            assert!(!self.0.exists(), "no pin stays behind");
         }
     }
 }
@@ -96,6 +99,7 @@ impl Lab {
         Self::of(name, &Setup::all_roles())
     }
 
+    /// With the interfaces and settings of a setup.
     pub(crate) fn of(name: &str, setup: &Setup) -> Self {
         assert!(nix::unistd::geteuid().is_root(), "this test loads an XDP program and needs root");
         // Each test has a thread of its own, and with it a namespace of its own.

@@ -199,8 +199,3 @@ fn contradictions() -> Vec<Case> {
     }
     cases
 }
-
-#[test]
-fn every_layer_is_judged_by_its_remote() {
-    Lab::new("layers").check_all(&cases());
-}

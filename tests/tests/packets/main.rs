@@ -10,12 +10,21 @@
 //! - [`fuzz`]: everything at once, mutated
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod corpus;
 mod direction;
+mod expected;
 mod extensions;
+mod forwarding;
 mod lab;
 mod layers;
+mod ledger;
+mod modes;
 mod opt_out;
 mod protected;
+mod record;
+mod reject;
+mod sinkhole;
+mod switches;
 mod truncation;
 mod tunnels;
 mod world;
