@@ -10,10 +10,11 @@ SEKISHO := $(TARGET_DIR)/release/sekisho
 KERNELS ?= 6.1 6.12 newest
 # The test of the crate under tests/ that runs inside the virtual machines.
 KERNEL_TEST ?= packets
+FUZZ_FRAMES ?= 1000000
 
 .ONESHELL:
 
-.PHONY: help bootstrap build demo check test bench kernels clean
+.PHONY: help bootstrap build demo check test fuzz bench kernels clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -41,6 +42,11 @@ test: check ## everything: check, documentation tests, kernel 6.1, all tests
 	@cargo test --workspace --doc --quiet
 	@$(MAKE) kernels KERNELS=6.1
 	@cargo nextest run --workspace $(TEST_ARGS)
+
+fuzz: ## mutated frames through the XDP program and the host's parser; FUZZ_FRAMES=1000000
+	@scripts/bootstrap test
+	@SEKISHO_FUZZ_FRAMES=$(FUZZ_FRAMES) cargo nextest run --package sekisho-tests --test packets \
+	  --no-capture fuzz::
 
 bench: ## the benchmarks, beside what else a user could pick; BENCH_ARGS="--quick"
 	@scripts/bootstrap

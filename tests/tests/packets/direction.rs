@@ -4,7 +4,7 @@ use sekisho_abi::{reason::Reason, record::Role};
 use sekisho_tests::packet::{Carrier, TCP, flag, ip, tcp};
 
 use crate::{
-    lab::{Case, Lab},
+    lab::Case,
     world::{BY_PORT, CLEAN, LISTED, LISTED_V6, SUBSCRIBER, SUBSCRIBER_V6},
 };
 

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use etherparse::{
-    Icmpv4Type, Icmpv6Type, IpHeaders, IpNumber, PacketBuilder, PacketBuilderStep,
-    icmpv4::DestUnreachableHeader, icmpv6::DestUnreachableCode,
+    Icmpv4Type, Icmpv6Type, IpHeaders, IpNumber, NetHeaders, PacketBuilder, PacketBuilderStep,
+    PacketHeaders, TransportHeader, icmpv4::DestUnreachableHeader, icmpv6::DestUnreachableCode,
 };
 use sekisho_tests::packet::{Carrier, IPV4, IPV6, is_ipv6};
 
@@ -79,4 +79,50 @@ pub(crate) fn turned(
         frame.push(refused.get(at).copied().unwrap_or(0));
     }
     frame
+}
+
+/// Checks an answer's lengths and checksums and that it goes back to who sent `refused`; gives its
+/// length.
+pub(crate) fn assert_valid(answer: &[u8], refused: &[u8]) -> usize {
+    let headers = PacketHeaders::from_ip_slice(answer).expect("an answer can be read");
+    let payload = headers.payload.slice();
+    let transport = headers.transport.expect("an answer is TCP or ICMP");
+    match headers.net.expect("an answer is IP") {
+        NetHeaders::Ipv4(header, _) => {
+            assert_eq!(header.header_checksum, header.calc_header_checksum());
+            assert_eq!(header.source, refused[16..20]);
+            assert_eq!(header.destination, refused[12..16]);
+            match transport {
+                TransportHeader::Tcp(tcp) => {
+                    assert_eq!(Ok(tcp.checksum), tcp.calc_checksum_ipv4(&header, payload));
+                    assert!(tcp.rst && payload.is_empty());
+                }
+                TransportHeader::Icmpv4(icmp) => {
+                    assert_eq!(icmp.checksum, icmp.icmp_type.calc_checksum(payload));
+                    assert_eq!(payload, &refused[..28]);
+                }
+                other => panic!("answered with {other:?}"),
+            }
+            usize::from(header.total_len)
+        }
+        NetHeaders::Ipv6(header, _) => {
+            assert_eq!(header.source, refused[24..40]);
+            assert_eq!(header.destination, refused[8..24]);
+            match transport {
+                TransportHeader::Tcp(tcp) => {
+                    assert_eq!(Ok(tcp.checksum), tcp.calc_checksum_ipv6(&header, payload));
+                    assert!(tcp.rst && payload.is_empty());
+                }
+                TransportHeader::Icmpv6(icmp) => {
+                    let (source, destination) = (header.source, header.destination);
+                    let sum = icmp.icmp_type.calc_checksum(source, destination, payload);
+                    assert_eq!(Ok(icmp.checksum), sum);
+                    assert_eq!(payload, &refused[..48]);
+                }
+                other => panic!("answered with {other:?}"),
+            }
+            40 + usize::from(header.payload_length)
+        }
+        other => panic!("answered with {other:?}"),
+    }
 }

@@ -6,7 +6,7 @@ use sekisho_tests::packet::{
 };
 
 use crate::{
-    lab::{Case, Lab},
+    lab::Case,
     world::{BY_PORT, BY_PORT_V6, CLEAN, CLEAN_V6, LISTED, LISTED_V6, SUBSCRIBER, SUBSCRIBER_V6},
 };
 
@@ -35,6 +35,7 @@ fn headers() -> Vec<Case> {
             let sentence = format!("{name} header with {units} more units");
             cases.push(Case::outbound(&sentence, to_port(kind, &header, 23), Reason::Dropped));
             let other = to_port(kind, &header, 24);
+            let sentence = format!("{sentence}, another port");
             cases.push(Case::outbound(sentence, other, Reason::PortNotListed));
         }
     }

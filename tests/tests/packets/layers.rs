@@ -7,7 +7,7 @@ use sekisho_tests::packet::{
 
 use crate::{
     direction::{ROLES, reason_by_role},
-    lab::{Case, Lab},
+    lab::Case,
     world::{
         ALLOWED, ALLOWED_V6, BY_PORT, BY_PORT_V6, BY_PROTOCOL, BY_TWO_LISTS, CLEAN, CLEAN_V6,
         IN_NETWORK, IN_NETWORK_V6, LISTED, LISTED_V6, OBSERVED, SUBSCRIBER, SUBSCRIBER_V6,

@@ -15,6 +15,7 @@ mod direction;
 mod expected;
 mod extensions;
 mod forwarding;
+mod fuzz;
 mod lab;
 mod layers;
 mod ledger;

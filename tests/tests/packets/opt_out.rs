@@ -2,7 +2,7 @@
 
 use sekisho::dataplane::{Dataplane, OptOuts};
 use sekisho_abi::{reason::Reason, record::Role};
-use sekisho_tests::packet::{Carrier, ICMP, Ipv4, TCP, Tunnel, UDP, flag, ip, tcp, udp};
+use sekisho_tests::packet::{Carrier, ICMP, Ipv4, TCP, UDP, flag, ip, tcp, udp};
 
 use crate::{
     direction::ROLES,
@@ -11,7 +11,7 @@ use crate::{
     tunnels::{embed, tunnels},
     world::{
         CLEAN, CONCENTRATOR, CONCENTRATOR_V6, IN_OPTED_OUT, LINE, LINE_V6, LISTED, LISTED_V6,
-        OPTED_OUT, OPTED_OUT_LINE_V6, OPTED_OUT_V6, REJECTED, SHARED, SINKHOLED, SUBSCRIBER,
+        OPTED_OUT, OPTED_OUT_LINE_V6, OPTED_OUT_V6, REJECTED, SHARED, SINKHOLED, SUBSCRIBER, Setup,
         opt_outs,
     },
 };
@@ -155,7 +155,7 @@ pub(crate) fn is_opted_out(subscriber: &str) -> bool {
 
 #[test]
 fn opt_outs_come_and_go_while_the_ruleset_stays() {
-    let lab = Lab::new("opt-out-changes");
+    let lab = Lab::of("opt-out-changes", &Setup::everything());
     lab.newly_counted();
     let of = |subscriber: &str, port| {
         let packet = ip(subscriber, LISTED, UDP, &udp(port, 443));

@@ -108,8 +108,9 @@ fn network_control() -> Vec<Case> {
 fn of_infrastructure() -> Vec<Case> {
     let mut cases = Vec::new();
     for (name, protocol, port, is_service) in SERVICES {
-        let payloads = [of_service(protocol, port, false), of_service(protocol, port, true)];
-        for payloads in [[&payloads[0], &payloads[1]], [&payloads[1], &payloads[0]]] {
+        let (asks, answers) =
+            (&of_service(protocol, port, false), &of_service(protocol, port, true));
+        for (who, to, from) in [("asked", asks, answers), ("answered", answers, asks)] {
             for (subscriber, remote, is_infrastructure) in [
                 (ROUTER, LISTED, true),
                 (SUBSCRIBER, LISTED, false),
@@ -117,9 +118,8 @@ fn of_infrastructure() -> Vec<Case> {
                 (SUBSCRIBER_V6, LISTED_V6, false),
             ] {
                 let reason = reason(is_service && is_infrastructure);
-                let [to, from] = payloads;
-                let ends = (subscriber, remote);
-                cases.extend(both_ways(name, ends, protocol, [to, from], reason));
+                let (sentence, ends) = (format!("{name}, {who}"), (subscriber, remote));
+                cases.extend(both_ways(&sentence, ends, protocol, [to, from], reason));
             }
         }
     }

@@ -56,7 +56,7 @@ fn kinds_of_packets() -> Vec<Case> {
     let full = usize::from(SINKHOLE_MTU) - 20;
     let packets = [
         ("UDP", v4.bytes(&udp(1, 2))),
-        ("a reset", ip(SUBSCRIBER, SINKHOLED, TCP, &tcp(1, 2, flag::RST))),
+        ("a reset on its way", ip(SUBSCRIBER, SINKHOLED, TCP, &tcp(1, 2, flag::RST))),
         ("ICMP", ip(SUBSCRIBER, SINKHOLED, ICMP, &[8, 0, 0, 0, 0, 1, 0, 1])),
         ("IPv4 options", Ipv4 { options: &[1; 12], ..v4 }.bytes(&udp(1, 2))),
         ("a first fragment", Ipv4 { more: true, ..v4 }.bytes(&udp(1, 2))),

@@ -7,7 +7,7 @@ use sekisho_tests::{
 };
 
 use crate::{
-    lab::{Case, Lab},
+    lab::Case,
     layers::TAGS,
     world::{
         BY_PORT, BY_PORT_V6, CONCENTRATOR, CONCENTRATOR_V6, LINE, LINE_V6, SUBSCRIBER,

@@ -10,7 +10,7 @@ use sekisho_tests::packet::{
 
 use crate::{
     direction::{ROLES, reason_by_role},
-    lab::{Case, Lab},
+    lab::Case,
     world::{
         ALLOWED, BY_PORT, CLEAN, CLEAN_V6, CONCENTRATOR, CONCENTRATOR_V6, EMBEDDING, LINE, LINE_V6,
         LISTED, LISTED_V6, OBSERVED, SUBSCRIBER, SUBSCRIBER_V6,
