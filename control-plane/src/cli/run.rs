@@ -13,12 +13,9 @@ use tracing::{error, info};
 use super::{Failure, log};
 use crate::{
     api::Api,
-    config::{Attach, Config},
-    dataplane::{
-        Dataplane,
-        kernel::{self, Guarded, KernelDataplane, Settings},
-    },
+    dataplane::{Dataplane, kernel::KernelDataplane},
     engine::{Engine, Inputs},
+    settings,
     store::Store,
 };
 
@@ -42,7 +39,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let inputs = Inputs::read(&args.config).map_err(Failure::usage)?;
     log::start(&inputs.config.log);
     let store = Store::open(&inputs.config.state_dir).map_err(Failure::failed)?;
-    let (settings, guarded) = settings(&inputs.config);
+    let (settings, guarded) = settings::of(&inputs.config).map_err(Failure::usage)?;
     let dataplane = KernelDataplane::start(&settings, &guarded).map_err(Failure::failed)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -107,25 +104,4 @@ fn obey_signals(
             }
         }
     })
-}
-
-/// What the kernel side is loaded with.
-pub(crate) fn settings(config: &Config) -> (Settings, Vec<Guarded>) {
-    let (pins, capacity) =
-        (config.dataplane.pin_dir.clone(), config.dataplane.image_capacity_bytes());
-    let settings = Settings {
-        flow_table_entries: config.dataplane.flow_table_entries,
-        attach: match config.dataplane.attach {
-            Attach::Auto => kernel::Attach::Auto,
-            Attach::Native => kernel::Attach::Native,
-            Attach::Generic => kernel::Attach::Generic,
-        },
-        initial_mode: config.mode.into(),
-        ..Settings::new(pins, capacity)
-    };
-    let guarded = config
-        .interfaces
-        .iter()
-        .map(|interface| Guarded::routed(&interface.name, interface.role.into()));
-    (settings, guarded.collect())
 }
