@@ -15,7 +15,7 @@ use crate::{
     api::Api,
     config::{Attach, Config},
     dataplane::{
-        Dataplane,
+        Dataplane, DataplaneError,
         kernel::{self, Guarded, KernelDataplane, Settings},
     },
     engine::{Engine, Inputs},
@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     log::start(&inputs.config.log);
     let store = Store::open(&inputs.config.state_dir).map_err(Failure::failed)?;
     let (settings, guarded) = settings(&inputs.config);
-    let dataplane = KernelDataplane::start(&settings, &guarded).map_err(Failure::failed)?;
+    let dataplane = KernelDataplane::start(&settings, &guarded).map_err(refused)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -52,6 +52,16 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     // A file that hangs must not hold the process.
     runtime.shutdown_timeout(PATIENCE);
     outcome
+}
+
+/// A refusal with the way to its reason.
+fn refused(error: DataplaneError) -> Failure {
+    match &error {
+        DataplaneError::NoXdp { name, .. } => {
+            Failure::failed(format!("{error}; `sekisho preflight {name}` tells why"))
+        }
+        _ => Failure::failed(error),
+    }
 }
 
 async fn serve(

@@ -228,6 +228,11 @@ pub fn set_global_mode(pin_dir: &Path, mode: Mode) -> Result<(), DataplaneError>
     switch.set(0, modes, 0).map_err(|error| map_error("write MODES", error))
 }
 
+/// Whether this kernel takes the program.
+pub(super) fn try_load() -> Result<(), DataplaneError> {
+    attach::try_load()
+}
+
 /// Removes every program and map of a dataplane; traffic then flows unguarded. Returns the pins
 /// that were removed.
 pub fn detach(pin_dir: &Path) -> Result<Vec<String>, DataplaneError> {

@@ -17,6 +17,8 @@ mod pins;
 #[allow(unsafe_code)]
 pub mod sys;
 pub mod tables;
+#[allow(unsafe_code)]
+pub mod trial;
 
 /// Why the dataplane refused.
 #[derive(Debug, thiserror::Error)]
