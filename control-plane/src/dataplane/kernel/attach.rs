@@ -94,6 +94,11 @@ pub(super) fn xdp(ebpf: &mut aya::Ebpf) -> Result<&mut Xdp, DataplaneError> {
         .ok_or_else(|| DataplaneError::Rejected("the object holds no XDP program".to_owned()))
 }
 
+/// The kernel's number of the program.
+pub(super) fn program_id(ebpf: &mut aya::Ebpf) -> Result<u32, DataplaneError> {
+    xdp(ebpf)?.info().map(|info| info.id()).map_err(|error| rejected(&error))
+}
+
 /// Puts the program into the interface's pinned link, or into a new one.
 pub(super) fn attach(
     pins: &Pins,
