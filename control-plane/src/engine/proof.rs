@@ -8,12 +8,12 @@ use std::{
 
 use jiff::Timestamp;
 use sekisho_abi::image::Header;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::service::Service;
 use crate::dataplane::{
     DataplaneError,
-    evidence::{Depth, Drift, Evidence, ImageLabel, PortState},
+    evidence::{Depth, Drift, DriftKind, Evidence, ImageLabel, PortState},
 };
 
 /// How often numbers and headers are compared; an interface that comes or goes is looked at at once.
@@ -21,7 +21,7 @@ pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 /// How often every byte of the ruleset is read: some milliseconds of one CPU.
 pub(super) const DEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a repair that failed waits for the next try.
-const RETRY: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_secs(5);
 
 /// The comparison, with what could not be put right.
 #[derive(Debug, Default)]
@@ -80,7 +80,7 @@ impl Proof {
                 continue;
             }
             if last.is_none() {
-                error!(kind = drift.kind().as_str(), "{drift}");
+                tell(drift);
                 service.drifted(drift.kind());
             }
             if let Err(failure) = dataplane.repair(drift) {
@@ -103,6 +103,15 @@ impl Proof {
             }
         }
         Ok((standing, remedy))
+    }
+}
+
+fn tell(drift: &Drift) {
+    let kind = drift.kind();
+    match kind {
+        // Links come and go without anybody's ill will.
+        DriftKind::Interface => warn!(kind = kind.as_str(), "{drift}"),
+        _ => error!(kind = kind.as_str(), "{drift}"),
     }
 }
 

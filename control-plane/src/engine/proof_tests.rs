@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     dataplane::{
         Dataplane as _,
-        evidence::{DriftKind, ImageFacts, PortEvidence},
+        evidence::{ImageFacts, PortEvidence},
         fake::FakeDataplane,
     },
     store::Store,
@@ -150,17 +150,17 @@ fn what_can_not_be_put_right_is_an_alarm_counted_once_and_tried_again() {
     let mut bench = Bench::new();
     bench.kernel.refuse_repairs(true);
     bench.kernel.set_port(PortState::Returned);
-    for second in 0..10 {
+    for second in 0..5 {
         bench.run(second);
     }
     assert_eq!(bench.kernel.repairs().len(), 1);
-    bench.run(10);
+    bench.run(5);
     assert_eq!(bench.kernel.repairs().len(), 2);
     assert_eq!(bench.counted(DriftKind::Interface), "1");
     let health = bench.service.check_health();
     assert_eq!(health.reasons, ["interface 'fake0' is back, without the program"]);
     bench.kernel.refuse_repairs(false);
-    bench.run(20);
+    bench.run(10);
     assert!(bench.service.check_health().ok);
 }
 
@@ -184,7 +184,7 @@ fn a_ruleset_whose_bytes_changed_is_built_anew() {
     bench.kernel.set_intact(false);
     assert_eq!(bench.run(0), Remedy::Rebuild);
     assert_eq!(bench.run(1), Remedy::None, "not at every look");
-    assert_eq!(bench.run(11), Remedy::Rebuild);
+    assert_eq!(bench.run(5), Remedy::Rebuild);
     let reasons = bench.service.check_health().reasons;
     assert_eq!(reasons, ["the ruleset in the kernel does not match its checksum"]);
 }

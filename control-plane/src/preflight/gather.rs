@@ -37,11 +37,11 @@ pub fn gather(interfaces: &[String], wires: &[(String, String)], trial: bool) ->
                 ports.push(all.port(name, passing.as_ref()).await);
             }
         }
-        Ok(Facts { host: host(&passing), ports, wires: wires.to_vec() })
+        Ok(Facts { host: host(&passing, trial), ports, wires: wires.to_vec() })
     })
 }
 
-fn host(passing: &io::Result<PassProgram>) -> Host {
+fn host(passing: &io::Result<PassProgram>, trial: bool) -> Host {
     let forbidden = |error: &io::Error| error.raw_os_error() == Some(Errno::EPERM as i32);
     let privileged = !passing.as_ref().is_err_and(forbidden);
     let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse().ok();
@@ -54,11 +54,11 @@ fn host(passing: &io::Result<PassProgram>) -> Host {
         bpffs: statfs("/sys/fs/bpf").is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC),
         jit: number("/proc/sys/net/core/bpf_jit_enable"),
         memlock: (soft != RLIM_INFINITY).then_some(soft),
-        program: if privileged {
-            trial::load_own_program()
-                .map_or_else(|error| Trial::Refused(error.to_string()), |()| Trial::Taken)
-        } else {
-            Trial::NotTried("not permitted".to_owned())
+        program: match (privileged, trial) {
+            (false, _) => Trial::NotTried("not permitted".to_owned()),
+            (true, false) => Trial::NotTried("as asked".to_owned()),
+            (true, true) => trial::load_own_program()
+                .map_or_else(|error| Trial::Refused(error.to_string()), |()| Trial::Taken),
         },
     }
 }

@@ -116,7 +116,7 @@ pub(super) fn attach(
         }
         tracing::warn!(
             interface = port.interface,
-            "the interface is not the one that was guarded before: attached anew"
+            "the pinned link does not hold the interface any more: attached anew"
         );
         Pins::remove(&path)?;
     }
