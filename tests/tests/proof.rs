@@ -398,10 +398,12 @@ fn a_running_daemon_puts_right_what_somebody_changes() {
     daemon.wait("count of images", || daemon.drifts("image") == Some(2.0));
     daemon.wait("the ruleset that was", || daemon.status()["ruleset"]["generation"] != 77);
 
-    daemon.wait("health", || daemon.status()["health"]["ok"] == true);
+    let all_put_right =
+        |status: &Value| status["proof"]["put_right"].as_array().map(Vec::len) == Some(5);
+    daemon.wait("word of five repairs", || all_put_right(&daemon.status()));
     let status = daemon.status();
+    assert_eq!(status["health"]["ok"], true, "{status}");
     assert_eq!(status["proof"]["standing"], serde_json::json!([]));
-    assert_eq!(status["proof"]["put_right"].as_array().unwrap().len(), 5, "{status}");
     let told = status["health"]["degraded"].as_array().unwrap();
     assert_eq!(told.iter().filter(|told| told.as_str().unwrap().contains("put right")).count(), 5);
 }
