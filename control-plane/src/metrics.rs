@@ -153,6 +153,8 @@ fn packets(sample: &Sample) {
             let verdict = match reason.verdict() {
                 Verdict::Pass => "pass",
                 Verdict::Drop => "drop",
+                Verdict::Reject => "reject",
+                Verdict::Sinkhole => "sinkhole",
             };
             let labels = [
                 Label::new("interface", port.interface.clone()),
@@ -195,7 +197,7 @@ fn action(sample: &Sample, slots: &Slots, lists: ListSet) -> &'static str {
     let Some(ruleset) = &sample.ruleset else { return "unknown" };
     let names = slots.names_in(lists);
     let drops = ruleset.compiled.table.feeds.iter().any(|feed| {
-        feed.action == sekisho_rules::feed::Action::Drop && names.contains(&&*feed.name)
+        feed.action != sekisho_rules::feed::Action::Observe && names.contains(&&*feed.name)
     });
     if drops { "drop" } else { "observe" }
 }

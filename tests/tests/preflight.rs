@@ -8,7 +8,7 @@ use sekisho::dataplane::{
     kernel::{Attach, Guarded, KernelDataplane, Settings, detach},
     trial::PassProgram,
 };
-use sekisho_abi::record::{Mode, Role};
+use sekisho_abi::record::Role;
 use sekisho_tests::{program, scene::write_lists};
 use serde_json::Value;
 
@@ -152,13 +152,11 @@ fn our_own_program_is_no_hindrance() {
     stage();
     let pin_dir = format!("/sys/fs/bpf/sekisho-preflight-{}", std::process::id()).into();
     let settings = Settings {
-        pin_dir,
-        image_capacity: 8 << 20,
         flow_table_entries: 1024,
         attach: Attach::Native,
-        initial_mode: Mode::Enforce,
+        ..Settings::new(pin_dir, 8 << 20)
     };
-    let guarded = [Guarded { interface: "one".to_owned(), role: Role::Subscriber }];
+    let guarded = [Guarded::routed("one", Role::Subscriber)];
     let dataplane = KernelDataplane::start(&settings, &guarded).expect("starts");
     let (fit, rows) = preflight(&["one"]);
     assert!(fit, "{rows:?}");

@@ -49,13 +49,11 @@ impl Stage {
         ip("link add one type veth peer name two");
         let pin_dir = PathBuf::from(format!("/sys/fs/bpf/sekisho-{name}-{}", std::process::id()));
         let settings = Settings {
-            pin_dir,
-            image_capacity: CAPACITY,
             flow_table_entries: 1024,
             attach: Attach::Native,
-            initial_mode: Mode::Enforce,
+            ..Settings::new(pin_dir, CAPACITY)
         };
-        let guarded = [Guarded { interface: "one".to_owned(), role: Role::Subscriber }];
+        let guarded = [Guarded::routed("one", Role::Subscriber)];
         let dataplane = KernelDataplane::start(&settings, &guarded).expect("starts");
         dataplane.publish(&image(1)).expect("published");
         dataplane.renew_lease(Duration::from_secs(60)).expect("renewed");
@@ -185,13 +183,13 @@ fn a_folder_that_is_removed_comes_back_with_everything_and_is_still_one_daemons(
     fs::remove_dir(stage.pins()).unwrap();
     fs::remove_dir(&stage.settings.pin_dir).unwrap();
     let lost = stage.drifts();
-    assert_eq!(lost.len(), names::PINNED.len() + 2, "{lost:?}");
+    assert_eq!(lost.len(), names::PINNED.len() + 3, "{lost:?}");
     for path in lost {
         stage.dataplane().repair(&Drift::Pin { path }).expect("repaired");
     }
     assert_eq!(stage.drifts(), [""; 0]);
     assert!(stage.drops());
-    let guarded = [Guarded { interface: "one".to_owned(), role: Role::Subscriber }];
+    let guarded = [Guarded::routed("one", Role::Subscriber)];
     let second = KernelDataplane::start(&stage.settings, &guarded).err().expect("one daemon only");
     assert!(second.to_string().contains("daemon that is running"), "{second}");
 }

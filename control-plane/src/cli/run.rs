@@ -13,13 +13,13 @@ use tracing::{error, info, warn};
 use super::{Failure, log};
 use crate::{
     api::Api,
-    config::{Attach, Config},
     dataplane::{
         Dataplane, DataplaneError,
-        kernel::{self, Guarded, KernelDataplane, Settings},
+        kernel::{Guarded, KernelDataplane},
     },
     engine::{Engine, Inputs},
     preflight::{self, Outcome, Row, Topic},
+    settings,
     store::Store,
 };
 
@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let inputs = Inputs::read(&args.config).map_err(Failure::usage)?;
     log::start(&inputs.config.log);
     let store = Store::open(&inputs.config.state_dir).map_err(Failure::failed)?;
-    let (settings, guarded) = settings(&inputs.config);
+    let (settings, guarded) = settings::of(&inputs.config).map_err(Failure::usage)?;
     let faults = faults(&guarded);
     if let Some(member) = faults.iter().find(|fault| fault.check == Topic::Master) {
         return Err(Failure::failed(&member.text));
@@ -140,24 +140,4 @@ fn obey_signals(
             }
         }
     })
-}
-
-/// What the kernel side is loaded with.
-pub(crate) fn settings(config: &Config) -> (Settings, Vec<Guarded>) {
-    let settings = Settings {
-        pin_dir: config.dataplane.pin_dir.clone(),
-        image_capacity: config.dataplane.image_capacity_bytes(),
-        flow_table_entries: config.dataplane.flow_table_entries,
-        attach: match config.dataplane.attach {
-            Attach::Auto => kernel::Attach::Auto,
-            Attach::Native => kernel::Attach::Native,
-            Attach::Generic => kernel::Attach::Generic,
-        },
-        initial_mode: config.mode.into(),
-    };
-    let guarded = config.interfaces.iter().map(|interface| Guarded {
-        interface: interface.name.clone(),
-        role: interface.role.into(),
-    });
-    (settings, guarded.collect())
 }

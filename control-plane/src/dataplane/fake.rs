@@ -13,7 +13,7 @@ use sekisho_abi::{
 
 use super::{
     Attachment, Dataplane, DataplaneError, Drained, FlowRow, Installed, LedgerCounts, ListSet,
-    PortCounts, PortStatus,
+    OptOuts, PortCounts, PortStatus,
     evidence::{Depth, Drift, Evidence, ImageFacts, ImageLabel, PortEvidence, PortState},
 };
 
@@ -30,6 +30,7 @@ struct State {
     published: u64,
     lease: Duration,
     modes: Modes,
+    opt_outs: OptOuts,
     rows: Vec<FlowRow>,
     events: Vec<HitEvent>,
     counts: Vec<PortCounts>,
@@ -53,6 +54,7 @@ impl FakeDataplane {
             published: 0,
             lease: Duration::ZERO,
             modes: Modes::all(Mode::Enforce),
+            opt_outs: OptOuts::default(),
             rows: Vec::new(),
             events: Vec::new(),
             counts: Vec::new(),
@@ -129,6 +131,11 @@ impl FakeDataplane {
         self.state().repairs.clone()
     }
 
+    /// Who is opted out.
+    pub fn opt_outs(&self) -> OptOuts {
+        self.state().opt_outs.clone()
+    }
+
     /// How many images were made live.
     pub fn published(&self) -> u64 {
         self.state().published
@@ -156,6 +163,12 @@ impl Dataplane for FakeDataplane {
         state.expected = Some(image.clone());
         state.intact = true;
         state.published += 1;
+        Ok(())
+    }
+
+    fn set_opt_outs(&self, opt_outs: &OptOuts) -> Result<(), DataplaneError> {
+        opt_outs.image(self.capacity)?;
+        self.state().opt_outs = opt_outs.clone();
         Ok(())
     }
 

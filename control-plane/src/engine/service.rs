@@ -61,6 +61,8 @@ struct State {
     feeds: BTreeMap<FeedName, FeedStatus>,
     confirmed_at: Option<Timestamp>,
     list_lifetime: Duration,
+    heartbeat_lifetime: Option<Duration>,
+    opt_out_error: Option<String>,
     /// Feeds that only observe because their sources have not confirmed them for too long.
     silent: Vec<FeedName>,
     /// What the packets of the last interval were.
@@ -428,6 +430,7 @@ impl Service {
         );
         reasons.extend(state.publish_error.clone());
         reasons.extend(state.drain_error.clone());
+        reasons.extend(state.opt_out_error.as_ref().map(|fault| format!("opt-outs: {fault}")));
         reasons.extend(state.store_error.clone());
         if installed.generation.is_none() {
             reasons.push("no ruleset is live yet".to_owned());
@@ -509,7 +512,7 @@ impl Service {
         self.state().list_lifetime
     }
 
-    pub(super) fn dataplane(&self) -> &dyn Dataplane {
+    pub(crate) fn dataplane(&self) -> &dyn Dataplane {
         &*self.dataplane
     }
 
@@ -529,6 +532,19 @@ impl Service {
         self.state().list_lifetime = lifetime;
     }
 
+    pub(super) fn set_heartbeat_lifetime(&self, lifetime: Duration) {
+        self.state().heartbeat_lifetime = Some(lifetime);
+    }
+
+    pub(crate) fn opt_out_error(&self) -> Option<String> {
+        self.state().opt_out_error.clone()
+    }
+
+    /// Whether those who opted out are as their file says.
+    pub(crate) fn opt_out_outcome(&self, error: Option<String>) {
+        self.state().opt_out_error = error;
+    }
+
     pub(super) fn set_feed(&self, status: FeedStatus) {
         let mut state = self.state();
         state.confirmed_at = state.confirmed_at.max(status.confirmed_at);
@@ -539,12 +555,18 @@ impl Service {
         self.state().feeds.retain(|name, _| keep(name));
     }
 
-    /// For how long lists are still to be enforced: until the lifetime after any enabled feed was
-    /// last confirmed is over. `None` before anything was confirmed.
+    /// For how long lists are still to be enforced, should the daemon fall silent now: until the
+    /// lifetime after any enabled feed was last confirmed is over, and no longer than a heartbeat
+    /// lasts. `None` before anything was confirmed.
     pub(super) fn lease(&self, now: Timestamp) -> Option<Duration> {
         let state = self.state();
         let age = Duration::try_from(now.duration_since(state.confirmed_at?)).unwrap_or_default();
-        Some(state.list_lifetime.saturating_sub(age))
+        Some(
+            state
+                .list_lifetime
+                .saturating_sub(age)
+                .min(state.heartbeat_lifetime.unwrap_or(Duration::MAX)),
+        )
     }
 
     pub(super) fn remember(&self, generation: Generation) {

@@ -64,7 +64,7 @@ impl Anchors {
         guards: Vec<Guard>,
         switch: Modes,
     ) -> Result<Self, DataplaneError> {
-        let paths = names::PINNED.iter().map(|name| pins.map(name));
+        let paths = names::PINNED.iter().chain([&names::OPT_OUT]).map(|name| pins.map(name));
         let slot = pins.ruleset(capacity);
         let maps: Vec<Anchor> =
             paths.chain([slot.clone()]).map(Anchor::open).collect::<Result<_, _>>()?;
