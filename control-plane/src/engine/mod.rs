@@ -1,6 +1,8 @@
 //! The daemon: lists in, rulesets into the kernel, hits out.
 
 mod collect;
+mod links;
+mod proof;
 mod publish;
 pub mod service;
 
@@ -19,12 +21,14 @@ use sekisho_rules::{
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::{JoinHandle, JoinSet, spawn_blocking},
-    time::{Instant, sleep_until},
+    time::{Instant, MissedTickBehavior, sleep_until},
 };
 use tracing::{error, info, warn};
 
 use self::{
     collect::{Collector, Pause},
+    links::LinkChanges,
+    proof::{Proof, Remedy},
     publish::Publisher,
     service::Service,
 };
@@ -161,6 +165,7 @@ impl Engine {
             config: self.config,
             config_path: self.config_path,
             retention,
+            proof: Proof::default(),
             next: None,
         };
         worker.start_feeds().await;
@@ -221,6 +226,7 @@ struct Worker {
     config: Config,
     config_path: Option<PathBuf>,
     retention: watch::Sender<Period>,
+    proof: Proof,
     /// When to compile again although nothing came.
     next: Option<Instant>,
 }
@@ -234,6 +240,9 @@ impl Worker {
     ) -> Result<(), EngineError> {
         let beat = self.config.heartbeat_lifetime.unsigned() / 3;
         let mut lease = tokio::time::interval(beat.clamp(SHORTEST_BEAT, LEASE_INTERVAL));
+        let mut proof = tokio::time::interval(proof::INTERVAL);
+        proof.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut links = LinkChanges::listen();
         loop {
             let lapse = self.next.unwrap_or_else(|| Instant::now() + 60 * LAPSE_GRANULARITY);
             tokio::select! {
@@ -256,6 +265,8 @@ impl Worker {
                 }
                 () = sleep_until(lapse) => self.publish().await?,
                 _ = lease.tick() => self.renew_lease().await,
+                () = links.next() => self.prove().await?,
+                _ = proof.tick() => self.prove().await?,
             }
         }
     }
@@ -313,6 +324,24 @@ impl Worker {
                 self.service.publish_outcome(Some(failure.to_string()));
                 self.next = Some(Instant::now() + RETRY);
             }
+        }
+        Ok(())
+    }
+
+    /// Compares what is installed with what was, and puts it right.
+    async fn prove(&mut self) -> Result<(), EngineError> {
+        let (service, mut proof) = (Arc::clone(&self.service), std::mem::take(&mut self.proof));
+        let work = spawn_blocking(move || {
+            let remedy = proof.run(&service, std::time::Instant::now());
+            (proof, remedy)
+        });
+        let (proof, remedy) = work.await.map_err(|_| EngineError::Stopped)?;
+        self.proof = proof;
+        if remedy == Remedy::Rebuild {
+            if let Some(publisher) = &mut self.publisher {
+                publisher.distrust_live();
+            }
+            self.publish().await?;
         }
         Ok(())
     }
