@@ -14,7 +14,7 @@ use sekisho_rules::{
     catalogue::Catalogue,
     compile::{CompileError, Compiled, FeedInput, compile},
     feed::{FeedSpec, Source},
-    parse::{Limits, ParseFailure, Parsed, parse},
+    parse::{Limits, ParseFailure, Parsed, parse_feed},
     policy::{NeverBlock, OwnPrefix, Policy},
     shipped,
     yaml::YamlError,
@@ -130,7 +130,7 @@ pub struct ReadList {
 impl ReadList {
     /// Reads the bytes of a list.
     pub fn new(spec: &FeedSpec, bytes: &[u8], confirmed_at: Timestamp) -> Self {
-        Self { parsed: parse(spec.format, bytes, &limits(spec)).map(Arc::new), confirmed_at }
+        Self { parsed: parse_feed(spec, bytes, &limits(spec)).map(Arc::new), confirmed_at }
     }
 }
 

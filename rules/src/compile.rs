@@ -46,8 +46,10 @@ pub struct Compiled {
 pub struct FeedReport {
     /// The feed.
     pub name: FeedName,
-    /// Indicators that could be read, duplicates included.
+    /// Indicators with an address that could be read, duplicates included.
     pub indicators: u64,
+    /// Names, URLs and AS numbers that are kept beside them and block nothing.
+    pub named: u64,
     /// Those that stand, duplicates included.
     pub accepted: u64,
     /// Lines that could not be read.
@@ -120,6 +122,7 @@ impl<'a> FeedInput<'a> {
         FeedReport {
             name: self.spec.name.clone(),
             indicators,
+            named: self.parsed.map_or(0, |parsed| parsed.named.len() as u64),
             accepted: indicators,
             rejected: rejects.map_or(0, Rejects::total),
             refused: 0,

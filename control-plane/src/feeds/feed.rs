@@ -361,7 +361,7 @@ fn check(
     let list = ReadList::new(spec, &bytes, now);
     let parsed = list.parsed.as_ref().map_err(|failure| Refused::Parse(failure.clone()))?;
     if let Some((ReadList { parsed: Ok(old), .. }, meta)) = have {
-        if parsed.indicators.is_empty() && !old.indicators.is_empty() {
+        if parsed.is_empty() && !old.is_empty() {
             return Err(Refused::Emptied);
         }
         if let (Some(stamp), Some(known)) = (parsed.stamp, old.stamp)

@@ -77,12 +77,12 @@ impl<'a> Judge<'a> {
             .or_else(|| refused.map(|(why, _)| why))
             .or_else(|| self.guards.never_blocked.check(network))
             .or_else(|| confidence::check(indicator.confidence, self.least_confidence))
-            .or_else(|| self.expiry.check(indicator.last_seen).err());
+            .or_else(|| self.expiry.check(indicator.last_seen, indicator.valid_until).err());
         why.map_or(Ok(()), Err)
     }
 
     /// When what the indicator claims ends.
     pub(crate) fn ends(&self, indicator: &Indicator) -> Moment {
-        self.expiry.ends(indicator.last_seen)
+        self.expiry.ends(indicator.last_seen, indicator.valid_until)
     }
 }
