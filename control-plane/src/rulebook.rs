@@ -20,7 +20,7 @@ use sekisho_rules::{
     yaml::YamlError,
 };
 
-use crate::{config::Config, subscribers::Subscribers};
+use crate::{config::Config, feeds::unpack::unpack, subscribers::Subscribers};
 
 /// File of a lists folder that holds the catalogue.
 pub const FOLDER_CATALOGUE: &str = "feeds.yaml";
@@ -128,9 +128,13 @@ pub struct ReadList {
 }
 
 impl ReadList {
-    /// Reads the bytes of a list.
+    /// Reads the bytes of a list, compressed or not.
     pub fn new(spec: &FeedSpec, bytes: &[u8], confirmed_at: Timestamp) -> Self {
-        Self { parsed: parse_feed(spec, bytes, &limits(spec)).map(Arc::new), confirmed_at }
+        let limits = limits(spec);
+        let parsed = unpack(bytes, limits.max_bytes)
+            .and_then(|plain| parse_feed(spec, &plain, &limits))
+            .map(Arc::new);
+        Self { parsed, confirmed_at }
     }
 }
 

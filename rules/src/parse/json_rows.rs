@@ -83,6 +83,7 @@ impl<'a> Values<'a> {
         self.is_ambiguous = false;
     }
 
+    #[expect(clippy::ptr_arg, reason = "what is borrowed from the document stays so")]
     fn add(&mut self, active: u32, layout: &[Path], depth: usize, value: &Cow<'a, str>) {
         for (at, path) in indices(active).filter_map(|at| Some((at, layout.get(at)?))) {
             if path.ends_at(depth)
