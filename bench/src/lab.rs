@@ -124,13 +124,11 @@ impl Guard {
         let pin_dir = Path::new(BPFFS).join(format!("{PREFIX}{}", std::process::id()));
         let pins = Pins(pin_dir.clone());
         let settings = Settings {
-            pin_dir,
-            image_capacity: capacity,
             flow_table_entries,
             attach: Attach::Native,
-            initial_mode: Mode::Enforce,
+            ..Settings::new(pin_dir, capacity)
         };
-        let port = Guarded { interface: RECEIVER.to_owned(), role: Role::Subscriber };
+        let port = Guarded::routed(RECEIVER, Role::Subscriber);
         let dataplane = KernelDataplane::start(&settings, &[port])?;
         dataplane.renew_lease(Duration::from_secs(24 * 3600))?;
         Ok(Self { dataplane, capacity, pins })

@@ -143,6 +143,8 @@ fn packets(sample: &Sample) {
             let verdict = match reason.verdict() {
                 Verdict::Pass => "pass",
                 Verdict::Drop => "drop",
+                Verdict::Reject => "reject",
+                Verdict::Sinkhole => "sinkhole",
             };
             let labels = [
                 Label::new("interface", port.interface.clone()),

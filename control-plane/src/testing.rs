@@ -3,6 +3,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use sekisho_abi::{
+    encapsulation::Encapsulation,
     image::{Image, ListSet},
     reason::Reason,
     record::{Address, Direction, FlagClass, FlowKey, FlowTotals},
@@ -90,7 +91,10 @@ pub(crate) fn row(subscriber: &str, remote: &str, port: u16) -> FlowRow {
             reason: Reason::Dropped as u8,
             port: 0,
             vlan_tags: 0,
-            reserved: [0; 6],
+            encapsulation: Encapsulation::default(),
+            reserved: 0,
+            pppoe_session: [0; 2],
+            reserved_too: [0; 2],
         },
         totals: FlowTotals {
             packets: 2,
@@ -100,6 +104,8 @@ pub(crate) fn row(subscriber: &str, remote: &str, port: u16) -> FlowRow {
             subscriber_port: 40_000_u16.to_be_bytes(),
             tcp_flags: 2,
             reserved: [0; 5],
+            inner_subscriber: Address::v6(0, 0),
+            outer_remote: Address::v6(0, 0),
         },
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod packet;
 pub mod scene;
+pub mod site;
 
 /// The `sekisho` command as built for the test that asks.
 #[macro_export]

@@ -14,8 +14,9 @@ use sekisho_abi::{
     reason::{Reason, Verdict},
     record::{FlagClass, Mode, Modes, Role},
 };
-use sekisho_tests::packet::{
-    ICMP, Ipv4, Ipv6, TCP, UDP, ethernet, extension, flag, fragment, tcp, udp,
+use sekisho_tests::{
+    packet::{ICMP, Ipv4, Ipv6, TCP, UDP, ethernet, extension, flag, fragment, tcp, udp},
+    site::HostSite,
 };
 use sekisho_xdp::decide;
 
@@ -61,7 +62,7 @@ fn ruleset(generation: u32) -> Image {
 struct Lab {
     dataplane: KernelDataplane,
     image: Image,
-    role: Role,
+    site: HostSite,
     /// Dropped last, when the dataplane has let go of its pins.
     _pins: Pins,
 }
@@ -85,18 +86,16 @@ impl Lab {
             std::path::PathBuf::from(format!("/sys/fs/bpf/sekisho-{name}-{}", std::process::id()));
         let pins = Pins(pin_dir.clone());
         let settings = Settings {
-            pin_dir,
-            image_capacity: CAPACITY,
             flow_table_entries: 1024,
             attach: Attach::Generic,
-            initial_mode: Mode::Enforce,
+            ..Settings::new(pin_dir, CAPACITY)
         };
-        let guarded = [Guarded { interface: "lo".to_owned(), role }];
+        let guarded = [Guarded::routed("lo", role)];
         let dataplane = KernelDataplane::start(&settings, &guarded).expect("the program loads");
         let image = ruleset(7);
         dataplane.publish(&image).expect("the image is published");
         dataplane.renew_lease(Duration::from_secs(3600)).expect("the lease is renewed");
-        Self { dataplane, image, role, _pins: pins }
+        Self { dataplane, image, site: HostSite::new(role), _pins: pins }
     }
 
     fn by_reason(&self) -> [u64; Reason::COUNT] {
@@ -121,7 +120,7 @@ impl Lab {
 
     /// What the same code says on the host, in enforcement.
     fn judge_on_host(&self, frame: &[u8]) -> Reason {
-        decide::judge(frame, self.image.bytes(), self.role, |found| {
+        decide::judge(frame, self.image.bytes(), &self.site, |found| {
             decide::decide(found.lists, &Modes::all(Mode::Enforce), Mode::Enforce, || true)
         })
     }
@@ -131,7 +130,7 @@ impl Lab {
         assert_eq!(reason, expected, "{sentence}");
         let verdict = match expected.verdict() {
             Verdict::Pass => XDP_PASS,
-            Verdict::Drop => XDP_DROP,
+            _ => XDP_DROP,
         };
         assert_eq!(action, verdict, "{sentence}");
         assert_eq!(self.judge_on_host(frame), expected, "on the host: {sentence}");
@@ -159,7 +158,7 @@ fn every_layer_is_judged_by_its_remote() {
             (TCP, tcp(40_000, 443, flag::SYN)),
             (UDP, udp(40_000, 443)),
             (ICMP, vec![8, 0, 0, 0, 0, 1, 0, 1]),
-            (47, vec![0; 8]),
+            (50, vec![0; 8]),
         ] {
             for (remote, reason) in [
                 (LISTED, Reason::Dropped),
@@ -315,7 +314,7 @@ fn what_is_not_ip_or_contradicts_itself_passes() {
     for (name, ethertype) in [
         ("ARP", 0x0806),
         ("LACP", 0x8809),
-        ("PPPoE", 0x8864),
+        ("PPPoE discovery", 0x8863),
         ("LLDP", 0x88cc),
         ("802.3 length", 60),
     ] {

@@ -41,20 +41,16 @@ impl Stage {
         let pin_dir = PathBuf::from(format!("/sys/fs/bpf/sekisho-{name}-{}", std::process::id()));
         Self {
             settings: Settings {
-                pin_dir,
-                image_capacity: CAPACITY,
                 flow_table_entries: 1024,
                 attach: Attach::Native,
-                initial_mode: Mode::Enforce,
+                ..Settings::new(pin_dir, CAPACITY)
             },
         }
     }
 
     fn start(&self, interfaces: &[&str]) -> Result<KernelDataplane, DataplaneError> {
-        let guarded: Vec<Guarded> = interfaces
-            .iter()
-            .map(|name| Guarded { interface: (*name).to_owned(), role: Role::Subscriber })
-            .collect();
+        let guarded: Vec<Guarded> =
+            interfaces.iter().map(|name| Guarded::routed(*name, Role::Subscriber)).collect();
         KernelDataplane::start(&self.settings, &guarded)
     }
 }

@@ -1,64 +1,70 @@
-//! From addresses to what becomes of the packet.
+//! From a frame to what becomes of it.
 
 use sekisho_abi::{
-    image::{self, Bytes, Lists, Selector},
-    reason::Reason,
-    record::{Address, Direction, Mode, Modes, Role},
+    CANARY_LIST,
+    encapsulation::Encapsulation,
+    image::{self, Bytes, Lists},
+    reason::{Reason, Verdict},
+    record::{Address, Direction, Mode, Modes},
 };
 
 use crate::{
     frame::Frame,
-    parse::{self, Transport},
+    lookup,
+    opted_out::is_opted_out,
+    parse::{self, Ip, Link, Transport},
+    protected::is_protected,
+    site::Site,
 };
 
 /// A packet whose remote is listed for its protocol and port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Match {
-    /// The subscriber's address.
+    /// The subscriber's address; in a tunnel the outer one.
     pub subscriber: Address,
     /// The listed address.
     pub remote: Address,
+    /// In a tunnel the inner address at the subscriber's end, else zero.
+    pub inner_subscriber: Address,
+    /// In a tunnel, or around an embedded address, the outer address at the remote end, else zero.
+    pub outer_remote: Address,
     /// Where the packet was going.
     pub direction: Direction,
     /// The rule that matched.
     pub rule: u16,
     /// The lists behind the rule.
     pub lists: Lists,
-    /// The subscriber's port, 0 where there is none.
-    pub subscriber_port: u16,
-    /// The remote's port, 0 where there is none.
-    pub remote_port: u16,
-    /// IANA protocol number.
-    pub protocol: u8,
-    /// Flag byte of a TCP header, else 0.
-    pub tcp_flags: u8,
-    /// VLAN identifiers, outermost in the upper half, second in the lower.
-    pub vlans: u32,
-    /// How many VLAN tags there are.
-    pub vlan_tags: u8,
+    /// What is in front of the outer IP header.
+    pub link: Link,
+    /// Everything that the packet is wrapped in.
+    pub encapsulation: Encapsulation,
+    /// The packet that matched: the inner one of a tunnel.
+    pub ip: Ip,
+    /// Its transport layer.
+    pub transport: Transport,
 }
 
-/// What lists the two ends of a packet, as far as the interface's role makes them remotes.
-struct Ends {
-    source: Option<Selector>,
-    destination: Option<Selector>,
-}
-
-impl Ends {
+impl Match {
+    /// The subscriber's and the remote's port, 0 where there is none.
     #[inline(always)]
-    fn look_up(
-        role: Role,
-        source: impl Fn() -> Option<Selector>,
-        destination: impl Fn() -> Option<Selector>,
-    ) -> Result<Self, Reason> {
-        let destination = if role == Role::Uplink { None } else { destination() };
-        // One end is enough: two lookups that may both succeed are more than the verifier follows.
-        let is_done = role == Role::Subscriber || destination.is_some();
-        let ends = Self { source: if is_done { None } else { source() }, destination };
-        if ends.source.is_none() && ends.destination.is_none() {
-            return Err(Reason::NotListed);
+    pub fn ports(&self) -> (u16, u16) {
+        by_end(self.direction, self.transport.source_port, self.transport.destination_port)
+    }
+
+    /// Flag byte of a TCP header, else 0.
+    #[inline(always)]
+    pub fn tcp_flags(&self) -> u8 {
+        if self.transport.protocol == parse::protocol::TCP {
+            self.transport.flags_or_type
+        } else {
+            0
         }
-        Ok(ends)
+    }
+
+    /// Whether only the canary entry names the remote.
+    #[inline(always)]
+    pub fn is_canary(&self) -> bool {
+        self.lists.all() == 1 << CANARY_LIST
     }
 }
 
@@ -67,98 +73,87 @@ impl Ends {
 /// A callback, as a match handed back would be merged with the reason into one value, half of which
 /// is undefined at any time; the verifier does not let a program touch that half.
 #[inline(always)]
-pub fn judge<F, I>(
+pub fn judge<F, I, S>(
     frame: &F,
     image: &I,
-    role: Role,
+    site: &S,
     matched: impl FnOnce(&Match) -> Reason,
 ) -> Reason
 where
     F: Frame + ?Sized,
     I: Bytes + ?Sized,
+    S: Site,
 {
-    find(frame, image, role, matched).unwrap_or_else(|reason| reason)
+    find(frame, image, site, matched).unwrap_or_else(|reason| reason)
 }
 
 #[inline(always)]
-fn find<F, I>(
+fn find<F, I, S>(
     frame: &F,
     image: &I,
-    role: Role,
+    site: &S,
     matched: impl FnOnce(&Match) -> Reason,
 ) -> Result<Reason, Reason>
 where
     F: Frame + ?Sized,
     I: Bytes + ?Sized,
+    S: Site,
 {
-    let link = parse::link(frame)?;
-    let (ends, source, destination, transport) = if link.is_ipv6 {
-        let ip = parse::ipv6(frame, link.offset)?;
-        let ends = Ends::look_up(
-            role,
-            || image::find_v6(image, ip.source.0, ip.source.1),
-            || image::find_v6(image, ip.destination.0, ip.destination.1),
-        )?;
-        let source = Address::v6(ip.source.0, ip.source.1);
-        let destination = Address::v6(ip.destination.0, ip.destination.1);
-        (ends, source, destination, parse::transport_v6(frame, &ip))
-    } else {
-        let ip = parse::ipv4(frame, link.offset)?;
-        let ends = Ends::look_up(
-            role,
-            || image::find_v4(image, ip.source),
-            || image::find_v4(image, ip.destination),
-        )?;
-        let (source, destination) = (Address::v4(ip.source), Address::v4(ip.destination));
-        (ends, source, destination, parse::transport_v4(frame, &ip))
+    let link = parse::link(frame, site.unwrapped())?;
+    let outer = parse::network(frame, link.offset, link.is_ipv6)?;
+    let mut ip = outer;
+    let mut encapsulation = link.encapsulation;
+    let mut is_inner = false;
+    let remotes = loop {
+        if is_opted_out(frame, site, &ip) {
+            return Err(Reason::OptedOut);
+        }
+        if let Some(remotes) = lookup::remotes(image, site, &ip.ends) {
+            break remotes;
+        }
+        if is_inner {
+            let is_nested = site.unwrapped().0 & parse::kind(&ip).0 != 0;
+            return Err(if is_nested { Reason::NestedTunnel } else { Reason::NotListed });
+        }
+        let inner = parse::tunnel(frame, &outer, site.unwrapped())?;
+        ip = parse::network(frame, inner.offset, inner.is_ipv6)?;
+        let kind = Encapsulation(frame.forget(inner.encapsulation.0.into()) as u8);
+        encapsulation = encapsulation.with(kind);
+        is_inner = true;
     };
-    let (direction, rule) = resolve(image, &ends, &transport)?;
-    let (subscriber, remote) = by_role(direction, source, destination);
-    let (subscriber_port, remote_port) =
-        by_role(direction, transport.source_port, transport.destination_port);
+    let transport = parse::transport(frame, &ip);
+    let listed = remotes.resolve(image, &transport)?;
+    let direction = listed.direction;
+    let (subscriber, far_end) = by_end(direction, outer.ends.source, outer.ends.destination);
+    let (inner_subscriber, _) = by_end(direction, ip.ends.source, ip.ends.destination);
+    if is_protected(&transport, inner_subscriber, &site.infrastructure()) {
+        return Err(Reason::Protected);
+    }
+    let is_embedded = !is_inner && listed.remote != far_end;
+    if is_embedded {
+        encapsulation = encapsulation.with(Encapsulation::EMBEDDED);
+    }
+    let shown = |shows: bool, (high, low): (u64, u64)| {
+        if shows { Address::v6(high, low) } else { Address::v6(0, 0) }
+    };
     Ok(matched(&Match {
-        subscriber,
-        remote,
+        subscriber: shown(true, subscriber),
+        remote: shown(true, listed.remote),
+        inner_subscriber: shown(is_inner, inner_subscriber),
+        outer_remote: shown(is_inner || is_embedded, far_end),
         direction,
-        rule,
-        lists: image::lists_of(image, rule).ok_or(Reason::NoRuleset)?,
-        subscriber_port,
-        remote_port,
-        protocol: transport.protocol,
-        tcp_flags: transport.tcp_flags,
-        vlans: link.vlans,
-        vlan_tags: link.tags,
+        rule: listed.rule,
+        lists: image::lists_of(image, listed.rule).ok_or(Reason::NoRuleset)?,
+        link,
+        encapsulation,
+        ip,
+        transport,
     }))
-}
-
-/// Which end is the remote, and its rule.
-#[inline(always)]
-fn resolve<I: Bytes + ?Sized>(
-    image: &I,
-    ends: &Ends,
-    transport: &Transport,
-) -> Result<(Direction, u16), Reason> {
-    let shown = |port: u16| transport.has_ports.then_some(port);
-    if let Some(selector) = ends.destination {
-        let port = shown(transport.destination_port);
-        let rule = image::resolve(image, selector, transport.protocol, port);
-        if let rule @ 1.. = rule.ok_or(Reason::NoRuleset)? {
-            return Ok((Direction::Outbound, rule));
-        }
-    }
-    if let Some(selector) = ends.source {
-        let port = shown(transport.source_port);
-        let rule = image::resolve(image, selector, transport.protocol, port);
-        if let rule @ 1.. = rule.ok_or(Reason::NoRuleset)? {
-            return Ok((Direction::Inbound, rule));
-        }
-    }
-    Err(transport.without_match)
 }
 
 /// The subscriber's and the remote's of what belongs to a source and a destination.
 #[inline(always)]
-fn by_role<T>(direction: Direction, source: T, destination: T) -> (T, T) {
+fn by_end<T>(direction: Direction, source: T, destination: T) -> (T, T) {
     match direction {
         Direction::Outbound => (source, destination),
         Direction::Inbound => (destination, source),
@@ -166,6 +161,8 @@ fn by_role<T>(direction: Direction, source: T, destination: T) -> (T, T) {
 }
 
 /// What becomes of a packet that these lists name. `lease_holds` is asked only if it matters.
+///
+/// Of several lists the strictest decides: drop, then reject, then sinkhole, then observe.
 #[inline(always)]
 pub fn decide(
     lists: Lists,
@@ -174,17 +171,33 @@ pub fn decide(
     lease_holds: impl FnOnce() -> bool,
 ) -> Reason {
     let in_force = !modes.bypassed_lists;
+    let stopping = in_force & !modes.observed_lists;
     if lists.all() & in_force == 0 {
         return Reason::ListBypassed;
     }
-    if lists.drop & in_force & !modes.observed_lists == 0 {
+    let reason = if lists.drop & stopping != 0 {
+        Reason::Dropped
+    } else if lists.reject & stopping != 0 {
+        Reason::Rejected
+    } else if lists.sinkhole & stopping != 0 {
+        Reason::Sinkholed
+    } else {
         return Reason::ListObserved;
-    }
+    };
     match mode {
         Mode::Bypass => Reason::ModeBypass,
         Mode::Observe => Reason::ModeObserved,
-        Mode::Enforce if lease_holds() => Reason::Dropped,
+        Mode::Enforce if lease_holds() => reason,
         Mode::Enforce => Reason::LifetimeOver,
+    }
+}
+
+/// The reason of a probe of the canary entry that has this reason as a packet.
+#[inline(always)]
+pub fn of_canary(reason: Reason) -> Reason {
+    match reason.verdict() {
+        Verdict::Pass => Reason::CanaryPassed,
+        Verdict::Drop | Verdict::Reject | Verdict::Sinkhole => Reason::CanaryDropped,
     }
 }
 
@@ -192,32 +205,38 @@ pub fn decide(
 mod tests {
     use super::*;
 
-    const DROPPED: Lists = Lists { observe: 0b01, drop: 0b10 };
+    const LISTS: Lists = Lists { observe: 0b0001, drop: 0b0010, reject: 0b0100, sinkhole: 0b1000 };
 
     fn enforced(lists: Lists, modes: &Modes) -> Reason {
         decide(lists, modes, Mode::Enforce, || true)
     }
 
     #[test]
-    fn a_list_that_observes_never_drops() {
-        let lists = Lists { observe: 1, drop: 0 };
+    fn a_list_that_observes_never_stops_a_packet() {
+        let lists = Lists { observe: 1, ..Lists::default() };
         assert_eq!(enforced(lists, &Modes::all(Mode::Enforce)), Reason::ListObserved);
     }
 
     #[test]
     fn the_strictest_list_in_force_decides() {
         let mut modes = Modes::all(Mode::Enforce);
-        assert_eq!(enforced(DROPPED, &modes), Reason::Dropped);
-        modes.observed_lists = 0b10;
-        assert_eq!(enforced(DROPPED, &modes), Reason::ListObserved);
-        modes.bypassed_lists = 0b11;
-        assert_eq!(enforced(DROPPED, &modes), Reason::ListBypassed);
+        for (observed, reason) in [
+            (0b0000, Reason::Dropped),
+            (0b0010, Reason::Rejected),
+            (0b0110, Reason::Sinkholed),
+            (0b1110, Reason::ListObserved),
+        ] {
+            modes.observed_lists = observed;
+            assert_eq!(enforced(LISTS, &modes), reason);
+        }
+        modes.bypassed_lists = 0b1111;
+        assert_eq!(enforced(LISTS, &modes), Reason::ListBypassed);
     }
 
     #[test]
-    fn observe_mode_and_a_lapsed_lease_let_pass_what_would_be_dropped() {
+    fn observe_mode_and_a_lapsed_lease_let_pass_what_would_be_stopped() {
         let modes = Modes::all(Mode::Enforce);
-        assert_eq!(decide(DROPPED, &modes, Mode::Observe, || true), Reason::ModeObserved);
-        assert_eq!(decide(DROPPED, &modes, Mode::Enforce, || false), Reason::LifetimeOver);
+        assert_eq!(decide(LISTS, &modes, Mode::Observe, || true), Reason::ModeObserved);
+        assert_eq!(decide(LISTS, &modes, Mode::Enforce, || false), Reason::LifetimeOver);
     }
 }

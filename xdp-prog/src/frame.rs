@@ -1,10 +1,28 @@
 //! Reading bytes of a packet.
 
-/// A packet from its Ethernet header on.
+/// A frame whose bytes can be read, never past its end.
 pub trait Frame {
-    /// The `N` bytes at `offset`, by value; `None` if the packet ends before.
+    /// `N` bytes from an offset, or `None` if the frame ends before.
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
+
+    /// The same number, of which the verifier knows nothing.
+    ///
+    /// Ways through the parser that meet again differ in what the verifier knows of them, and it
+    /// follows each further unless it can't tell them apart.
+    #[inline(always)]
+    fn forget(&self, number: u64) -> u64 {
+        number
+    }
+
+    /// The same offset, of which the verifier knows no more than that it is at most [`FURTHEST`].
+    #[inline(always)]
+    fn forget_offset(&self, offset: usize) -> usize {
+        self.forget(offset as u64) as usize & FURTHEST
+    }
 }
+
+/// No offset that the parser reaches is larger.
+pub const FURTHEST: usize = 0x7fff;
 
 impl Frame for [u8] {
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {

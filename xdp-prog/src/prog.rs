@@ -1,8 +1,14 @@
 //! The entry point: one packet, one reason, one verdict.
 
 mod account;
-mod lookup;
+mod answer;
+mod checksum;
+mod constant;
+mod images;
 mod maps;
+mod packet;
+mod sinkhole;
+mod verifier;
 
 use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS},
@@ -10,46 +16,125 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use sekisho_abi::{
+    encapsulation::Encapsulation,
+    image::Bytes,
+    opt_out::BlockKey,
     reason::{Reason, Verdict},
-    record::{Mode, Role},
+    record::{Forwarding, Mode, Modes, Role},
 };
-use sekisho_xdp::decide;
+use sekisho_xdp::{
+    decide::{self, Match},
+    site::{PrefixSet, Site},
+};
 
-use self::{lookup::Packet, maps::constant};
+use self::{
+    account::Now,
+    images::{OPT_OUTS, RULES},
+    packet::Packet,
+};
 
 /// Judges one packet. Whatever it cannot read, it passes; accounting never decides.
 #[xdp(frags)]
 fn sekisho(ctx: XdpContext) -> u32 {
     let packet = Packet::new(&ctx);
-    let bytes = packet.length();
-    let reason = judge(&packet, bytes);
-    account::packet(reason, bytes);
+    // What is done to a packet that is neither passed nor dropped.
+    let mut done = XDP_DROP;
+    let reason = judge(&packet, &mut done);
+    account::packet(reason, packet.length());
     match reason.verdict() {
-        Verdict::Pass => XDP_PASS,
+        Verdict::Pass => forward(),
         Verdict::Drop => XDP_DROP,
+        Verdict::Reject | Verdict::Sinkhole => done,
     }
 }
 
 #[inline(always)]
-fn judge(packet: &Packet<'_>, bytes: u64) -> Reason {
+fn judge(packet: &Packet<'_>, done: &mut u32) -> Reason {
     let Some(modes) = maps::modes() else { return Reason::ModeBypass };
     let mode = modes.of_port(constant::port() as usize);
     if mode == Mode::Bypass {
         return Reason::ModeBypass;
     }
-    let Some(image) = lookup::live_image() else { return Reason::NoRuleset };
-    let role = match constant::role() {
-        0 => Role::Subscriber,
-        1 => Role::Uplink,
-        _ => Role::Both,
-    };
-    decide::judge(packet, &image, role, |found| {
-        let now = account::Now::read();
+    let Some(image) = images::live(&RULES) else { return Reason::NoRuleset };
+    decide::judge(packet, &image, &Here { modes }, |found| {
+        let now = Now::read();
         let lease_holds = || now.is_before(maps::enforce_until());
         let reason = decide::decide(found.lists, modes, mode, lease_holds);
+        if found.is_canary() {
+            return decide::of_canary(reason);
+        }
+        let reason = feasible(reason, packet, found, now);
         if reason.is_hit() {
-            account::hit(found, reason, image.generation(), bytes, now);
+            account::hit(found, reason, image.generation(), packet.length(), now);
+        }
+        match reason.verdict() {
+            Verdict::Pass | Verdict::Drop => {}
+            Verdict::Reject => *done = answer::send(packet, found),
+            Verdict::Sinkhole => *done = sinkhole::divert(packet, found),
         }
         reason
     })
+}
+
+/// The reason with what can be done to this packet.
+#[inline(always)]
+fn feasible(reason: Reason, packet: &Packet<'_>, found: &Match, now: Now) -> Reason {
+    match reason {
+        Reason::Rejected if !answer::is_due(found, now) => Reason::RejectedSilently,
+        Reason::Sinkholed if !sinkhole::takes(packet, found) => Reason::SinkholeUnfit,
+        other => other,
+    }
+}
+
+#[inline(always)]
+fn forward() -> u32 {
+    match constant::forwarding() {
+        Forwarding::Kernel => XDP_PASS,
+        // Without its other end, a wire leaves the packet to the kernel.
+        Forwarding::Wire => redirect(constant::peer(), XDP_PASS),
+        Forwarding::Tap => XDP_DROP,
+    }
+}
+
+/// Sends the frame out of a device, or does `otherwise` if there is none.
+#[inline(always)]
+fn redirect(device: u32, otherwise: u32) -> u32 {
+    maps::DEVICES.redirect(device, otherwise.into()).unwrap_or(otherwise)
+}
+
+/// The interface that this program is on.
+struct Here {
+    modes: &'static Modes,
+}
+
+impl Site for Here {
+    #[inline(always)]
+    fn role(&self) -> Role {
+        constant::role()
+    }
+
+    #[inline(always)]
+    fn unwrapped(&self) -> Encapsulation {
+        constant::unwrapped()
+    }
+
+    #[inline(always)]
+    fn embedding(&self) -> impl PrefixSet {
+        constant::embedding()
+    }
+
+    #[inline(always)]
+    fn infrastructure(&self) -> impl PrefixSet {
+        constant::infrastructure()
+    }
+
+    #[inline(always)]
+    fn opt_outs(&self) -> Option<impl Bytes> {
+        if self.modes.opt_outs == 0 { None } else { images::live(&OPT_OUTS) }
+    }
+
+    #[inline(always)]
+    fn opted_out_ports(&self, key: &BlockKey) -> u64 {
+        maps::opted_out_ports(key)
+    }
 }

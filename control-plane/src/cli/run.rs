@@ -111,9 +111,9 @@ fn obey_signals(
 
 /// What the kernel side is loaded with.
 pub(crate) fn settings(config: &Config) -> (Settings, Vec<Guarded>) {
+    let (pins, capacity) =
+        (config.dataplane.pin_dir.clone(), config.dataplane.image_capacity_bytes());
     let settings = Settings {
-        pin_dir: config.dataplane.pin_dir.clone(),
-        image_capacity: config.dataplane.image_capacity_bytes(),
         flow_table_entries: config.dataplane.flow_table_entries,
         attach: match config.dataplane.attach {
             Attach::Auto => kernel::Attach::Auto,
@@ -121,10 +121,11 @@ pub(crate) fn settings(config: &Config) -> (Settings, Vec<Guarded>) {
             Attach::Generic => kernel::Attach::Generic,
         },
         initial_mode: config.mode.into(),
+        ..Settings::new(pins, capacity)
     };
-    let guarded = config.interfaces.iter().map(|interface| Guarded {
-        interface: interface.name.clone(),
-        role: interface.role.into(),
-    });
+    let guarded = config
+        .interfaces
+        .iter()
+        .map(|interface| Guarded::routed(&interface.name, interface.role.into()));
     (settings, guarded.collect())
 }

@@ -13,7 +13,7 @@ use sekisho_abi::{
 
 use super::{
     Attachment, Dataplane, DataplaneError, Drained, FlowRow, Installed, LedgerCounts, ListSet,
-    PortCounts, PortStatus,
+    OptOuts, PortCounts, PortStatus,
 };
 
 /// A dataplane without a kernel.
@@ -29,6 +29,7 @@ struct State {
     published: u64,
     lease: Duration,
     modes: Modes,
+    opt_outs: OptOuts,
     rows: Vec<FlowRow>,
     events: Vec<HitEvent>,
     counts: Vec<PortCounts>,
@@ -44,6 +45,7 @@ impl FakeDataplane {
             published: 0,
             lease: Duration::ZERO,
             modes: Modes::all(Mode::Enforce),
+            opt_outs: OptOuts::default(),
             rows: Vec::new(),
             events: Vec::new(),
             counts: Vec::new(),
@@ -78,6 +80,11 @@ impl FakeDataplane {
         self.state().refusing = refusing;
     }
 
+    /// Who is opted out.
+    pub fn opt_outs(&self) -> OptOuts {
+        self.state().opt_outs.clone()
+    }
+
     /// How many images were made live.
     pub fn published(&self) -> u64 {
         self.state().published
@@ -103,6 +110,12 @@ impl Dataplane for FakeDataplane {
         }
         state.image = Some(image.clone());
         state.published += 1;
+        Ok(())
+    }
+
+    fn set_opt_outs(&self, opt_outs: &OptOuts) -> Result<(), DataplaneError> {
+        opt_outs.image(self.capacity)?;
+        self.state().opt_outs = opt_outs.clone();
         Ok(())
     }
 

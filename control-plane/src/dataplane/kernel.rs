@@ -1,7 +1,9 @@
 //! The dataplane in the kernel: loads or adopts programs and maps, and speaks to them.
 
 mod attach;
+mod devices;
 mod ledger;
+mod opt_out;
 mod ruleset;
 
 use std::{
@@ -20,15 +22,18 @@ use aya::{
 };
 use nix::fcntl::Flock;
 use sekisho_abi::{
+    encapsulation::Encapsulation,
     image::{self, Image},
     names,
+    prefix::Prefixes,
     reason::Reason,
-    record::{Count, HitEvent, Lease, Mode, Modes, Role, RuleTotals},
+    record::{Count, Forwarding, HitEvent, Lease, Mode, Modes, Role, RuleTotals},
 };
 
+pub use self::devices::SinkholeWay;
 use self::ledger::Maps;
 use super::{
-    Dataplane, DataplaneError, Drained, Installed, LedgerCounts, ListSet, PortCounts,
+    Dataplane, DataplaneError, Drained, Installed, LedgerCounts, ListSet, OptOuts, PortCounts,
     pins::{Pins, system},
     sys::{self, GracePeriod, Mapping},
 };
@@ -51,6 +56,18 @@ pub struct Guarded {
     pub interface: String,
     /// Which end of its packets is the subscriber's.
     pub role: Role,
+    /// What becomes of packets that pass.
+    pub forwarding: Forwarding,
+    /// The guarded interface at the other end of the wire, where packets are forwarded by
+    /// [`Forwarding::Wire`].
+    pub peer: Option<String>,
+}
+
+impl Guarded {
+    /// An interface whose packets the kernel forwards.
+    pub fn routed(interface: impl Into<String>, role: Role) -> Self {
+        Self { interface: interface.into(), role, forwarding: Forwarding::Kernel, peer: None }
+    }
 }
 
 /// What a dataplane is loaded with.
@@ -66,7 +83,38 @@ pub struct Settings {
     pub attach: Attach,
     /// The mode if nothing is pinned yet.
     pub initial_mode: Mode,
+    /// What is unwrapped to find the addresses that count.
+    pub unwrapped: Encapsulation,
+    /// Prefixes of 32, 40, 48, 56, 64 or 96 bits in which IPv4 addresses are embedded (RFC 6052).
+    pub embedding: Prefixes,
+    /// The network's own infrastructure, whose service protocols are never stopped.
+    pub infrastructure: Prefixes,
+    /// Where what is to be sinkholed goes.
+    pub sinkhole: Option<SinkholeWay>,
+    /// Rows of sixteen ports each that the opted-out port blocks may take.
+    pub opt_out_rows: u32,
 }
+
+impl Settings {
+    /// What a dataplane needs at least; the rest is as the configuration's defaults are.
+    pub fn new(pin_dir: PathBuf, image_capacity: usize) -> Self {
+        Self {
+            pin_dir,
+            image_capacity,
+            flow_table_entries: 262_144,
+            attach: Attach::Auto,
+            initial_mode: Mode::Enforce,
+            unwrapped: Encapsulation::ALL,
+            embedding: Prefixes::NONE,
+            infrastructure: Prefixes::NONE,
+            sinkhole: None,
+            opt_out_rows: 65_536,
+        }
+    }
+}
+
+/// Most bytes by which the program lengthens a frame: an IPv6 and an ICMP header, or 60 bytes.
+const LARGEST_GROWTH: usize = 64;
 
 /// A dataplane in the kernel, loaded by this process or by another one.
 pub struct KernelDataplane {
@@ -113,12 +161,15 @@ impl KernelDataplane {
             }
         }
         let slot = ruleset::adopt(&pins, settings.image_capacity)?;
+        opt_out::adopt(&pins)?;
         attach::follow_renamed(&pins, guarded)?;
         let known = pins.links()?;
         let slots = attach::allocate_ports(&known, guarded)?;
         let mut programs = Vec::new();
         for (port, number) in guarded.iter().zip(&slots) {
-            programs.push((port, *number, attach::load(&pins, settings, port.role, *number)?));
+            let peer = guarded.iter().position(|end| Some(&end.interface) == port.peer.as_ref());
+            let peer = peer.and_then(|at| slots.get(at)).copied().unwrap_or(*number);
+            programs.push((port, *number, attach::load(&pins, settings, port, *number, peer)?));
         }
         let mut maps = Maps::open(&pins)?;
         if maps.modes()?.written == 0 {
@@ -130,6 +181,7 @@ impl KernelDataplane {
             }
         }
         ledger::check_flow_tables(&pins, settings.flow_table_entries)?;
+        devices::fill(&pins, guarded.iter().zip(&slots), settings.sinkhole.as_ref())?;
         let mut attached = Vec::new();
         for (port, number, mut program) in programs {
             attach::attach(&pins, settings.attach, port, number, &mut program)?;
@@ -172,6 +224,37 @@ impl KernelDataplane {
             programs: Vec::new(),
             _lock: None,
         })
+    }
+
+    /// Runs the program of an interface once on a frame without sending it anywhere
+    /// (`BPF_PROG_TEST_RUN`), counters included. Returns the XDP action and the frame as the program
+    /// leaves it.
+    pub fn rewrite(&self, interface: &str, frame: &[u8]) -> Result<(u32, Vec<u8>), DataplaneError> {
+        let Some((_, program)) = self.programs.iter().find(|(name, _)| name == interface) else {
+            return Err(DataplaneError::NoInterface { name: interface.to_owned() });
+        };
+        let mut program = program.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = vec![0; frame.len() + LARGEST_GROWTH];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut left),
+            ..TestRunOptions::default()
+        };
+        let result =
+            attach::xdp(&mut program)?.test_run(options).map_err(|error| rejected(&error))?;
+        left.truncate(result.data_size_out as usize);
+        Ok((result.return_value, left))
+    }
+
+    /// How many instructions the verifier had to follow to accept the program of an interface; it
+    /// gives up at a million.
+    pub fn verified_instructions(&self, interface: &str) -> Result<Option<u32>, DataplaneError> {
+        let Some((_, program)) = self.programs.iter().find(|(name, _)| name == interface) else {
+            return Err(DataplaneError::NoInterface { name: interface.to_owned() });
+        };
+        let mut program = program.lock().unwrap_or_else(PoisonError::into_inner);
+        let info = attach::xdp(&mut program)?.info().map_err(|error| rejected(&error))?;
+        Ok(info.verified_instruction_count())
     }
 
     /// Runs the program of an interface on a frame without sending it anywhere
@@ -239,6 +322,12 @@ pub fn detach(pin_dir: &Path) -> Result<Vec<String>, DataplaneError> {
 impl Dataplane for KernelDataplane {
     fn publish(&self, image: &Image) -> Result<(), DataplaneError> {
         ruleset::put_live(&self.slot, self.capacity, image.bytes())
+    }
+
+    fn set_opt_outs(&self, opt_outs: &OptOuts) -> Result<(), DataplaneError> {
+        opt_out::put(&self.pins, opt_outs)?;
+        let applies = u8::from(!opt_outs.is_empty());
+        self.change_modes(&mut |modes| modes.opt_outs = applies).map(drop)
     }
 
     fn installed(&self) -> Result<Installed, DataplaneError> {

@@ -5,18 +5,21 @@
 use std::{net::IpAddr, time::Duration};
 
 use sekisho_abi::{
-    image::Image,
+    image::{BuildError, Image},
     reason::Reason,
     record::{Count, FlowKey, FlowTotals, HitEvent, Mode, Modes, RuleTotals},
 };
 
 pub mod fake;
 pub mod kernel;
+mod opt_outs;
 mod pins;
 // System calls that neither aya nor nix has.
 #[allow(unsafe_code)]
 pub mod sys;
 pub mod tables;
+
+pub use opt_outs::{OptOuts, PortBlock};
 
 /// Why the dataplane refused.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +52,9 @@ pub enum DataplaneError {
         /// Bytes of the map value.
         capacity: usize,
     },
+    /// Those who opted out do not fit.
+    #[error("the opt-outs do not fit: {0}")]
+    OptOuts(#[from] BuildError),
     /// Another daemon owns the pins.
     #[error("{path} belongs to a daemon that is running; stop it first")]
     Busy {
@@ -169,6 +175,9 @@ pub struct Installed {
 pub trait Dataplane: Send + Sync {
     /// Makes an image live: every packet sees the whole old ruleset or the whole new one.
     fn publish(&self, image: &Image) -> Result<(), DataplaneError>;
+
+    /// Makes these, and nobody else, opted out: their traffic passes unseen from now on.
+    fn set_opt_outs(&self, opt_outs: &OptOuts) -> Result<(), DataplaneError>;
 
     /// Reads back what is installed.
     fn installed(&self) -> Result<Installed, DataplaneError>;

@@ -19,10 +19,32 @@ pub const EVENT_COUNTERS: &str = "EVENT_COUNTERS";
 /// Ring buffer of [`crate::record::HitEvent`].
 pub const EVENTS: &str = "EVENTS";
 
-/// Every map that outlives the daemon, [`RULESET`] apart, which is created before the program is
-/// loaded because its inner size is a setting.
-pub const PINNED: [&str; 9] =
-    [MODES, LEASE, COUNTERS, RULE_TOTALS, FLOW_CACHE, FLOWS[0], FLOWS[1], EVENT_COUNTERS, EVENTS];
+/// Array-of-maps whose only slot holds the image of opted-out addresses; see [`crate::opt_out`].
+pub const OPT_OUT: &str = "OPT_OUT";
+/// Hash of [`crate::opt_out::BlockKey`] to [`crate::opt_out::BlockPorts`].
+pub const OPT_OUT_BLOCKS: &str = "OPT_OUT_BLOCKS";
+/// Device map: the guarded interfaces by port slot, then the sinkhole's at
+/// [`crate::record::SINKHOLE_DEVICE`].
+pub const DEVICES: &str = "DEVICES";
+/// One [`crate::record::Sinkhole`].
+pub const SINKHOLE: &str = "SINKHOLE";
+
+/// Every map that outlives the daemon, [`RULESET`] and [`OPT_OUT`] apart, which are created before
+/// the program is loaded because their inner size is a setting.
+pub const PINNED: [&str; 12] = [
+    MODES,
+    LEASE,
+    COUNTERS,
+    RULE_TOTALS,
+    FLOW_CACHE,
+    FLOWS[0],
+    FLOWS[1],
+    EVENT_COUNTERS,
+    EVENTS,
+    OPT_OUT_BLOCKS,
+    DEVICES,
+    SINKHOLE,
+];
 
 /// The XDP entry point in the object.
 pub const PROGRAM: &str = "sekisho";
@@ -35,4 +57,16 @@ pub mod globals {
     pub const PORT: &str = "PORT";
     /// `u32`: a [`crate::record::Role`].
     pub const ROLE: &str = "ROLE";
+    /// `u64`: bytes of the opt-out image that may be read.
+    pub const OPT_OUT_BYTES: &str = "OPT_OUT_BYTES";
+    /// `u32`: a [`crate::record::Forwarding`].
+    pub const FORWARDING: &str = "FORWARDING";
+    /// `u32`: slot of the other end of the wire, for [`crate::record::Forwarding::Wire`].
+    pub const PEER: &str = "PEER";
+    /// `u32`: the [`crate::encapsulation::Encapsulation`]s that are unwrapped.
+    pub const UNWRAPPED: &str = "UNWRAPPED";
+    /// [`crate::prefix::Prefixes`] in which IPv4 addresses are embedded (RFC 6052).
+    pub const EMBEDDING: &str = "EMBEDDING";
+    /// [`crate::prefix::Prefixes`] of the network's own infrastructure.
+    pub const INFRASTRUCTURE: &str = "INFRASTRUCTURE";
 }

@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::{MAX_PORTS, reason::Reason};
+use crate::{MAX_PORTS, encapsulation::Encapsulation, reason::Reason};
 
 /// An IPv4 or IPv6 address in network byte order; IPv4 as `::ffff:a.b.c.d` (RFC 4291, 2.5.5.2).
 ///
@@ -22,6 +22,12 @@ impl Address {
     #[inline(always)]
     pub const fn v6(high: u64, low: u64) -> Self {
         Self([high.to_be(), low.to_be()])
+    }
+
+    /// The two halves in host byte order; IPv4 as `::ffff:a.b.c.d`.
+    #[inline(always)]
+    pub const fn halves(self) -> (u64, u64) {
+        (u64::from_be(self.0[0]), u64::from_be(self.0[1]))
     }
 
     /// The words, each in network byte order.
@@ -67,6 +73,56 @@ pub enum Role {
     /// One-armed: the destination is tried as the remote, then the source.
     Both = 2,
 }
+
+/// What becomes of packets that pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Forwarding {
+    /// The kernel routes or bridges them.
+    Kernel = 0,
+    /// A bump in the wire: they leave through the interface at the other end.
+    Wire = 1,
+    /// A copy of somebody's traffic: they are counted and end here.
+    Tap = 2,
+}
+
+/// How packets reach the sinkhole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum SinkholeKind {
+    /// There is none: what should go there is dropped.
+    None = 0,
+    /// Its Ethernet address becomes the destination.
+    NextHop = 1,
+    /// They are wrapped in IPv4 or IPv6 like themselves (RFC 2003, RFC 2473).
+    Tunnel = 2,
+}
+
+/// Where the sinkhole is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Sinkhole {
+    /// Destination and source address of the Ethernet header: twelve bytes, as they stand in a frame.
+    pub ethernet: [u32; 3],
+    /// A [`SinkholeKind`].
+    pub kind: u8,
+    /// Low bits of `source_v4` and `source_v6` that differ from flow to flow, at most 32, so that
+    /// the sinkhole can spread flows over its cores.
+    pub flow_bits: u8,
+    /// Longest packet that the way to the sinkhole takes, outer header included.
+    pub mtu: u16,
+    /// Outer source of IPv4 packets, host byte order.
+    pub source_v4: u32,
+    /// Outer destination of IPv4 packets, host byte order; 0 where there is none.
+    pub destination_v4: u32,
+    /// Outer source of IPv6 packets, halves in host byte order.
+    pub source_v6: [u64; 2],
+    /// Outer destination of IPv6 packets; 0 where there is none.
+    pub destination_v6: [u64; 2],
+}
+
+/// Key of the sinkhole's interface in the device map.
+pub const SINKHOLE_DEVICE: u32 = MAX_PORTS as u32;
 
 /// Where a packet was going.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -178,7 +234,9 @@ pub struct Modes {
     pub global: u8,
     /// 1 once somebody has set the switch; a map that was just made is all zero.
     pub written: u8,
-    reserved: [u8; 6],
+    /// 1 while anybody is opted out. Written by the daemon.
+    pub opt_outs: u8,
+    reserved: [u8; 5],
 }
 
 impl Modes {
@@ -190,7 +248,8 @@ impl Modes {
             ports: [Mode::Enforce as u8; MAX_PORTS],
             global: mode as u8,
             written: 1,
-            reserved: [0; 6],
+            opt_outs: 0,
+            reserved: [0; 5],
         }
     }
 
@@ -261,7 +320,7 @@ pub struct RuleTotals {
     pub overflow: Count,
 }
 
-/// What one CPU could not put on the ring of first packets.
+/// What one CPU spends on first packets and answers, and what it held back.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
@@ -275,13 +334,17 @@ pub struct EventCounters {
     pub window_ns: u64,
     /// Events sent in the current window.
     pub sent_in_window: u64,
+    /// Coarse time at which the current window of the limit for answers began.
+    pub answer_window_ns: u64,
+    /// Answers sent in that window.
+    pub answers_in_window: u64,
 }
 
 /// What makes hits one flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct FlowKey {
-    /// The subscriber's address.
+    /// The subscriber's address; in a tunnel the outer one, which is the line's.
     pub subscriber: Address,
     /// The listed address.
     pub remote: Address,
@@ -305,8 +368,14 @@ pub struct FlowKey {
     pub port: u8,
     /// How many VLAN tags the packets carried.
     pub vlan_tags: u8,
+    /// What else they were wrapped in.
+    pub encapsulation: Encapsulation,
     /// Zero.
-    pub reserved: [u8; 6],
+    pub reserved: u8,
+    /// PPPoE session, network byte order; 0 where there is none.
+    pub pppoe_session: [u8; 2],
+    /// Zero.
+    pub reserved_too: [u8; 2],
 }
 
 /// What one flow amounts to.
@@ -327,6 +396,11 @@ pub struct FlowTotals {
     pub tcp_flags: u8,
     /// Zero.
     pub reserved: [u8; 5],
+    /// Of the first packet, in a tunnel: the inner address at the subscriber's end. Else zero.
+    pub inner_subscriber: Address,
+    /// Of the first packet, in a tunnel or where the listed address is embedded in another: the
+    /// outer address at the remote end. Else zero.
+    pub outer_remote: Address,
 }
 
 /// A flow in the per-CPU cache; unused while `totals.packets` is 0.
@@ -351,9 +425,17 @@ pub const EVENTS_PER_WINDOW: u64 = 1000;
 /// Length of a rate-limit window for events.
 pub const EVENT_WINDOW_NS: u64 = 100_000_000;
 
+/// Answers (RST, ICMP) a CPU may send in one [`ANSWER_WINDOW_NS`].
+pub const ANSWERS_PER_WINDOW: u64 = 1000;
+
+/// Length of a rate-limit window for answers.
+pub const ANSWER_WINDOW_NS: u64 = 100_000_000;
+
 const _: () = {
     assert!(size_of::<FlowKey>() == 56);
-    assert!(size_of::<FlowTotals>() == 40);
+    assert!(size_of::<FlowTotals>() == 72);
+    assert!(size_of::<FlowSlot>() == 128);
+    assert!(size_of::<Sinkhole>() == 56);
     assert!(size_of::<Modes>() == 88);
     assert!(size_of::<Lease>() == 16);
     assert!(FLOW_CACHE_SLOTS.is_power_of_two());
@@ -373,7 +455,17 @@ mod pod {
         };
     }
 
-    pod!(Modes, Lease, PortCounters, RuleTotals, EventCounters, FlowKey, FlowTotals, FlowSlot);
+    pod!(
+        Modes,
+        Lease,
+        Sinkhole,
+        PortCounters,
+        RuleTotals,
+        EventCounters,
+        FlowKey,
+        FlowTotals,
+        FlowSlot
+    );
 }
 
 #[cfg(test)]

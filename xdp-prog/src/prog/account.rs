@@ -16,9 +16,10 @@ use sekisho_abi::{
 };
 use sekisho_xdp::decide::Match;
 
-use super::lookup::opaque;
-use super::maps::{
-    self, COUNTERS, EVENT_COUNTERS, EVENTS, FLOW_CACHE, FLOWS_0, FLOWS_1, RULE_TOTALS, constant,
+use super::{
+    constant,
+    maps::{self, COUNTERS, EVENTS, FLOW_CACHE, FLOWS_0, FLOWS_1, RULE_TOTALS},
+    verifier::opaque,
 };
 
 type Flows = HashMap<FlowKey, FlowTotals, 1>;
@@ -39,8 +40,19 @@ impl Now {
     }
 
     #[inline(always)]
+    pub(super) fn ns(self) -> u64 {
+        self.0
+    }
+
+    #[inline(always)]
     pub(super) fn is_before(self, deadline_ns: u64) -> bool {
         self.0 < deadline_ns
+    }
+
+    /// Whether a window that began then is over.
+    #[inline(always)]
+    pub(super) fn is_past(self, began_ns: u64, window_ns: u64) -> bool {
+        self.0 - began_ns >= window_ns
     }
 }
 
@@ -88,14 +100,23 @@ pub(super) fn hit(found: &Match, reason: Reason, generation: u32, bytes: u64, no
     for (word, value) in words.iter_mut().zip(key) {
         *word = value;
     }
-    // Field by field: what is reserved is zero since the map was made.
-    slot.totals.packets = 1;
-    slot.totals.bytes = bytes;
-    slot.totals.first_ns = now.0;
-    slot.totals.last_ns = now.0;
-    slot.totals.subscriber_port = found.subscriber_port.to_be_bytes();
-    slot.totals.tcp_flags = found.tcp_flags;
+    begin(&mut slot.totals, found, bytes, now);
     announce(slot, now);
+}
+
+/// Starts a flow with its first packet. Field by field: what is reserved is zero since the map was
+/// made.
+#[inline(always)]
+fn begin(totals: &mut FlowTotals, found: &Match, bytes: u64, now: Now) {
+    let (subscriber_port, _) = found.ports();
+    totals.packets = 1;
+    totals.bytes = bytes;
+    totals.first_ns = now.0;
+    totals.last_ns = now.0;
+    totals.subscriber_port = subscriber_port.to_be_bytes();
+    totals.tcp_flags = found.tcp_flags();
+    totals.inner_subscriber = found.inner_subscriber;
+    totals.outer_remote = found.outer_remote;
 }
 
 /// The words of the key, in the layout of [`FlowKey`] on a little-endian machine.
@@ -103,21 +124,36 @@ pub(super) fn hit(found: &Match, reason: Reason, generation: u32, bytes: u64, no
 fn key_words(found: &Match, reason: Reason, generation: u32) -> KeyWords {
     let [subscriber_high, subscriber_low] = found.subscriber.words();
     let [remote_high, remote_low] = found.remote.words();
-    let class = FlagClass::of_tcp(found.tcp_flags);
+    let class = FlagClass::of_tcp(found.tcp_flags());
+    let (_, remote_port) = found.ports();
+    let link = &found.link;
     [
         subscriber_high,
         subscriber_low,
         remote_high,
         remote_low,
-        u64::from(generation) | u64::from(found.vlans) << 32,
+        u64::from(generation) | u64::from(link.vlans) << 32,
         u64::from(found.rule)
-            | u64::from(found.remote_port.to_be()) << 16
-            | u64::from(found.protocol) << 32
+            | u64::from(remote_port.to_be()) << 16
+            | u64::from(found.transport.protocol) << 32
             | (class as u64) << 40
             | (found.direction as u64) << 48
             | (reason as u64) << 56,
-        u64::from(constant::port()) | u64::from(found.vlan_tags) << 8,
+        u64::from(constant::port())
+            | u64::from(link.tags) << 8
+            | u64::from(found.encapsulation.0) << 16
+            | u64::from(link.pppoe_session.to_be()) << 32,
     ]
+}
+
+/// A number that is the same for all packets of a flow in one direction.
+#[inline(always)]
+pub(super) fn flow_hash(found: &Match) -> u32 {
+    let [_, subscriber] = found.subscriber.words();
+    let [_, remote] = found.remote.words();
+    let (subscriber_port, remote_port) = found.ports();
+    let ports = u64::from(subscriber_port) << 16 | u64::from(remote_port);
+    mix(mix(mix(0, subscriber), remote), ports) as u32
 }
 
 #[inline(always)]
@@ -129,12 +165,14 @@ fn same(key: &FlowKey, words: &KeyWords) -> bool {
 /// Spreads flows over the cache: the words of a key, multiplied.
 #[inline(always)]
 fn hash(key: &KeyWords) -> u32 {
+    key.iter().fold(0_u64, |mixed, word| mix(mixed, *word)) as u32
+}
+
+#[inline(always)]
+fn mix(mixed: u64, word: u64) -> u64 {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mixed = key.iter().fold(0_u64, |mixed, word| {
-        let mixed = (mixed ^ word).wrapping_mul(ODD);
-        mixed ^ mixed >> 32
-    });
-    mixed as u32
+    let mixed = (mixed ^ word).wrapping_mul(ODD);
+    mixed ^ mixed >> 32
 }
 
 /// Moves a flow from the cache into the shared table.
@@ -197,10 +235,8 @@ fn overflow(slot: &FlowSlot) {
 /// Sends a flow's first packet to whoever watches, within the rate limit.
 #[inline(always)]
 fn announce(slot: &FlowSlot, now: Now) {
-    let Some(counters) = EVENT_COUNTERS.get_ptr_mut(0) else { return };
-    // SAFETY: as in `packet`.
-    let counters = unsafe { &mut *counters };
-    if now.0 - counters.window_ns >= EVENT_WINDOW_NS {
+    let Some(counters) = maps::event_counters() else { return };
+    if now.is_past(counters.window_ns, EVENT_WINDOW_NS) {
         counters.window_ns = now.0;
         counters.sent_in_window = 0;
     }

@@ -13,10 +13,9 @@ use aya::{
 use sekisho_abi::{
     MAX_PORTS,
     names::{self, globals},
-    record::Role,
 };
 
-use super::{Attach, Guarded, Settings, chain, rejected};
+use super::{Attach, Guarded, Settings, chain, opt_out, rejected};
 use crate::dataplane::{
     Attachment, DataplaneError, PortStatus,
     pins::{LinkPin, Pins, system},
@@ -55,19 +54,31 @@ pub(super) fn allocate_ports(
 pub(super) fn load(
     pins: &Pins,
     settings: &Settings,
-    role: Role,
+    guarded: &Guarded,
     slot: u8,
+    peer: u8,
 ) -> Result<aya::Ebpf, DataplaneError> {
     let image_bytes = settings.image_capacity as u64;
-    let (port, role) = (u32::from(slot), role as u32);
+    let opt_out_bytes = opt_out::CAPACITY as u64;
+    let (port, peer) = (u32::from(slot), u32::from(peer));
+    let (role, forwarding) = (guarded.role as u32, guarded.forwarding as u32);
+    let unwrapped = u32::from(settings.unwrapped.0);
     let mut loader = EbpfLoader::new();
     loader
         .override_global(globals::IMAGE_BYTES, &image_bytes, true)
+        .override_global(globals::OPT_OUT_BYTES, &opt_out_bytes, true)
         .override_global(globals::PORT, &port, true)
+        .override_global(globals::PEER, &peer, true)
         .override_global(globals::ROLE, &role, true)
+        .override_global(globals::FORWARDING, &forwarding, true)
+        .override_global(globals::UNWRAPPED, &unwrapped, true)
+        .override_global(globals::EMBEDDING, &settings.embedding, true)
+        .override_global(globals::INFRASTRUCTURE, &settings.infrastructure, true)
         .map_max_entries(names::FLOWS[0], settings.flow_table_entries)
         .map_max_entries(names::FLOWS[1], settings.flow_table_entries)
-        .map_pin_path(names::RULESET, pins.ruleset(settings.image_capacity));
+        .map_max_entries(names::OPT_OUT_BLOCKS, settings.opt_out_rows)
+        .map_pin_path(names::RULESET, pins.ruleset(settings.image_capacity))
+        .map_pin_path(names::OPT_OUT, pins.map(names::OPT_OUT));
     for name in names::PINNED {
         loader.map_pin_path(name, pins.map(name));
     }

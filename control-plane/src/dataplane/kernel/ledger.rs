@@ -220,7 +220,15 @@ pub(super) fn open_map(
     MapData::from_pin(&path).map(kind).map_err(|error| unfit(&path, &error))
 }
 
-fn typed<M>(
+/// A hash map by its name.
+pub(super) fn typed_hash<K: aya::Pod, V: aya::Pod>(
+    pins: &Pins,
+    name: &str,
+) -> Result<HashMap<MapData, K, V>, DataplaneError> {
+    typed(pins, name, Map::HashMap, size_of::<V>())
+}
+
+pub(super) fn typed<M>(
     pins: &Pins,
     name: &str,
     kind: impl FnOnce(MapData) -> Map,

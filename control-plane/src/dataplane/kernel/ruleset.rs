@@ -58,7 +58,7 @@ pub(super) fn newest(
     Ok(newest.map(|(_, capacity, slot)| (capacity, slot)))
 }
 
-fn new_image_map(capacity: usize) -> Result<OwnedFd, DataplaneError> {
+pub(super) fn new_image_map(capacity: usize) -> Result<OwnedFd, DataplaneError> {
     sys::create_image_map(capacity)
         .map_err(|error| system(format!("create an image of {capacity} bytes"), error))
 }

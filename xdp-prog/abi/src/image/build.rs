@@ -27,6 +27,10 @@ pub enum Action {
     Observe,
     /// Count the packet, drop it.
     Drop,
+    /// Count the packet, drop it, and tell the subscriber.
+    Reject,
+    /// Count the packet, send it to the sinkhole.
+    Sinkhole,
 }
 
 /// A list as the image knows it.
@@ -852,13 +856,10 @@ impl Parts<'_> {
             let bits = self.lists.iter().enumerate().filter(|(_, list)| list.action == action);
             bits.fold(0_u64, |set, (slot, _)| set | 1 << slot)
         };
-        let (observe, drop) = (asking(Action::Observe), asking(Action::Drop));
-        out.words(
-            rules,
-            tables.rules.iter().flat_map(|lists| {
-                [halves(lists & observe), halves(lists & drop)].into_iter().flatten()
-            }),
-        );
+        // In the order of a rule's fields.
+        let asked = [Action::Observe, Action::Drop, Action::Reject, Action::Sinkhole].map(asking);
+        let by_action = |lists: &ListSet| asked.map(|asking| halves(lists & asking));
+        out.words(rules, tables.rules.iter().flat_map(by_action).flatten());
         for (slot, list) in self.lists.iter().enumerate() {
             out.put(header::LISTS + slot * LIST_NAME_BYTES, list.name.as_bytes());
         }

@@ -157,8 +157,12 @@ pub mod rule {
     pub const OBSERVE: usize = 0;
     /// `u64`: lists that drop.
     pub const DROP: usize = 8;
+    /// `u64`: lists that reject.
+    pub const REJECT: usize = 16;
+    /// `u64`: lists that sinkhole.
+    pub const SINKHOLE: usize = 24;
     /// Size.
-    pub const BYTES: usize = 16;
+    pub const BYTES: usize = 32;
     /// How many rules an image can hold: the per-rule totals are an array of this length.
     pub const MAX: usize = 4096;
 }

@@ -29,6 +29,18 @@ impl Bytes for [u8] {
     }
 }
 
+impl<B: Bytes + ?Sized> Bytes for &B {
+    #[inline(always)]
+    fn u32(&self, offset: u64) -> Option<u32> {
+        (**self).u32(offset)
+    }
+
+    #[inline(always)]
+    fn u64(&self, offset: u64) -> Option<u64> {
+        (**self).u64(offset)
+    }
+}
+
 /// What a network's entries ask for, by protocol and port. Never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Selector(NonZeroU32);
@@ -40,12 +52,16 @@ pub struct Lists {
     pub observe: u64,
     /// Lists that drop.
     pub drop: u64,
+    /// Lists that drop and answer the subscriber.
+    pub reject: u64,
+    /// Lists that divert to the sinkhole.
+    pub sinkhole: u64,
 }
 
 impl Lists {
     /// Every list, whatever it asks for.
     pub const fn all(self) -> u64 {
-        self.observe | self.drop
+        self.observe | self.drop | self.reject | self.sinkhole
     }
 }
 
@@ -221,6 +237,8 @@ pub fn lists_of<B: Bytes + ?Sized>(image: &B, rule: u16) -> Option<Lists> {
     Some(Lists {
         observe: image.u64(rule + rule::OBSERVE as u64)?,
         drop: image.u64(rule + rule::DROP as u64)?,
+        reject: image.u64(rule + rule::REJECT as u64)?,
+        sinkhole: image.u64(rule + rule::SINKHOLE as u64)?,
     })
 }
 

@@ -1,0 +1,106 @@
+//! Who opted out, and what the kernel gets to know of it.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use ipnet::IpNet;
+use sekisho_abi::{
+    image::{self, Action, BuildError, Image, ImageBuilder, List, Port},
+    opt_out::{self, BlockKey, BlockPorts},
+};
+
+/// Addresses whose traffic passes unseen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OptOuts {
+    /// Addresses and prefixes, with all their ports.
+    pub networks: Vec<IpNet>,
+    /// Port blocks of shared public addresses.
+    pub blocks: Vec<PortBlock>,
+}
+
+/// Ports of a public address that one subscriber has (RFC 6431).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortBlock {
+    /// The public address.
+    pub address: Ipv4Addr,
+    /// First port.
+    pub first: u16,
+    /// Last port, not below the first.
+    pub last: u16,
+}
+
+impl OptOuts {
+    /// Whether nobody opted out.
+    pub fn is_empty(&self) -> bool {
+        self.networks.is_empty() && self.blocks.is_empty()
+    }
+
+    /// The image of the addresses, in at most `capacity` bytes.
+    pub fn image(&self, capacity: usize) -> Result<Image, BuildError> {
+        let list = |name: &str| List { name: name.to_owned(), action: Action::Observe };
+        let mut builder = ImageBuilder::new(vec![list("opted-out"), list("port-blocks")]);
+        for network in &self.networks {
+            match network {
+                IpNet::V4(v4) => {
+                    builder.list_v4(v4.network(), v4.prefix_len(), Port::Any, opt_out::WHOLE);
+                }
+                IpNet::V6(v6) => {
+                    builder.list_v6(v6.network(), v6.prefix_len(), Port::Any, opt_out::WHOLE);
+                }
+            }
+        }
+        for block in &self.blocks {
+            builder.list_v4(block.address, 32, Port::Any, opt_out::BLOCKS);
+        }
+        builder.build(0, capacity)
+    }
+
+    /// The rows of the table of ports, each once.
+    pub fn rows(&self) -> Vec<(BlockKey, BlockPorts)> {
+        let mut rows: BTreeMap<(u32, u32), BlockPorts> = BTreeMap::new();
+        for block in &self.blocks {
+            for port in block.first..=block.last {
+                let (key, bit) = BlockKey::of(block.address.into(), port);
+                *rows.entry((key.address, key.ports)).or_default() |= bit;
+            }
+        }
+        rows.into_iter()
+            .map(|((address, ports), bits)| (BlockKey { address, ports }, bits))
+            .collect()
+    }
+
+    /// Whether an address may be a subscriber's that opted out; with port blocks, some of its ports.
+    pub fn lists(image: &Image, address: std::net::IpAddr) -> u64 {
+        image::ask(image.bytes(), address, 0, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_block_becomes_rows_of_sixteen_ports() {
+        let block = PortBlock { address: Ipv4Addr::new(198, 51, 100, 7), first: 1030, last: 1041 };
+        let opt_outs = OptOuts { networks: Vec::new(), blocks: vec![block] };
+        let address = u32::from(block.address);
+        assert_eq!(
+            opt_outs.rows(),
+            [
+                (BlockKey { address, ports: 64 }, 0b1111_1111_1100_0000),
+                (BlockKey { address, ports: 65 }, 0b11),
+            ]
+        );
+        let image = opt_outs.image(8 << 20).unwrap();
+        assert_eq!(OptOuts::lists(&image, block.address.into()), opt_out::BLOCKS);
+    }
+
+    #[test]
+    fn networks_opt_out_whole() {
+        let networks = ["100.64.7.0/24", "2001:db8:7::/48"].map(|text| text.parse().unwrap());
+        let opt_outs = OptOuts { networks: networks.to_vec(), blocks: Vec::new() };
+        let image = opt_outs.image(8 << 20).unwrap();
+        for (text, lists) in [("100.64.7.9", 1), ("100.64.8.9", 0), ("2001:db8:7::9", 1)] {
+            assert_eq!(OptOuts::lists(&image, text.parse().unwrap()), lists, "{text}");
+        }
+    }
+}

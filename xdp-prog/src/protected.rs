@@ -1,0 +1,56 @@
+//! Traffic that a network cannot live without: it passes whatever a list says.
+
+use crate::{
+    parse::{Transport, protocol},
+    site::PrefixSet,
+};
+
+/// Whether a packet is of routing, neighbour discovery, an ICMP error or the like; or of a service
+/// that routers and access servers talk: BGP, LDP, BFD, DHCP, RADIUS.
+///
+/// Such services are known by their port alone, and a bot may use that port too. Once the network's
+/// infrastructure is known, only what comes from there or goes there counts.
+#[inline(always)]
+pub fn is_protected(
+    transport: &Transport,
+    subscriber: (u64, u64),
+    infrastructure: &impl PrefixSet,
+) -> bool {
+    if is_network_control(transport) {
+        return true;
+    }
+    let of_service = is_service(transport.protocol, transport.source_port)
+        || is_service(transport.protocol, transport.destination_port);
+    of_service && (infrastructure.count() == 0 || infrastructure.find(subscriber).is_some())
+}
+
+#[inline(always)]
+fn is_network_control(transport: &Transport) -> bool {
+    match transport.protocol {
+        protocol::IGMP | protocol::RSVP | protocol::OSPF | protocol::PIM | protocol::VRRP => true,
+        // Destination unreachable, source quench, time exceeded, parameter problem (RFC 792).
+        protocol::ICMP => matches!(transport.flags_or_type, 3 | 4 | 11 | 12),
+        // Errors (RFC 4443), multicast listeners (RFC 2710, RFC 3810), neighbour discovery (RFC 4861).
+        protocol::ICMPV6 => matches!(transport.flags_or_type, 1..=4 | 130..=137 | 143),
+        _ => false,
+    }
+}
+
+#[inline(always)]
+fn is_service(protocol: u8, port: u16) -> bool {
+    const BGP: u16 = 179;
+    const LDP: u16 = 646;
+    match protocol {
+        protocol::TCP => matches!(port, BGP | LDP),
+        protocol::UDP => matches!(
+            port,
+            // DHCP (RFC 2131), DHCPv6 (RFC 8415), LDP (RFC 5036).
+            67 | 68 | 546 | 547 | LDP |
+            // RADIUS and its older ports (RFC 2865, RFC 2866), dynamic authorisation (RFC 5176).
+            1812 | 1813 | 1645 | 1646 | 3799 |
+            // BFD: single hop (RFC 5881), multihop (RFC 5883), LAG (RFC 7130), seamless (RFC 7881).
+            3784 | 3785 | 4784 | 6784 | 7784
+        ),
+        _ => false,
+    }
+}
