@@ -21,7 +21,11 @@ use sekisho_rules::{
     yaml::YamlError,
 };
 
-use crate::{config::Config, feeds::unpack::unpack, subscribers::Subscribers};
+use crate::{
+    config::Config,
+    feeds::{misp, unpack::unpack},
+    subscribers::Subscribers,
+};
 
 /// File of a lists folder that holds the catalogue.
 pub const FOLDER_CATALOGUE: &str = "feeds.yaml";
@@ -139,11 +143,21 @@ impl ReadList {
     }
 }
 
-/// Reads the file of a feed, at most as much as the feed may have.
+/// Reads the file of a feed, or the folder of a MISP feed; at most as much as the feed may have.
 pub fn read_list_file(spec: &FeedSpec, path: &Path) -> Result<Vec<u8>, std::io::Error> {
+    let limits = limits(spec);
+    let read = |path: &Path| read_at_most(path, limits.max_bytes);
+    if misp::is_feed(spec) {
+        let read = misp::read_folder(spec, path, &limits, Timestamp::now(), read);
+        return read.map_err(std::io::Error::other);
+    }
+    read(path)
+}
+
+fn read_at_most(path: &Path, most: usize) -> Result<Vec<u8>, std::io::Error> {
     let mut bytes = Vec::new();
     // One byte more than allowed tells the parser that there is too much.
-    let most = limits(spec).max_bytes as u64 + 1;
+    let most = most as u64 + 1;
     // A pipe that nobody writes into must not hold the thread that opens it.
     let file =
         fs::OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;

@@ -318,7 +318,7 @@ impl<'de> Deserialize<'de> for Flag {
 
 /// A string, number or flag as text; `null` is the empty text.
 #[derive(Default)]
-struct Scalar<'a>(Cow<'a, str>);
+pub(super) struct Scalar<'a>(pub(super) Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

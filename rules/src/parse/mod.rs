@@ -15,6 +15,7 @@ mod json_rows;
 mod lines;
 mod mapped;
 mod misp;
+mod misp_manifest;
 mod name;
 mod plain;
 mod reader;
@@ -30,6 +31,7 @@ mod threatfox_json;
 mod urlhaus_csv;
 
 pub use failure::ParseFailure;
+pub use misp_manifest::{ManifestEvent, misp_events, read_misp_manifest};
 pub use reject::{MAX_SAMPLES, Reject, RejectReason, Rejects};
 
 use std::collections::BTreeMap;
