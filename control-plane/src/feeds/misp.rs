@@ -1,9 +1,8 @@
 //! A MISP feed: a manifest, and beside it a file for each event that it names.
 //!
 //! What comes of it is one list, the events one after the other. An event whose time in the
-//! manifest did not change is taken from the last list, one that the manifest no longer names is
-//! left out, and one that is named and not there is left out as well: publishers replace the
-//! manifest first.
+//! manifest did not change is taken from the last list, and so is one that changed and is not there:
+//! publishers replace the manifest first. One that the manifest no longer names is left out.
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
@@ -67,7 +66,10 @@ pub async fn fetch(
         match fetcher.fetch(&url, &Validators::default(), list.room(), now).await {
             Ok(Fetched::List { bytes, .. }) => list.add(&bytes)?,
             Ok(Fetched::NotModified) => {}
-            Err(error) if error.kind == FetchErrorKind::NotFound => list.missing += 1,
+            Err(error) if error.kind == FetchErrorKind::NotFound => match known.get(&event.uuid) {
+                Some((_, old)) => list.add(old.as_bytes())?,
+                None => list.missing += 1,
+            },
             Err(error) => return Err(error.into()),
         }
     }

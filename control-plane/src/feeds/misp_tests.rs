@@ -142,6 +142,13 @@ async fn an_event_that_is_not_there_is_left_out_and_none_is_an_error() {
     assert_eq!(error, "none of the 2 events of the manifest is there");
     site.put(&format!("{ONE}.json"), &event(ONE, FRESH, "198.18.0.1"));
     assert_eq!(addresses(&site.fetch(&spec(""), b"").await.unwrap()), ["198.18.0.1"]);
+    let known = event(TWO, STALE, "198.18.0.2");
+    let list = site.fetch(&spec(""), known.as_bytes()).await.unwrap();
+    assert_eq!(
+        addresses(&list),
+        ["198.18.0.1", "198.18.0.2"],
+        "an old version is better than none"
+    );
 }
 
 #[tokio::test]
@@ -174,7 +181,8 @@ fn a_folder_is_read_as_a_feed() {
     let path = dir.path().join("manifest.json");
     let list = crate::rulebook::read_list_file(&spec, &path).unwrap();
     assert_eq!(addresses(&list), ["198.18.0.1"]);
-    spec.max_bytes = Some(170);
+    put(&format!("{TWO}.json"), &event(TWO, FRESH, "198.18.0.2"));
+    spec.max_bytes = Some(250);
     let error = crate::rulebook::read_list_file(&spec, &path).unwrap_err().to_string();
-    assert!(error.contains("more than 170 bytes"), "{error}");
+    assert!(error.contains("more than 250 bytes"), "{error}");
 }
