@@ -8,7 +8,7 @@ use super::{
     json_rows::{self, Path, Values},
     lines::{Line, Lines},
     name::claim,
-    reader::{Claim, Ending, Facts, Reader, Row, is_missing, percentage, shown},
+    reader::{Claim, Ending, Facts, Families, Reader, Row, is_missing, percentage},
 };
 use crate::{
     indicator::Protocol,
@@ -34,8 +34,10 @@ pub(super) fn read_csv(
     limits: &Limits,
 ) -> Result<Parsed, ParseFailure> {
     let delimiter = mapping.delimiter.unwrap_or(Delimiter::COMMA).byte();
-    let read_row =
-        |fields: &csv_table::Fields<'_, '_>, line| row(mapping, line, |place| fields.get(place));
+    let mut families = Families::default();
+    let read_row = |fields: &csv_table::Fields<'_, '_>, line| {
+        row(mapping, &mut families, line, |place| fields.get(place))
+    };
     if mapping.is_numbered() {
         let place = |place: Option<&Place>| match place {
             Some(Place::Number(number)) => usize::from(*number).checked_sub(1),
@@ -69,11 +71,12 @@ pub(super) fn read_json(
     let text = String::from_utf8_lossy(text);
     let rows = vec![Path::new(mapping.rows.as_deref().unwrap_or_default())];
     let layout = json_rows::Layout { rows, fields: paths(mapping) };
+    let mut families = Families::default();
     let mut number = 0_u32;
     json_rows::read(&text, &layout, &mut |values| {
         number = number.saturating_add(1);
         let line = Line { number, text: values.get(VALUE).unwrap_or_default().as_bytes() };
-        reader.row(line, || json_row(mapping, values, number))
+        reader.row(line, || json_row(mapping, &mut families, values, number))
     })?;
     reader.finish(Ending::Closed)
 }
@@ -87,6 +90,7 @@ pub(super) fn read_json_lines(
     let limits = &Limits { max_line_bytes, ..limits.clone() };
     let mut reader = Reader::new(text, limits);
     let fields = paths(mapping);
+    let mut families = Families::default();
     let mut is_cut = false;
     for line in Lines::new(text) {
         if let Some(comment) = line.comment() {
@@ -101,7 +105,7 @@ pub(super) fn read_json_lines(
                 is_cut = error.is_eof();
                 RejectReason::BadJson
             })?;
-            json_row(mapping, &values, line.number)
+            json_row(mapping, &mut families, &values, line.number)
         })?;
     }
     if is_cut {
@@ -119,17 +123,23 @@ fn paths(mapping: &Mapping) -> Vec<Path> {
     mapping.places().map(path).collect()
 }
 
-fn json_row(mapping: &Mapping, values: &Values<'_>, line: u32) -> Result<Row, RejectReason> {
+fn json_row(
+    mapping: &Mapping,
+    families: &mut Families,
+    values: &Values<'_>,
+    line: u32,
+) -> Result<Row, RejectReason> {
     if values.is_ambiguous {
         return Err(RejectReason::BadJson);
     }
     let get = |place| values.get(place).map(str::as_bytes).filter(|value| !is_missing(value));
-    row(mapping, line, get)
+    row(mapping, families, line, get)
 }
 
 /// What the row claims; `get` gives the value of a place.
 fn row<'a>(
     mapping: &Mapping,
+    families: &mut Families,
     line: u32,
     get: impl Fn(usize) -> Option<&'a [u8]>,
 ) -> Result<Row, RejectReason> {
@@ -142,7 +152,7 @@ fn row<'a>(
     }
     let date = |place| get(place).and_then(|text| date::any(text, mapping.date_format.as_deref()));
     let facts = Facts {
-        malware: get(MALWARE).map(|name| shown(&String::from_utf8_lossy(name))),
+        malware: get(MALWARE).map(|name| families.get(&String::from_utf8_lossy(name))),
         first_seen: date(FIRST_SEEN),
         last_seen: date(LAST_SEEN),
         confidence: get(CONFIDENCE).and_then(percentage),

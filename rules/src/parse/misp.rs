@@ -19,7 +19,7 @@ use super::{
     json_rows::failure_of,
     lines::Line,
     name::{domain, url},
-    reader::{Claim, Ending, Facts, Reader, Row, shown},
+    reader::{Claim, Ending, Facts, Families, Reader, Row},
 };
 use crate::indicator::{Subject, Traffic};
 
@@ -34,7 +34,13 @@ pub(super) fn read(text: &[u8], limits: &Limits) -> Result<Parsed, ParseFailure>
     let mut reader = Reader::new(text, limits);
     let text = String::from_utf8_lossy(text);
     let mut json = serde_json::Deserializer::from_str(&text);
-    let mut events = Events { reader: &mut reader, number: 0, has_event: false, failure: None };
+    let mut events = Events {
+        reader: &mut reader,
+        families: Families::default(),
+        number: 0,
+        has_event: false,
+        failure: None,
+    };
     loop {
         let read = Node { events: &mut events, place: Place::Outside }.deserialize(&mut json);
         if let Some(failure) = events.failure {
@@ -54,6 +60,7 @@ pub(super) fn read(text: &[u8], limits: &Limits) -> Result<Parsed, ParseFailure>
 /// What goes on while events are read.
 struct Events<'e, 'l> {
     reader: &'e mut Reader<'l>,
+    families: Families,
     number: u32,
     has_event: bool,
     failure: Option<ParseFailure>,
@@ -64,7 +71,8 @@ impl Events<'_, '_> {
         self.number = self.number.saturating_add(1);
         let number = self.number;
         let line = Line { number, text: attribute.value.0.as_bytes() };
-        self.reader.row(line, || attribute.read(ports, number)).map_err(|failure| {
+        let families = &mut self.families;
+        self.reader.row(line, || attribute.read(ports, families, number)).map_err(|failure| {
             self.failure = Some(failure);
             E::custom("enough")
         })
@@ -223,7 +231,12 @@ struct Attribute<'a> {
 
 impl Attribute<'_> {
     /// What the attribute claims; `ports` stand beside it in its object.
-    fn read(&self, ports: &[&str], line: u32) -> Result<Row, RejectReason> {
+    fn read(
+        &self,
+        ports: &[&str],
+        families: &mut Families,
+        line: u32,
+    ) -> Result<Row, RejectReason> {
         let kind = &*self.kind.0;
         if matches!(kind, "ip-src" | "ip-src|port") {
             return Ok(Row::Skip(SkipReason::OtherThreat));
@@ -250,7 +263,7 @@ impl Attribute<'_> {
             Some((first, second)) => (first, Some(second)),
             None => (value, None),
         };
-        let facts = self.facts();
+        let facts = self.facts(families);
         match (kind, second) {
             ("ip-dst", None) => on_address(first, ports, &facts, line),
             ("ip-dst|port", Some(port)) => on_address(first, &[port], &facts, line),
@@ -279,12 +292,12 @@ impl Attribute<'_> {
         }
     }
 
-    fn facts(&self) -> Facts {
+    fn facts(&self, families: &mut Families) -> Facts {
         let date =
             |text: &Option<Cow<'_, str>>| text.as_ref().and_then(|t| date::any(t.as_bytes(), None));
         let changed = self.timestamp.as_ref().and_then(|text| date::epoch_text(text.0.as_bytes()));
         Facts {
-            malware: self.tags.0.as_deref().map(shown),
+            malware: self.tags.0.as_deref().map(|name| families.get(name)),
             first_seen: date(&self.first_seen),
             last_seen: date(&self.last_seen).or(changed),
             ..Facts::default()

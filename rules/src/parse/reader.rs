@@ -1,6 +1,9 @@
 //! What the formats have in common: counting, limits, and the judgement of the whole list.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 
@@ -276,6 +279,22 @@ impl<'a> Names<'a> {
     }
 }
 
+/// Malware names of rows that do not outlive their reading, each held once.
+#[derive(Default)]
+pub(super) struct Families(HashSet<Arc<str>>);
+
+impl Families {
+    /// The name in a form that is safe to print, cut to a sane length.
+    pub(super) fn get(&mut self, raw: &str) -> Arc<str> {
+        let name = shown(raw);
+        if let Some(known) = self.0.get(&name) {
+            return Arc::clone(known);
+        }
+        self.0.insert(Arc::clone(&name));
+        name
+    }
+}
+
 /// Text of a list without control characters, cut to a sane length.
 pub(super) fn shown(text: &str) -> Arc<str> {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
@@ -306,5 +325,7 @@ mod tests {
         let mut names = Names::default();
         assert_eq!(&*names.get(b" Mir\xe1i\x1b[0m "), "Mir\u{fffd}i [0m");
         assert_eq!(names.get(&[b'x'; 500]).len(), MAX_MALWARE_CHARS);
+        let mut families = Families::default();
+        assert!(Arc::ptr_eq(&families.get("Mirai "), &families.get("Mirai")));
     }
 }

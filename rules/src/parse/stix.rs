@@ -11,7 +11,7 @@ use super::{
     Limits, ParseFailure, Parsed, RejectReason, SkipReason, date,
     json_rows::{self, Layout, Path, Values},
     lines::Line,
-    reader::{Claim, Ending, Facts, Reader, Row, percentage, shown},
+    reader::{Claim, Ending, Facts, Families, Reader, Row, percentage},
     stix_pattern::{self, Meant},
 };
 use crate::moment::Moment;
@@ -50,11 +50,12 @@ pub(super) fn read(text: &[u8], limits: &Limits) -> Result<Parsed, ParseFailure>
         fields: FIELDS.into_iter().map(Path::new).collect(),
     };
     let newest = newest_versions(&text, &layout)?;
+    let mut families = Families::default();
     let mut number = 0_u32;
     json_rows::read(&text, &layout, &mut |values| {
         number = number.saturating_add(1);
         let line = Line { number, text: values.get(PATTERN).unwrap_or_default().as_bytes() };
-        reader.row(line, || row(values, &newest, number))
+        reader.row(line, || row(values, &newest, &mut families, number))
     })?;
     reader.finish(Ending::Closed)
 }
@@ -100,6 +101,7 @@ fn key(id: &str) -> u64 {
 fn row(
     values: &Values<'_>,
     newest: &HashMap<u64, Version>,
+    families: &mut Families,
     line: u32,
 ) -> Result<Row, RejectReason> {
     if values.is_ambiguous {
@@ -128,13 +130,13 @@ fn row(
     let Some(meant) = stix_pattern::read(pattern)? else {
         return Ok(Row::Skip(SkipReason::Conditional));
     };
-    Ok(claims(meant, &facts(values), line))
+    Ok(claims(meant, &facts(values, families), line))
 }
 
-fn facts(values: &Values<'_>) -> Facts {
+fn facts(values: &Values<'_>, families: &mut Families) -> Facts {
     let date = |field| values.get(field).and_then(|text: &str| date::rfc3339(text.as_bytes()));
     Facts {
-        malware: values.get(LABELS).map(shown),
+        malware: values.get(LABELS).map(|label| families.get(label)),
         first_seen: date(VALID_FROM),
         valid_until: date(VALID_UNTIL),
         confidence: values.get(CONFIDENCE).and_then(|text| percentage(text.as_bytes())),

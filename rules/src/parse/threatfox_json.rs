@@ -9,7 +9,7 @@ use super::{
     Limits, ParseFailure, Parsed, RejectReason, date,
     json_rows::{self, Layout, Path, Values},
     lines::{Line, holds},
-    reader::{Ending, Facts, Reader, Row, is_missing, percentage, shown},
+    reader::{Ending, Facts, Families, Reader, Row, is_missing, percentage, shown},
     threatfox,
 };
 
@@ -53,17 +53,23 @@ pub(super) fn read(text: &[u8], limits: &Limits) -> Result<Parsed, ParseFailure>
     }
     let fields = FIELDS.into_iter().chain(["is_compromised"]).map(Path::new).collect();
     let rows = vec![Path::new(if is_answer { "data" } else { "*" })];
+    let mut families = Families::default();
     let mut number = 0_u32;
     json_rows::read(&text, &Layout { rows, fields }, &mut |values| {
         number = number.saturating_add(1);
         let value = values.get(0).or(values.get(1)).unwrap_or_default();
         let line = Line { number, text: value.as_bytes() };
-        reader.row(line, || row(values, value, number))
+        reader.row(line, || row(values, value, &mut families, number))
     })?;
     reader.finish(Ending::Closed)
 }
 
-fn row(values: &Values<'_>, value: &str, line: u32) -> Result<Row, RejectReason> {
+fn row(
+    values: &Values<'_>,
+    value: &str,
+    families: &mut Families,
+    line: u32,
+) -> Result<Row, RejectReason> {
     if values.is_ambiguous {
         return Err(RejectReason::BadJson);
     }
@@ -71,7 +77,7 @@ fn row(values: &Values<'_>, value: &str, line: u32) -> Result<Row, RejectReason>
     let need = |field| get(field).ok_or(RejectReason::MissingColumn);
     let seen = |field| get(field).or(get(field + 1)).and_then(date::utc);
     let facts = Facts {
-        malware: get(4).map(|name| shown(&String::from_utf8_lossy(name))),
+        malware: get(4).map(|name| families.get(&String::from_utf8_lossy(name))),
         first_seen: seen(5),
         last_seen: seen(7),
         confidence: get(9).and_then(percentage),
