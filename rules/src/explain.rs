@@ -29,6 +29,10 @@ pub enum Verdict {
     Pass,
     /// It is counted and passes.
     Observe,
+    /// It is counted and goes to the sinkhole.
+    Sinkhole,
+    /// It is counted and dropped, and the subscriber is told.
+    Reject,
     /// It is counted and dropped.
     Drop,
 }
@@ -37,6 +41,8 @@ impl From<Action> for Verdict {
     fn from(action: Action) -> Self {
         match action {
             Action::Observe => Self::Observe,
+            Action::Sinkhole => Self::Sinkhole,
+            Action::Reject => Self::Reject,
             Action::Drop => Self::Drop,
         }
     }
@@ -78,6 +84,11 @@ pub enum Because {
         line: u32,
         /// What refused it.
         reason: RefusalReason,
+        /// A full sentence.
+        text: String,
+    },
+    /// A never-block list of the tier `warn` speaks of the address.
+    Warning {
         /// A full sentence.
         text: String,
     },
@@ -154,6 +165,9 @@ pub fn explain(compiled: &Compiled, query: Query) -> Explanation {
         never_block.map(|&network| exempt(compiled, network)).into_iter().collect();
     because.extend(facts.chain(others).take(MAX_FACTS));
     because.extend(refusals.into_iter().take(MAX_FACTS));
+    if !because.is_empty() {
+        because.extend(warning(compiled, query.address));
+    }
     if because.is_empty() {
         because.push(not_listed(compiled, query.address));
     }
@@ -244,6 +258,11 @@ fn refusals(compiled: &Compiled, address: IpAddr) -> impl Iterator<Item = Becaus
         reason: refusal.why.reason(),
         text: refusal.to_string(),
     })
+}
+
+fn warning(compiled: &Compiled, address: IpAddr) -> Option<Because> {
+    let (list, reason) = compiled.guards.warning(address.into())?;
+    Some(Because::Warning { text: format!("{address} is on the list '{list}': {reason}.") })
 }
 
 fn not_listed(compiled: &Compiled, address: IpAddr) -> Because {
