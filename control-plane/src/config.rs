@@ -1,17 +1,19 @@
 //! The daemon's configuration file.
 
 use std::{
-    collections::HashSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
+mod dataplane;
+mod interface;
 mod share;
 
-use sekisho_abi::{
-    MAX_PORTS,
-    record::{self, Mode},
+pub use dataplane::{
+    Attach, DataplaneConfig, HardwareAddress, SinkholeConfig, TunnelConfig, Unwrap,
 };
+pub use interface::{Forwarding, InterfaceConfig, Role};
+use sekisho_abi::record::Mode;
 use sekisho_rules::{
     period::Period,
     yaml::{YamlError, from_yaml},
@@ -25,8 +27,6 @@ pub const SMALLEST_IMAGE_MIB: u32 = 8;
 pub const LARGEST_IMAGE_MIB: u32 = 512;
 /// Longest that hits may be kept, whatever is configured.
 pub const LONGEST_RETENTION: Period = Period::days(180);
-/// Longest interface name that Linux takes (IFNAMSIZ less the final zero).
-const LONGEST_INTERFACE_NAME: usize = 15;
 
 /// What the daemon does, and where.
 ///
@@ -58,6 +58,9 @@ pub struct Config {
     /// `refresh` if that is longer, only observes however fresh the others are. Default: 24h.
     #[serde(default = "default_list_lifetime")]
     pub list_lifetime: Period,
+    /// How long the kernel goes on enforcing without a word from the daemon. Default: 24h.
+    #[serde(default = "default_heartbeat_lifetime")]
+    pub heartbeat_lifetime: Period,
     /// How often hits are taken out of the kernel, at most 1m. Default: 1s.
     #[serde(default = "default_drain_interval")]
     pub drain_interval: Period,
@@ -70,6 +73,9 @@ pub struct Config {
     /// Who uses which address.
     #[serde(default)]
     pub subscribers: SubscribersConfig,
+    /// Whose traffic passes unseen.
+    #[serde(default)]
+    pub opt_outs: OptOutsConfig,
     /// The record of hits.
     #[serde(default)]
     pub hits: HitsConfig,
@@ -82,38 +88,6 @@ pub struct Config {
     /// The daemon's log.
     #[serde(default)]
     pub log: LogConfig,
-}
-
-/// An interface under guard.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct InterfaceConfig {
-    /// Its name, as `ip link` shows it.
-    pub name: String,
-    /// Which side of it the subscribers are on.
-    pub role: Role,
-}
-
-/// Which side of an interface the subscribers are on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Packets that come in are from subscribers.
-    Subscriber,
-    /// Packets that come in are from the Internet.
-    Uplink,
-    /// Both: one-armed.
-    Both,
-}
-
-impl From<Role> for record::Role {
-    fn from(role: Role) -> Self {
-        match role {
-            Role::Subscriber => Self::Subscriber,
-            Role::Uplink => Self::Uplink,
-            Role::Both => Self::Both,
-        }
-    }
 }
 
 /// Mode on the first start.
@@ -183,60 +157,22 @@ impl Default for FetchConfig {
     }
 }
 
-/// The kernel side.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct DataplaneConfig {
-    /// Folder on bpffs for programs and maps, which outlive the daemon. Default:
-    /// /sys/fs/bpf/sekisho.
-    pub pin_dir: PathBuf,
-    /// Room for the ruleset in MiB, 8 to 512; twice as much is in use while a ruleset is replaced.
-    /// 1,000,000 IPv4 hosts need about 13. Default: 64.
-    pub image_capacity_mib: u32,
-    /// Flows that the kernel accounts between two drains, 1024 to 16777216; what is beyond is still
-    /// counted by rule. Default: 262144.
-    pub flow_table_entries: u32,
-    /// How programs are attached. Default: auto.
-    pub attach: Attach,
-}
-
-impl DataplaneConfig {
-    /// Room for the ruleset in bytes.
-    pub fn image_capacity_bytes(&self) -> usize {
-        usize::try_from(self.image_capacity_mib).unwrap_or(usize::MAX).saturating_mul(1 << 20)
-    }
-}
-
-impl Default for DataplaneConfig {
-    fn default() -> Self {
-        Self {
-            pin_dir: PathBuf::from("/sys/fs/bpf/sekisho"),
-            image_capacity_mib: 64,
-            flow_table_entries: 262_144,
-            attach: Attach::Auto,
-        }
-    }
-}
-
-/// How programs are attached to interfaces.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Attach {
-    /// In the driver; if it can't, in the generic hook, and the log says so.
-    #[default]
-    Auto,
-    /// In the driver or not at all.
-    Native,
-    /// In the generic hook.
-    Generic,
-}
-
 /// Who uses which address.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SubscribersConfig {
     /// CSV file with the columns prefix, subscriber, tenant, from, to. Default: none; every hit's
     /// subscriber is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub csv: Option<PathBuf>,
+}
+
+/// Whose traffic passes unseen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptOutsConfig {
+    /// CSV file with the columns prefix and ports, which is followed while the daemon runs. Default:
+    /// none; nobody opted out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub csv: Option<PathBuf>,
 }
@@ -367,7 +303,8 @@ impl Config {
     }
 
     fn rebase(&mut self, folder: &Path) {
-        let paths = [&mut self.feeds, &mut self.policy, &mut self.subscribers.csv];
+        let paths =
+            [&mut self.feeds, &mut self.policy, &mut self.subscribers.csv, &mut self.opt_outs.csv];
         for path in paths.into_iter().flatten().chain(&mut self.never_block.files) {
             *path = folder.join(&path);
         }
@@ -383,34 +320,17 @@ impl Config {
     }
 
     fn interface_fault(&self) -> Option<Fault> {
-        let fault = |message| Some(Fault { path: &["interfaces"], message });
-        if self.interfaces.is_empty() {
-            return fault("expected at least one interface".to_owned());
-        }
-        if self.interfaces.len() > MAX_PORTS {
-            return fault(format!("expected at most {MAX_PORTS} interfaces"));
-        }
-        let mut seen = HashSet::new();
-        for InterfaceConfig { name, .. } in &self.interfaces {
-            let fits = (1..=LONGEST_INTERFACE_NAME).contains(&name.len())
-                && !name.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control());
-            if !fits {
-                return fault(format!(
-                    "'{name}' is no interface name: expected 1 to {LONGEST_INTERFACE_NAME} \
-                     characters without blanks and '/'"
-                ));
-            }
-            if !seen.insert(name) {
-                return fault(format!("interface '{name}' is named twice"));
-            }
-        }
-        None
+        let message = interface::fault(&self.interfaces)?;
+        Some(Fault { path: &["interfaces"], message })
     }
 
     fn size_fault(&self) -> Option<Fault> {
         let DataplaneConfig { image_capacity_mib: image, flow_table_entries: flows, .. } =
-            self.dataplane;
-        if !(SMALLEST_IMAGE_MIB..=LARGEST_IMAGE_MIB).contains(&image) {
+            &self.dataplane;
+        if let Some((path, message)) = self.dataplane.fault() {
+            return Some(Fault { path, message });
+        }
+        if !(SMALLEST_IMAGE_MIB..=LARGEST_IMAGE_MIB).contains(image) {
             return Some(Fault {
                 path: &["dataplane", "image_capacity_mib"],
                 message: format!(
@@ -418,7 +338,7 @@ impl Config {
                 ),
             });
         }
-        if !(1 << 10..=1 << 24).contains(&flows) {
+        if !(1 << 10..=1 << 24).contains(flows) {
             return Some(Fault {
                 path: &["dataplane", "flow_table_entries"],
                 message: format!("expected {} to {}, found {flows}", 1 << 10, 1 << 24),
@@ -503,6 +423,10 @@ fn default_state_dir() -> PathBuf {
 }
 
 fn default_list_lifetime() -> Period {
+    Period::hours(24)
+}
+
+fn default_heartbeat_lifetime() -> Period {
     Period::hours(24)
 }
 

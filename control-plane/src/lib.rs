@@ -4,6 +4,7 @@
 //! - [`rulebook`]: the catalogue, the policy and the never-block lists that decide over lists
 //! - [`feeds`]: lists from their sources to bytes, with a last good copy of each
 //! - [`dataplane`]: a compiled table into the kernel, hits and counters out of it
+//! - [`preflight`]: whether a machine and its interfaces are fit for that, and what mends them
 //! - [`subscribers`]: who used an address at a given time
 //! - [`hits`]: rows of the kernel's flow tables to hits with names
 //! - [`store`]: the record of hits
@@ -26,7 +27,10 @@ pub mod feeds;
 pub mod health;
 pub mod hits;
 pub mod metrics;
+pub mod opt_out_file;
+pub mod preflight;
 pub mod rulebook;
+pub mod settings;
 pub mod shutdown;
 pub mod store;
 pub mod subscribers;

@@ -16,7 +16,7 @@ use sekisho_abi::{
 
 use crate::{
     config::Share,
-    dataplane::{Installed, LedgerCounts, PortCounts, tables::Slots},
+    dataplane::{Installed, LedgerCounts, PortCounts, evidence::DriftKind, tables::Slots},
     engine::service::Ruleset,
     feeds::FeedStatus,
     subscribers::Certainty,
@@ -56,6 +56,12 @@ pub struct Sample {
     pub publish_errors: u64,
     /// Attributions by certainty.
     pub attributions: [(Certainty, u64); Certainty::ALL.len()],
+    /// Differences between what was installed and what is, by kind.
+    pub drifts: [(DriftKind, u64); DriftKind::ALL.len()],
+    /// Those that could not be put right yet.
+    pub standing: Vec<DriftKind>,
+    /// When that was last compared.
+    pub compared_at: Option<Timestamp>,
 }
 
 macro_rules! names {
@@ -96,6 +102,9 @@ names! {
     IMAGE_CAPACITY: Gauge = "sekisho_ruleset_image_capacity_bytes", "Bytes that a ruleset may have.";
     PUBLISH_ERRORS: Counter = "sekisho_publish_errors_total", "Rulesets that could not be compiled or made live.";
     REFUSED: Gauge = "sekisho_feed_refused_indicators", "Indicators of the feed that the policy keeps out, by reason.";
+    DRIFTS: Counter = "sekisho_drift_total", "Differences found between what was put into the kernel and what is there, by kind.";
+    DRIFT_STANDING: Gauge = "sekisho_drift_standing", "How many of these could not be put right yet.";
+    PROOF_AGE: Gauge = "sekisho_proof_age_seconds", "Time since what is in the kernel was last compared with what was put there.";
     FEED_INDICATORS: Gauge = "sekisho_feed_indicators", "Indicators in the list of the feed that is in force.";
     FEED_REJECTED: Gauge = "sekisho_feed_rejected_lines", "Lines of that list that could not be read.";
     FEED_CONFIRMED_AGE: Gauge = "sekisho_feed_confirmed_age_seconds", "Time since the source last said that this is its list.";
@@ -126,6 +135,7 @@ pub fn render(sample: &Sample) -> String {
         rules(sample);
         switch(sample);
         ruleset(sample);
+        proof(sample);
         for feed in &sample.feeds {
             one_feed(feed, sample.now);
         }
@@ -187,7 +197,7 @@ fn action(sample: &Sample, slots: &Slots, lists: ListSet) -> &'static str {
     let Some(ruleset) = &sample.ruleset else { return "unknown" };
     let names = slots.names_in(lists);
     let drops = ruleset.compiled.table.feeds.iter().any(|feed| {
-        feed.action == sekisho_rules::feed::Action::Drop && names.contains(&&*feed.name)
+        feed.action != sekisho_rules::feed::Action::Observe && names.contains(&&*feed.name)
     });
     if drops { "drop" } else { "observe" }
 }
@@ -221,6 +231,17 @@ fn ruleset(sample: &Sample) {
                 [Label::new("feed", report.name.shared()), Label::new("reason", reason.as_str())];
             gauge!(REFUSED, labels.iter()).set(*refused as f64);
         }
+    }
+}
+
+fn proof(sample: &Sample) {
+    for (kind, drifts) in sample.drifts {
+        counter!(DRIFTS, "kind" => kind.as_str()).absolute(drifts);
+        let standing = sample.standing.iter().filter(|standing| **standing == kind).count();
+        gauge!(DRIFT_STANDING, "kind" => kind.as_str()).set(standing as f64);
+    }
+    if let Some(compared_at) = sample.compared_at {
+        gauge!(PROOF_AGE).set(age(sample.now, compared_at));
     }
 }
 

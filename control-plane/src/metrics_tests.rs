@@ -49,6 +49,9 @@ fn sample() -> Sample {
         drain_errors: 0,
         publish_errors: 0,
         attributions: [(Certainty::Exact, 6), (Certainty::Ambiguous, 1), (Certainty::Unknown, 4)],
+        drifts: DriftKind::ALL.map(|kind| (kind, u64::from(kind == DriftKind::Pin) * 3)),
+        standing: vec![DriftKind::Link],
+        compared_at: Some(now - Duration::from_secs(2)),
     }
 }
 
@@ -87,6 +90,11 @@ fn every_series_has_its_value() {
         "sekisho_events_suppressed_total 9",
         "sekisho_interface_mode{interface=\"eth0\",mode=\"observe\"} 1",
         "sekisho_interface_mode{interface=\"eth0\",mode=\"enforce\"} 0",
+        "sekisho_drift_total{kind=\"pin\"} 3",
+        "sekisho_drift_total{kind=\"checksum\"} 0",
+        "sekisho_drift_standing{kind=\"link\"} 1",
+        "sekisho_drift_standing{kind=\"pin\"} 0",
+        "sekisho_proof_age_seconds 2",
         "sekisho_lease_seconds 3600",
         "sekisho_ruleset_generation 7",
         "sekisho_ruleset_entries{family=\"ipv6\"} 2",

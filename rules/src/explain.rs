@@ -29,6 +29,10 @@ pub enum Verdict {
     Pass,
     /// It is counted and passes.
     Observe,
+    /// It is counted and goes to the sinkhole.
+    Sinkhole,
+    /// It is counted and dropped, and the subscriber is told.
+    Reject,
     /// It is counted and dropped.
     Drop,
 }
@@ -37,6 +41,8 @@ impl From<Action> for Verdict {
     fn from(action: Action) -> Self {
         match action {
             Action::Observe => Self::Observe,
+            Action::Sinkhole => Self::Sinkhole,
+            Action::Reject => Self::Reject,
             Action::Drop => Self::Drop,
         }
     }

@@ -317,6 +317,10 @@ impl fmt::Display for Format {
 pub enum Action {
     /// Count it and let it pass.
     Observe,
+    /// Count it and send it to the sinkhole; without one, drop it.
+    Sinkhole,
+    /// Count it, drop it and tell the subscriber: TCP RST, or ICMP "administratively prohibited".
+    Reject,
     /// Count it and drop it.
     #[default]
     Drop,
@@ -327,6 +331,8 @@ impl Action {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Observe => "observe",
+            Self::Sinkhole => "sinkhole",
+            Self::Reject => "reject",
             Self::Drop => "drop",
         }
     }

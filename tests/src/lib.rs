@@ -3,6 +3,7 @@
 pub mod packet;
 pub mod scene;
 pub mod site;
+pub mod tamper;
 
 /// The `sekisho` command as built for the test that asks.
 #[macro_export]

@@ -10,7 +10,7 @@ use sekisho_abi::{
 
 use crate::{
     frame::Frame,
-    lookup,
+    lookup::{self, Remotes},
     opted_out::is_opted_out,
     parse::{self, Ip, Link, Transport},
     protected::is_protected,
@@ -103,26 +103,21 @@ where
     let outer = parse::network(frame, link.offset, link.is_ipv6)?;
     let mut ip = outer;
     let mut encapsulation = link.encapsulation;
-    let mut is_inner = false;
-    let remotes = loop {
-        if is_opted_out(frame, site, &ip) {
-            return Err(Reason::OptedOut);
-        }
-        if let Some(remotes) = lookup::remotes(image, site, &ip.ends) {
-            break remotes;
-        }
-        if is_inner {
-            let is_nested = site.unwrapped().0 & parse::kind(&ip).0 != 0;
-            return Err(if is_nested { Reason::NestedTunnel } else { Reason::NotListed });
-        }
+    let mut found = remotes(frame, image, site, &outer)?;
+    let is_inner = !found.any();
+    if is_inner {
         let inner = parse::tunnel(frame, &outer, site.unwrapped())?;
-        ip = parse::network(frame, inner.offset, inner.is_ipv6)?;
         let kind = Encapsulation(frame.forget(inner.encapsulation.0.into()) as u8);
         encapsulation = encapsulation.with(kind);
-        is_inner = true;
-    };
+        ip = parse::network(frame, inner.offset, inner.is_ipv6)?;
+        found = remotes(frame, image, site, &ip)?;
+    }
+    if !found.any() {
+        let is_nested = site.unwrapped().0 & parse::kind(&ip).0 != 0;
+        return Err(if is_nested { Reason::NestedTunnel } else { Reason::NotListed });
+    }
     let transport = parse::transport(frame, &ip);
-    let listed = remotes.resolve(image, &transport)?;
+    let listed = found.resolve(image, &transport)?;
     let direction = listed.direction;
     let (subscriber, far_end) = by_end(direction, outer.ends.source, outer.ends.destination);
     let (inner_subscriber, _) = by_end(direction, ip.ends.source, ip.ends.destination);
@@ -149,6 +144,20 @@ where
         ip,
         transport,
     }))
+}
+
+/// The listed ends of one of the packets in a frame, unless its subscriber opted out.
+#[inline(always)]
+fn remotes<F, I, S>(frame: &F, image: &I, site: &S, ip: &Ip) -> Result<Remotes, Reason>
+where
+    F: Frame + ?Sized,
+    I: Bytes + ?Sized,
+    S: Site,
+{
+    if is_opted_out(frame, site, ip) {
+        return Err(Reason::OptedOut);
+    }
+    Ok(lookup::remotes(image, site, &ip.ends))
 }
 
 /// The subscriber's and the remote's of what belongs to a source and a destination.

@@ -12,19 +12,20 @@ use crate::{
     site::{PrefixSet, Site},
 };
 
-/// An address that is listed for some packets at least.
+/// One end of a packet, and what lists it. Flat, so that every part is defined whatever the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listed {
-    selector: Selector,
+struct End {
     /// The address as it is listed, halves in host byte order; IPv4 as `::ffff:a.b.c.d`.
     address: (u64, u64),
+    /// What lists it for some packets at least.
+    selector: Option<Selector>,
 }
 
 /// What lists the two ends of a packet, as far as the interface's role makes them remotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Remotes {
-    source: Option<Listed>,
-    destination: Option<Listed>,
+    source: End,
+    destination: End,
 }
 
 /// Which end of a packet is the remote, and by what it is listed.
@@ -53,41 +54,57 @@ fn is_mapped(high: u64, low: u64) -> bool {
     high == 0 && low >> 32 == 0xffff
 }
 
-/// The remotes among the ends of a packet, or `None` if no end is listed.
+/// The remotes among the ends of a packet.
 #[inline(always)]
-pub fn remotes<I, S>(image: &I, site: &S, ends: &Ends) -> Option<Remotes>
+pub fn remotes<I, S>(image: &I, site: &S, ends: &Ends) -> Remotes
 where
     I: Bytes + ?Sized,
     S: Site,
 {
     let role = site.role();
-    let destination =
-        if role == Role::Uplink { None } else { listed(image, site, ends.destination) };
+    let mut destination = End { address: ends.destination, selector: None };
+    if role != Role::Uplink {
+        destination = look_up(image, site, destination);
+    }
+    let mut source = End { address: ends.source, selector: None };
     // One end is enough: two lookups that may both succeed are more than the verifier follows.
-    let is_done = role == Role::Subscriber || destination.is_some();
-    let source = if is_done { None } else { listed(image, site, ends.source) };
-    (source.is_some() || destination.is_some()).then_some(Remotes { source, destination })
+    if role != Role::Subscriber && destination.selector.is_none() {
+        source = look_up(image, site, source);
+    }
+    Remotes { source, destination }
 }
 
 #[inline(always)]
-fn listed<I, S>(image: &I, site: &S, address: (u64, u64)) -> Option<Listed>
+fn look_up<I, S>(image: &I, site: &S, end: End) -> End
 where
     I: Bytes + ?Sized,
     S: Site,
 {
-    let (high, low) = address;
+    let (high, low) = end.address;
     let mut v4 = low as u32;
     if !is_mapped(high, low) {
-        if let Some(selector) = image::find_v6(image, high, low) {
-            return Some(Listed { selector, address });
+        let selector = image::find_v6(image, high, low);
+        if selector.is_some() {
+            return End { selector, ..end };
         }
-        v4 = embedded::behind(site.embedding().find(address)?, high, low);
+        match site.embedding().find(end.address) {
+            Some(prefix) => v4 = embedded::behind(prefix, high, low),
+            None => return end,
+        }
     }
-    let selector = image::find_v4(image, v4)?;
-    Some(Listed { selector, address: (0, 0xffff_0000_0000 | u64::from(v4)) })
+    match image::find_v4(image, v4) {
+        None => end,
+        selector => End { selector, address: (0, 0xffff_0000_0000 | u64::from(v4)) },
+    }
 }
 
 impl Remotes {
+    /// Whether any end is listed.
+    #[inline(always)]
+    pub fn any(&self) -> bool {
+        self.source.selector.is_some() || self.destination.selector.is_some()
+    }
+
     /// The rule for this packet, or why there is none.
     #[inline(always)]
     pub fn resolve<I: Bytes + ?Sized>(
@@ -100,8 +117,8 @@ impl Remotes {
             (Direction::Outbound, self.destination, transport.destination_port),
             (Direction::Inbound, self.source, transport.source_port),
         ];
-        for (direction, listed, port) in ends {
-            let Some(Listed { selector, address }) = listed else { continue };
+        for (direction, End { address, selector }, port) in ends {
+            let Some(selector) = selector else { continue };
             let rule = image::resolve(image, selector, transport.protocol, shown(port));
             if let rule @ 1.. = rule.ok_or(Reason::NoRuleset)? {
                 return Ok(Verdict { direction, rule, remote: address });

@@ -13,6 +13,7 @@ mod folder;
 pub(crate) mod hits;
 pub(crate) mod log;
 mod mode;
+mod preflight;
 pub(crate) mod run;
 mod status;
 
@@ -39,6 +40,8 @@ pub struct Cli {
 enum Command {
     /// Run the daemon; it reads its files again on SIGHUP, and blocks stay when it ends
     Run(run::Args),
+    /// Say whether this machine and interfaces are fit, and which command mends what is not
+    Preflight(preflight::Args),
     /// Check the configuration and every file that it names
     Check(check::Args),
     /// Compile a folder of lists and say what became of every indicator; needs no rights
@@ -82,6 +85,7 @@ impl Failure {
 pub fn main(cli: Cli) -> ExitCode {
     let outcome = match cli.command {
         Command::Run(args) => run::run(&args),
+        Command::Preflight(args) => preflight::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Compile(args) => compile::run(&args),
         Command::Explain(args) => explain::run(&args),

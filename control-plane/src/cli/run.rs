@@ -8,17 +8,18 @@ use tokio::{
     sync::{mpsc, watch},
     time::timeout,
 };
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{Failure, log};
 use crate::{
     api::Api,
-    config::{Attach, Config},
     dataplane::{
-        Dataplane,
-        kernel::{self, Guarded, KernelDataplane, Settings},
+        Dataplane, DataplaneError,
+        kernel::{Guarded, KernelDataplane},
     },
     engine::{Engine, Inputs},
+    preflight::{self, Outcome, Row, Topic},
+    settings,
     store::Store,
 };
 
@@ -42,8 +43,15 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let inputs = Inputs::read(&args.config).map_err(Failure::usage)?;
     log::start(&inputs.config.log);
     let store = Store::open(&inputs.config.state_dir).map_err(Failure::failed)?;
-    let (settings, guarded) = settings(&inputs.config);
-    let dataplane = KernelDataplane::start(&settings, &guarded).map_err(Failure::failed)?;
+    let (settings, guarded) = settings::of(&inputs.config).map_err(Failure::usage)?;
+    let faults = faults(&guarded);
+    if let Some(member) = faults.iter().find(|fault| fault.check == Topic::Master) {
+        return Err(Failure::failed(&member.text));
+    }
+    let dataplane = KernelDataplane::start(&settings, &guarded).map_err(refused)?;
+    for Row { text, command, .. } in &faults {
+        warn!(command = command.as_deref(), "{text}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -52,6 +60,31 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     // A file that hangs must not hold the process.
     runtime.shutdown_timeout(PATIENCE);
     outcome
+}
+
+/// What is known to be wrong with interfaces, without putting anything on them.
+fn faults(guarded: &[Guarded]) -> Vec<Row> {
+    let names: Vec<String> = guarded.iter().map(|port| port.interface.clone()).collect();
+    match preflight::gather(&names, &[], false) {
+        Ok(facts) => {
+            let rows = preflight::check(&facts).into_iter();
+            rows.filter(|row| row.outcome == Outcome::Fail).collect()
+        }
+        Err(error) => {
+            warn!(%error, "the interfaces can't be looked at");
+            Vec::new()
+        }
+    }
+}
+
+/// A refusal with the way to its reason.
+fn refused(error: DataplaneError) -> Failure {
+    match &error {
+        DataplaneError::NoXdp { name, .. } => {
+            Failure::failed(format!("{error}; `sekisho preflight {name}` tells why"))
+        }
+        _ => Failure::failed(error),
+    }
 }
 
 async fn serve(
@@ -107,25 +140,4 @@ fn obey_signals(
             }
         }
     })
-}
-
-/// What the kernel side is loaded with.
-pub(crate) fn settings(config: &Config) -> (Settings, Vec<Guarded>) {
-    let (pins, capacity) =
-        (config.dataplane.pin_dir.clone(), config.dataplane.image_capacity_bytes());
-    let settings = Settings {
-        flow_table_entries: config.dataplane.flow_table_entries,
-        attach: match config.dataplane.attach {
-            Attach::Auto => kernel::Attach::Auto,
-            Attach::Native => kernel::Attach::Native,
-            Attach::Generic => kernel::Attach::Generic,
-        },
-        initial_mode: config.mode.into(),
-        ..Settings::new(pins, capacity)
-    };
-    let guarded = config
-        .interfaces
-        .iter()
-        .map(|interface| Guarded::routed(&interface.name, interface.role.into()));
-    (settings, guarded.collect())
 }

@@ -12,6 +12,9 @@ use crate::{
     engine::service::{InterfaceStatus, ModeStatus, RulesetStatus},
 };
 
+/// How many of the differences that were put right are shown.
+const SHOWN: usize = 5;
+
 /// Arguments of `sekisho status`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -111,6 +114,7 @@ fn text(status: &Value) -> String {
             ),
         ),
     ];
+    rows.extend(proof(&status["proof"]));
     for interface in status["interfaces"].as_array().into_iter().flatten() {
         let attachment = match &interface["attachment"] {
             Value::Null => "gone".to_owned(),
@@ -134,6 +138,16 @@ fn text(status: &Value) -> String {
     rows.iter().map(|(name, value)| format!("{name:<14} {value}\n")).collect()
 }
 
+/// What differs from what was installed, and what did.
+fn proof(proof: &Value) -> Vec<(&'static str, String)> {
+    let each = |of: &'static str| proof[of].as_array().into_iter().flatten();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let standing = each("standing").map(|drift| ("differs", text(drift)));
+    let put_right = each("put_right")
+        .map(|drift| ("put right", format!("{} at {}", text(&drift["what"]), text(&drift["at"]))));
+    standing.chain(put_right.take(SHOWN)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,6 +161,8 @@ mod tests {
             "lease_seconds": 60,
             "ruleset": {"generation": 7, "entries_v4": 5, "entries_v6": 0, "image_bytes": 1,
                         "image_capacity": 2},
+            "proof": {"standing": ["no pin"],
+                      "put_right": [{"at": "2026-01-02T03:04:05Z", "what": "no link"}]},
             "interfaces": [{"name": "eth1", "mode": "observe", "attachment": null}],
             "feeds": [{"name": "two", "indicators": 5, "confirmed_at": null,
                        "trouble": {"text": "no connection"}}],
@@ -158,6 +174,8 @@ mod tests {
                         ruleset        generation 7\n\
                         entries        5 IPv4, 0 IPv6\n\
                         image          1 of 2 bytes\n\
+                        differs        no pin\n\
+                        put right      no link at 2026-01-02T03:04:05Z\n\
                         interface      eth1: observe, gone\n\
                         feed           two: 5 indicators, confirmed -; broken: no connection\n";
         assert_eq!(text(&status), expected);

@@ -14,6 +14,7 @@ use sekisho_abi::{
 use super::{
     Attachment, Dataplane, DataplaneError, Drained, FlowRow, Installed, LedgerCounts, ListSet,
     OptOuts, PortCounts, PortStatus,
+    evidence::{Depth, Drift, Evidence, ImageFacts, ImageLabel, PortEvidence, PortState},
 };
 
 /// A dataplane without a kernel.
@@ -35,6 +36,14 @@ struct State {
     counts: Vec<PortCounts>,
     rule_totals: Vec<RuleTotals>,
     refusing: bool,
+    /// The image that was published, while `image` is the one that is live.
+    expected: Option<Image>,
+    intact: bool,
+    port: PortState,
+    lost_pins: Vec<String>,
+    switch_holds: bool,
+    repairs: Vec<Drift>,
+    unrepairable: bool,
 }
 
 impl FakeDataplane {
@@ -51,6 +60,13 @@ impl FakeDataplane {
             counts: Vec::new(),
             rule_totals: Vec::new(),
             refusing: false,
+            expected: None,
+            intact: true,
+            port: PortState::Guarded,
+            lost_pins: Vec::new(),
+            switch_holds: true,
+            repairs: Vec::new(),
+            unrepairable: false,
         };
         Self { capacity, state: Mutex::new(state) }
     }
@@ -78,6 +94,41 @@ impl FakeDataplane {
     /// Whether publications are refused from now on.
     pub fn refuse(&self, refusing: bool) {
         self.state().refusing = refusing;
+    }
+
+    /// Makes another image live behind everybody's back, or none.
+    pub fn swap_image(&self, image: Option<Image>) {
+        self.state().image = image;
+    }
+
+    /// Whether the bytes of the live image are as they were built.
+    pub fn set_intact(&self, intact: bool) {
+        self.state().intact = intact;
+    }
+
+    /// How the interface stands from now on.
+    pub fn set_port(&self, state: PortState) {
+        self.state().port = state;
+    }
+
+    /// Removes a pin behind everybody's back.
+    pub fn lose_pin(&self, path: &str) {
+        self.state().lost_pins.push(path.to_owned());
+    }
+
+    /// Writes nonsense into the switch.
+    pub fn spoil_switch(&self) {
+        self.state().switch_holds = false;
+    }
+
+    /// Whether repairs fail from now on.
+    pub fn refuse_repairs(&self, refusing: bool) {
+        self.state().unrepairable = refusing;
+    }
+
+    /// What was repaired or tried to be, in order.
+    pub fn repairs(&self) -> Vec<Drift> {
+        self.state().repairs.clone()
     }
 
     /// Who is opted out.
@@ -109,6 +160,8 @@ impl Dataplane for FakeDataplane {
             return Err(DataplaneError::TooLarge { needed, capacity: self.capacity });
         }
         state.image = Some(image.clone());
+        state.expected = Some(image.clone());
+        state.intact = true;
         state.published += 1;
         Ok(())
     }
@@ -132,7 +185,7 @@ impl Dataplane for FakeDataplane {
                 .map(|image| image::list_names(image.bytes()))
                 .unwrap_or_default(),
             rules: state.image.as_ref().map(|image| image.rules().to_vec()).unwrap_or_default(),
-            intact: state.image.is_some(),
+            intact: state.intact && state.image.is_some(),
             image_bytes: header.map_or(0, |header| header.bytes),
             image_capacity: self.capacity as u64,
             lease: state.lease,
@@ -142,6 +195,39 @@ impl Dataplane for FakeDataplane {
                 attachment: Some(Attachment::Native),
             }],
         })
+    }
+
+    fn evidence(&self, _: Depth) -> Result<Evidence, DataplaneError> {
+        let state = self.state();
+        Ok(Evidence {
+            expected: state.expected.as_ref().map(facts),
+            found: state.image.as_ref().map(facts),
+            intact: state.intact,
+            ports: vec![PortEvidence { interface: "fake0".to_owned(), state: state.port }],
+            lost_pins: state.lost_pins.clone(),
+            switch_holds: state.switch_holds,
+        })
+    }
+
+    fn repair(&self, drift: &Drift) -> Result<(), DataplaneError> {
+        let mut state = self.state();
+        state.repairs.push(drift.clone());
+        if state.unrepairable {
+            return Err(DataplaneError::NoXdp {
+                name: "fake0".to_owned(),
+                reason: "device busy".to_owned(),
+            });
+        }
+        match drift {
+            Drift::Pin { path } => state.lost_pins.retain(|lost| lost != path),
+            Drift::Interface { .. } | Drift::Link { .. } | Drift::Program { .. } => {
+                state.port = PortState::Guarded;
+            }
+            Drift::Image { .. } => state.image = state.expected.clone(),
+            Drift::Switch => state.switch_holds = true,
+            Drift::Ruleset { .. } | Drift::Checksum => {}
+        }
+        Ok(())
     }
 
     fn renew_lease(&self, lifetime: Duration) -> Result<(), DataplaneError> {
@@ -209,5 +295,19 @@ impl Dataplane for FakeDataplane {
         };
         let rule = selector.and_then(|selector| image::resolve(bytes, selector, protocol, port));
         Ok(rule.and_then(|rule| image::lists_of(bytes, rule)).unwrap_or_default().all())
+    }
+}
+
+/// The fake has no maps: an image is known by its generation.
+fn facts(image: &Image) -> ImageFacts {
+    let header = image.header();
+    ImageFacts {
+        map: header.generation,
+        label: Some(ImageLabel {
+            generation: header.generation,
+            entries_v4: header.prefixes_v4,
+            entries_v6: header.prefixes_v6,
+            checksum: header.checksum,
+        }),
     }
 }

@@ -1,5 +1,6 @@
 //! The dataplane in the kernel: loads or adopts programs and maps, and speaks to them.
 
+mod anchors;
 mod attach;
 mod devices;
 mod ledger;
@@ -9,7 +10,7 @@ mod ruleset;
 use std::{
     io,
     net::IpAddr,
-    os::fd::OwnedFd,
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -31,9 +32,11 @@ use sekisho_abi::{
 };
 
 pub use self::devices::SinkholeWay;
-use self::ledger::Maps;
+use self::{anchors::Anchors, ledger::Maps};
 use super::{
     Dataplane, DataplaneError, Drained, Installed, LedgerCounts, ListSet, OptOuts, PortCounts,
+    evidence::{Depth, Drift, Evidence},
+    objects,
     pins::{Pins, system},
     sys::{self, GracePeriod, Mapping},
 };
@@ -127,6 +130,10 @@ pub struct KernelDataplane {
     events: Option<Mutex<RingBuf<MapData>>>,
     grace: GracePeriod,
     programs: Vec<(String, Mutex<aya::Ebpf>)>,
+    /// Only who loaded the dataplane can put back what others take away.
+    anchors: Option<Mutex<Anchors>>,
+    /// The map whose bytes were last read, and whether they match their checksum.
+    verified: Mutex<Option<(u32, bool)>>,
     _lock: Option<Flock<OwnedFd>>,
 }
 
@@ -182,9 +189,10 @@ impl KernelDataplane {
         }
         ledger::check_flow_tables(&pins, settings.flow_table_entries)?;
         devices::fill(&pins, guarded.iter().zip(&slots), settings.sinkhole.as_ref())?;
-        let mut attached = Vec::new();
+        let (mut attached, mut guards) = (Vec::new(), Vec::new());
         for (port, number, mut program) in programs {
             attach::attach(&pins, settings.attach, port, number, &mut program)?;
+            guards.push((port.clone(), number, attach::program_id(&mut program)?));
             attached.push((port.interface.clone(), Mutex::new(program)));
         }
         attach::forget_unguarded(&pins, guarded)?;
@@ -195,7 +203,10 @@ impl KernelDataplane {
         }
         let events = RingBuf::try_from(ledger::open_map(&pins, names::EVENTS, Map::RingBuf)?)
             .map_err(|error| unfit(&pins.map(names::EVENTS), &error))?;
-        let mut dataplane = Self::assemble(pins, slot, settings.image_capacity)?;
+        let capacity = settings.image_capacity;
+        let anchors = Anchors::hold(&pins, capacity, settings.attach, guards, maps.modes()?)?;
+        let mut dataplane = Self::assemble(pins, slot, capacity)?;
+        dataplane.anchors = Some(Mutex::new(anchors));
         dataplane.programs = attached;
         dataplane.events = Some(Mutex::new(events));
         Ok(dataplane)
@@ -222,6 +233,8 @@ impl KernelDataplane {
             events: None,
             grace: GracePeriod::new().map_err(|error| system("create a map in a map", error))?,
             programs: Vec::new(),
+            anchors: None,
+            verified: Mutex::default(),
             _lock: None,
         })
     }
@@ -290,6 +303,33 @@ impl KernelDataplane {
         self.maps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn anchors(&self) -> Option<MutexGuard<'_, Anchors>> {
+        Some(self.anchors.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether the live image matches its checksum. Nobody can write to it while it is live, so its
+    /// bytes are only read again when that is asked for.
+    fn is_intact(&self, depth: Depth) -> Result<bool, DataplaneError> {
+        let inside = sys::inside(self.slot.as_fd());
+        let Some(map) = inside.map_err(|error| system("read the ruleset slot", error))? else {
+            return Ok(false);
+        };
+        let [_, id] = objects::identity(map.as_fd())
+            .map_err(|error| system("inspect the live image", error))?;
+        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, intact)) = *verified
+            && known == id
+            && depth == Depth::Shallow
+        {
+            return Ok(intact);
+        }
+        let live = ruleset::mapped(&map, self.capacity)?;
+        let intact = image::header(live.bytes())
+            .is_some_and(|header| header.checksum == image::checksum(live.bytes()));
+        *verified = Some((id, intact));
+        Ok(intact)
+    }
+
     /// The live image, mapped.
     fn live(&self) -> Result<Option<Mapping>, DataplaneError> {
         ruleset::live_image(&self.slot, self.capacity)
@@ -311,6 +351,11 @@ pub fn set_global_mode(pin_dir: &Path, mode: Mode) -> Result<(), DataplaneError>
     switch.set(0, modes, 0).map_err(|error| map_error("write MODES", error))
 }
 
+/// Whether this kernel takes the program.
+pub(super) fn try_load() -> Result<(), DataplaneError> {
+    attach::try_load()
+}
+
 /// Removes every program and map of a dataplane; traffic then flows unguarded. Returns the pins
 /// that were removed.
 pub fn detach(pin_dir: &Path) -> Result<Vec<String>, DataplaneError> {
@@ -321,7 +366,9 @@ pub fn detach(pin_dir: &Path) -> Result<Vec<String>, DataplaneError> {
 
 impl Dataplane for KernelDataplane {
     fn publish(&self, image: &Image) -> Result<(), DataplaneError> {
-        ruleset::put_live(&self.slot, self.capacity, image.bytes())
+        let mut anchors = self.anchors();
+        let map = ruleset::put_live(&self.slot, self.capacity, image.bytes())?;
+        anchors.as_mut().map_or(Ok(()), |anchors| anchors.hold_image(Some(map)))
     }
 
     fn set_opt_outs(&self, opt_outs: &OptOuts) -> Result<(), DataplaneError> {
@@ -354,9 +401,39 @@ impl Dataplane for KernelDataplane {
             installed.image_bytes = header.bytes;
             installed.lists = image::list_names(live.bytes());
             installed.rules = image::rule_lists(live.bytes());
-            installed.intact = header.checksum == image::checksum(live.bytes());
+            installed.intact = self.is_intact(Depth::Shallow)?;
         }
         Ok(installed)
+    }
+
+    fn evidence(&self, depth: Depth) -> Result<Evidence, DataplaneError> {
+        let Some(mut anchors) = self.anchors() else { return Ok(Evidence::default()) };
+        Ok(Evidence {
+            expected: anchors.expected(),
+            found: anchors.found(&self.slot)?,
+            intact: self.is_intact(depth)?,
+            ports: anchors.ports()?,
+            lost_pins: anchors.lost_pins(),
+            switch_holds: anchors.is_switch(&self.maps().modes()?),
+        })
+    }
+
+    fn repair(&self, drift: &Drift) -> Result<(), DataplaneError> {
+        let Some(mut anchors) = self.anchors() else { return Ok(()) };
+        match drift {
+            Drift::Pin { path } => anchors.pin_again(path),
+            Drift::Interface { interface }
+            | Drift::Link { interface }
+            | Drift::Program { interface, .. } => {
+                let program = self.programs.iter().find(|(name, _)| name == interface);
+                let Some((_, program)) = program else { return Ok(()) };
+                let mut program = program.lock().unwrap_or_else(PoisonError::into_inner);
+                anchors.guard_again(interface, &mut program)
+            }
+            Drift::Image { .. } => anchors.put_image_back(&self.slot),
+            Drift::Switch => self.maps().set_modes(anchors.last_switch()),
+            Drift::Ruleset { .. } | Drift::Checksum => Ok(()),
+        }
     }
 
     fn renew_lease(&self, lifetime: Duration) -> Result<(), DataplaneError> {

@@ -4,20 +4,26 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use self::evidence::{Depth, Drift, Evidence};
 use sekisho_abi::{
     image::{BuildError, Image},
     reason::Reason,
     record::{Count, FlowKey, FlowTotals, HitEvent, Mode, Modes, RuleTotals},
 };
 
+pub mod evidence;
 pub mod fake;
 pub mod kernel;
+#[allow(unsafe_code)]
+mod objects;
 mod opt_outs;
 mod pins;
 // System calls that neither aya nor nix has.
 #[allow(unsafe_code)]
 pub mod sys;
 pub mod tables;
+#[allow(unsafe_code)]
+pub mod trial;
 
 pub use opt_outs::{OptOuts, PortBlock};
 
@@ -159,7 +165,7 @@ pub struct Installed {
     pub lists: Vec<String>,
     /// List sets of the live image's rules, by rule; rule 0 is the empty set.
     pub rules: Vec<ListSet>,
-    /// Whether the live image's bytes match their checksum.
+    /// Whether the live image's bytes match their checksum, as they were last read.
     pub intact: bool,
     /// Bytes of the image in use.
     pub image_bytes: u64,
@@ -181,6 +187,13 @@ pub trait Dataplane: Send + Sync {
 
     /// Reads back what is installed.
     fn installed(&self) -> Result<Installed, DataplaneError>;
+
+    /// Compares what is installed with what this process installed; one that only opened the
+    /// dataplane installed nothing.
+    fn evidence(&self, depth: Depth) -> Result<Evidence, DataplaneError>;
+
+    /// Puts right what differs; what needs a new ruleset may still differ afterwards.
+    fn repair(&self, drift: &Drift) -> Result<(), DataplaneError>;
 
     /// Vouches for the ruleset for this long from now; afterwards it only observes.
     fn renew_lease(&self, lifetime: Duration) -> Result<(), DataplaneError>;

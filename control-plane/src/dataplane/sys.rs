@@ -17,12 +17,12 @@ use zerocopy::{FromBytes, IntoBytes};
 /// User space may map the value, `BPF_F_MMAPABLE` of linux/bpf.h.
 const MMAPABLE: u32 = 1 << 10;
 
-fn zeroed_attr() -> bpf_attr {
+pub(super) fn zeroed_attr() -> bpf_attr {
     // SAFETY: `bpf_attr` is a union of plain integers; the kernel wants unused bytes to be zero.
     unsafe { std::mem::zeroed() }
 }
 
-fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<u32> {
+pub(super) fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<u32> {
     // SAFETY: `attr` is valid for its size for the time of the call; what it points to is the
     // caller's word, given in the functions below.
     let result = unsafe {
@@ -31,7 +31,7 @@ fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<u32> {
     u32::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
-fn owned(fd: u32) -> OwnedFd {
+pub(super) fn owned(fd: u32) -> OwnedFd {
     // SAFETY: the kernel has just returned this descriptor to us alone.
     unsafe { OwnedFd::from_raw_fd(fd as i32) }
 }

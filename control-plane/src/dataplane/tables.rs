@@ -168,6 +168,8 @@ fn lists(slots: &Slots, table: &Table) -> Vec<List> {
         table.feeds.iter().map(|feed| (&*feed.name, feed.action)).collect();
     let action = |name: &str| match actions.get(name) {
         Some(Action::Drop) => image::Action::Drop,
+        Some(Action::Reject) => image::Action::Reject,
+        Some(Action::Sinkhole) => image::Action::Sinkhole,
         // A feed that is gone has no entries.
         Some(Action::Observe) | None => image::Action::Observe,
     };

@@ -76,19 +76,23 @@ impl Home {
 
     /// What a daemon in the lab is configured to do.
     pub fn configuration(&self) -> anyhow::Result<Config> {
-        let port = |name: &str, role| InterfaceConfig { name: name.to_owned(), role };
         Ok(Config {
-            interfaces: vec![port(ACCESS, Role::Subscriber), port(UPLINK, Role::Uplink)],
+            interfaces: vec![
+                InterfaceConfig::routed(ACCESS, Role::Subscriber),
+                InterfaceConfig::routed(UPLINK, Role::Uplink),
+            ],
             mode: Default::default(),
             feeds: Some(self.catalogue()),
             policy: None,
             never_block: NeverBlockConfig::default(),
             state_dir: self.state(),
             list_lifetime: period("1h")?,
+            heartbeat_lifetime: period("1h")?,
             drain_interval: period("1s")?,
             fetch: Default::default(),
             dataplane: DataplaneConfig { pin_dir: self.pins.clone(), ..Default::default() },
             subscribers: SubscribersConfig { csv: Some(self.folder.join("subscribers.csv")) },
+            opt_outs: Default::default(),
             alerts: Default::default(),
             hits: Default::default(),
             api: ApiConfig { listen: API, allow_remote: false },

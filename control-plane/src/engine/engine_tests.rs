@@ -70,6 +70,36 @@ async fn a_list_becomes_a_ruleset_and_news_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_running_daemon_puts_right_what_others_change() {
+    let bench = Bench::start(&["198.18.0.7"]);
+    until(|| bench.drops("198.18.0.7")).await;
+    // The worker hears of the next confirmation when it is done with publishing.
+    let confirmed = |service: &Service| service.feeds()[0].successes;
+    let before = confirmed(&bench.service);
+    until(|| confirmed(&bench.service) > before).await;
+    bench.kernel.swap_image(None);
+    until(|| bench.drops("198.18.0.7")).await;
+    let published = bench.kernel.published();
+    bench.kernel.swap_image(Some(testing::image(9, &[("198.18.0.9/32", "x", None, None)])));
+    until(|| bench.drops("198.18.0.7")).await;
+    assert_eq!(bench.kernel.published(), published, "the one that was live is put back");
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ruleset_that_can_not_be_put_back_is_built_anew_although_no_list_changed() {
+    let bench = Bench::start(&["198.18.0.7"]);
+    until(|| bench.drops("198.18.0.7")).await;
+    let published = bench.kernel.published();
+    bench.kernel.refuse_repairs(true);
+    bench.kernel.swap_image(None);
+    until(|| bench.kernel.published() > published).await;
+    assert!(bench.drops("198.18.0.7"));
+    until(|| bench.service.check_health().ok).await;
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_stays_the_same_publishes_nothing() {
     let bench = Bench::start(&["198.18.0.7"]);
     until(|| bench.drops("198.18.0.7")).await;

@@ -1,6 +1,8 @@
 //! The daemon: lists in, rulesets into the kernel, hits out.
 
 mod collect;
+mod links;
+mod proof;
 mod publish;
 pub mod service;
 
@@ -19,19 +21,22 @@ use sekisho_rules::{
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::{JoinHandle, JoinSet, spawn_blocking},
-    time::{Instant, sleep_until},
+    time::{Instant, MissedTickBehavior, sleep_until},
 };
 use tracing::{error, info, warn};
 
 use self::{
     collect::{Collector, Pause},
+    links::LinkChanges,
+    proof::{Proof, Remedy},
     publish::Publisher,
     service::Service,
 };
 use crate::{
     config::Config,
-    dataplane::{Dataplane, DataplaneError},
+    dataplane::{Dataplane, DataplaneError, OptOuts},
     feeds::{Feed, FeedConfig, News, fetch::Fetcher, last_good::LastGood},
+    opt_out_file::{self, Follower},
     rulebook::Rulebook,
     shutdown::stopped,
     store::Store,
@@ -44,6 +49,8 @@ const FEEDS_AT_ONCE: usize = 4;
 const LAPSE_GRANULARITY: Duration = Duration::from_secs(60);
 /// How often the lease is written although nothing was confirmed.
 const LEASE_INTERVAL: Duration = Duration::from_secs(30);
+/// The shortest time between two writes of the lease.
+const SHORTEST_BEAT: Duration = Duration::from_millis(300);
 /// How long a publication that failed waits for the next try.
 const RETRY: Duration = Duration::from_secs(30);
 
@@ -67,6 +74,9 @@ impl Inputs {
             Some(csv) => Subscribers::read(csv).map_err(|error| error.to_string())?,
             None => Subscribers::default(),
         };
+        if let Some(csv) = &config.opt_outs.csv {
+            opt_out_file::read(csv).map_err(|error| error.to_string())?;
+        }
         rulebook.protect(&subscribers);
         Ok(Self { config, rulebook, subscribers })
     }
@@ -110,6 +120,7 @@ impl Engine {
             Arc::new(Service::new(Arc::clone(&dataplane), store.clone(), Timestamp::now()));
         service.set_subscribers(subscribers);
         service.set_list_lifetime(config.list_lifetime.unsigned());
+        service.set_heartbeat_lifetime(config.heartbeat_lifetime.unsigned());
         service.set_unparsed_limit(config.alerts.unparsed_share);
         Self { config, config_path, rulebook, service, dataplane, store }
     }
@@ -129,6 +140,7 @@ impl Engine {
         let fetcher =
             Fetcher::new(&self.config.fetch).map_err(|error| EngineError::Http(error.detail))?;
         let publisher = self.prepare().await?;
+        let follower = self.follow_opt_outs(&shutdown).await?;
         let (retention, kept_for) = watch::channel(self.config.hits.retention);
         let collector = Collector {
             service: self.service(),
@@ -153,6 +165,7 @@ impl Engine {
             config: self.config,
             config_path: self.config_path,
             retention,
+            proof: Proof::default(),
             next: None,
         };
         worker.start_feeds().await;
@@ -160,7 +173,32 @@ impl Engine {
         let collector = tokio::spawn(collector.run(shutdown.clone()));
         worker.work(&mut heard, &mut reload, shutdown).await?;
         worker.feeds.stop_all();
+        if let Some(follower) = follower {
+            follower.await.map_err(|_| EngineError::Stopped)?;
+        }
         collector.await.map_err(|_| EngineError::Stopped)
+    }
+
+    /// Lets those out who opted out, before the first ruleset is live, and goes on following their
+    /// file.
+    async fn follow_opt_outs(
+        &self,
+        shutdown: &watch::Receiver<bool>,
+    ) -> Result<Option<JoinHandle<()>>, EngineError> {
+        let Some(path) = self.config.opt_outs.csv.clone() else {
+            let service = self.service();
+            let nobody =
+                spawn_blocking(move || service.dataplane().set_opt_outs(&OptOuts::default()));
+            nobody.await.map_err(|_| EngineError::Stopped)??;
+            return Ok(None);
+        };
+        let mut follower = Follower::new(path, self.service());
+        let follower = spawn_blocking(move || {
+            follower.look();
+            follower
+        });
+        let follower = follower.await.map_err(|_| EngineError::Stopped)?;
+        Ok(Some(tokio::spawn(follower.run(shutdown.clone()))))
     }
 
     /// Looks at what is installed.
@@ -188,6 +226,7 @@ struct Worker {
     config: Config,
     config_path: Option<PathBuf>,
     retention: watch::Sender<Period>,
+    proof: Proof,
     /// When to compile again although nothing came.
     next: Option<Instant>,
 }
@@ -199,7 +238,11 @@ impl Worker {
         reload: &mut mpsc::Receiver<()>,
         mut shutdown: watch::Receiver<bool>,
     ) -> Result<(), EngineError> {
-        let mut lease = tokio::time::interval(LEASE_INTERVAL);
+        let beat = self.config.heartbeat_lifetime.unsigned() / 3;
+        let mut lease = tokio::time::interval(beat.clamp(SHORTEST_BEAT, LEASE_INTERVAL));
+        let mut proof = tokio::time::interval(proof::INTERVAL);
+        proof.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut links = LinkChanges::listen();
         loop {
             let lapse = self.next.unwrap_or_else(|| Instant::now() + 60 * LAPSE_GRANULARITY);
             tokio::select! {
@@ -222,6 +265,8 @@ impl Worker {
                 }
                 () = sleep_until(lapse) => self.publish().await?,
                 _ = lease.tick() => self.renew_lease().await,
+                () = links.next() => self.prove().await?,
+                _ = proof.tick() => self.prove().await?,
             }
         }
     }
@@ -283,6 +328,24 @@ impl Worker {
         Ok(())
     }
 
+    /// Compares what is installed with what was, and puts it right.
+    async fn prove(&mut self) -> Result<(), EngineError> {
+        let (service, mut proof) = (Arc::clone(&self.service), std::mem::take(&mut self.proof));
+        let work = spawn_blocking(move || {
+            let remedy = proof.run(&service, std::time::Instant::now());
+            (proof, remedy)
+        });
+        let (proof, remedy) = work.await.map_err(|_| EngineError::Stopped)?;
+        self.proof = proof;
+        if remedy == Remedy::Rebuild {
+            if let Some(publisher) = &mut self.publisher {
+                publisher.distrust_live();
+            }
+            self.publish().await?;
+        }
+        Ok(())
+    }
+
     async fn renew_lease(&self) {
         let Some(lease) = self.service.lease(Timestamp::now()) else { return };
         let service = Arc::clone(&self.service);
@@ -307,6 +370,7 @@ impl Worker {
         }
         self.service.set_subscribers(subscribers);
         self.service.set_list_lifetime(config.list_lifetime.unsigned());
+        self.service.set_heartbeat_lifetime(config.heartbeat_lifetime.unsigned());
         self.service.set_unparsed_limit(config.alerts.unparsed_share);
         self.retention.send_replace(config.hits.retention);
         let Some(publisher) = &mut self.publisher else { return };
@@ -322,6 +386,7 @@ impl Worker {
         }
         self.config = Config {
             list_lifetime: config.list_lifetime,
+            heartbeat_lifetime: config.heartbeat_lifetime,
             hits: config.hits,
             alerts: config.alerts,
             fetch: config.fetch,
@@ -343,6 +408,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("interfaces", old.interfaces == new.interfaces),
         ("dataplane", old.dataplane == new.dataplane),
         ("state_dir", old.state_dir == new.state_dir),
+        ("opt_outs", old.opt_outs == new.opt_outs),
         ("drain_interval", old.drain_interval == new.drain_interval),
         ("api", old.api == new.api),
         ("log", old.log == new.log),

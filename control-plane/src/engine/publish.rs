@@ -107,6 +107,15 @@ impl Publisher {
         Ok(lapses)
     }
 
+    /// What is live is not what it should be: the next publication makes it live anew, even if
+    /// nothing changed.
+    pub(super) fn distrust_live(&mut self) {
+        if self.live.take().is_some() {
+            // It was this daemon's own.
+            self.adopted = false;
+        }
+    }
+
     /// The feed without which an earlier daemon's ruleset is not replaced: that feed's entries are
     /// in it, and neither a list of it is there nor was its source asked.
     pub(super) fn waits_for(&self) -> Option<&FeedName> {

@@ -25,7 +25,11 @@ use serde::Serialize;
 
 use crate::{
     config::Share,
-    dataplane::{Attachment, Dataplane, DataplaneError, Installed, PortCounts, tables::Slots},
+    dataplane::{
+        Attachment, Dataplane, DataplaneError, Installed, PortCounts,
+        evidence::{Drift, DriftKind},
+        tables::Slots,
+    },
     feeds::FeedStatus,
     health::Health,
     hits::{Generation, Generations, Hit},
@@ -46,6 +50,7 @@ pub struct Service {
     drain_errors: AtomicU64,
     publish_errors: AtomicU64,
     attributions: [AtomicU64; Certainty::ALL.len()],
+    drifts: [AtomicU64; DriftKind::ALL.len()],
 }
 
 #[derive(Default)]
@@ -56,6 +61,8 @@ struct State {
     feeds: BTreeMap<FeedName, FeedStatus>,
     confirmed_at: Option<Timestamp>,
     list_lifetime: Duration,
+    heartbeat_lifetime: Option<Duration>,
+    opt_out_error: Option<String>,
     /// Feeds that only observe because their sources have not confirmed them for too long.
     silent: Vec<FeedName>,
     /// What the packets of the last interval were.
@@ -63,6 +70,8 @@ struct State {
     drain_error: Option<String>,
     store_error: Option<String>,
     publish_error: Option<String>,
+    proof: ProofStatus,
+    standing: Vec<Drift>,
 }
 
 /// How many packets could not be read lately.
@@ -108,12 +117,36 @@ pub struct Status {
     pub confirmed_at: Option<Timestamp>,
     /// What is in the kernel.
     pub ruleset: RulesetStatus,
+    /// Whether that is what was put there.
+    pub proof: ProofStatus,
     /// Interfaces under guard.
     pub interfaces: Vec<InterfaceStatus>,
     /// How the feeds are.
     pub feeds: Vec<FeedStatus>,
     /// Flows that were taken out of the kernel since the start.
     pub rows_drained: u64,
+}
+
+/// Whether what is installed is what this daemon installed.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ProofStatus {
+    /// When that was last compared.
+    pub compared_at: Option<Timestamp>,
+    /// Why it can't be, if it can't.
+    pub failure: Option<String>,
+    /// What differs and could not be put right yet.
+    pub standing: Vec<String>,
+    /// What differed and was put right, the latest first.
+    pub put_right: Vec<PutRight>,
+}
+
+/// A difference that was put right.
+#[derive(Clone, Debug, Serialize)]
+pub struct PutRight {
+    /// When.
+    pub at: Timestamp,
+    /// What it was.
+    pub what: String,
 }
 
 /// The kill switch.
@@ -248,6 +281,10 @@ fn sums(counts: &[PortCounts]) -> (u64, u64) {
 const FEWEST_JUDGED: u64 = 100;
 /// Refusals that are given at a time.
 const SHOWN_REFUSALS: usize = 1000;
+/// How long health tells of a difference that was put right.
+const REMEMBERED: Duration = Duration::from_secs(3600);
+/// Most such differences that are kept.
+const REMEMBERED_DRIFTS: usize = 20;
 
 impl Service {
     /// Knows nothing yet.
@@ -263,6 +300,7 @@ impl Service {
             drain_errors: AtomicU64::new(0),
             publish_errors: AtomicU64::new(0),
             attributions: [const { AtomicU64::new(0) }; Certainty::ALL.len()],
+            drifts: [const { AtomicU64::new(0) }; DriftKind::ALL.len()],
         }
     }
 
@@ -270,7 +308,10 @@ impl Service {
     pub fn status(&self) -> Result<Status, DataplaneError> {
         let installed = self.dataplane.installed()?;
         let modes = self.dataplane.modes()?;
-        let confirmed_at = self.state().confirmed_at;
+        let (confirmed_at, proof) = {
+            let state = self.state();
+            (state.confirmed_at, state.proof.clone())
+        };
         Ok(Status {
             version: env!("CARGO_PKG_VERSION"),
             started_at: self.started_at,
@@ -279,6 +320,7 @@ impl Service {
             lease_seconds: installed.lease.as_secs(),
             confirmed_at,
             ruleset: RulesetStatus::of(&installed),
+            proof,
             interfaces: InterfaceStatus::all(&installed, &modes),
             feeds: self.feeds(),
             rows_drained: self.rows_drained.load(Ordering::Relaxed),
@@ -326,7 +368,11 @@ impl Service {
     pub fn metrics(&self, now: Timestamp) -> Result<String, DataplaneError> {
         let installed = self.dataplane.installed()?;
         let modes = self.dataplane.modes()?;
-        let unparsed_lately = self.state().parsing.share;
+        let (unparsed_lately, standing, compared_at) = {
+            let state = self.state();
+            let standing = state.standing.iter().map(Drift::kind).collect();
+            (state.parsing.share, standing, state.proof.compared_at)
+        };
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let sample = Sample {
             now,
@@ -346,6 +392,9 @@ impl Service {
             publish_errors: load(&self.publish_errors),
             attributions: Certainty::ALL
                 .map(|certainty| (certainty, load(&self.attributions[certainty as usize]))),
+            drifts: DriftKind::ALL.map(|kind| (kind, load(&self.drifts[kind as usize]))),
+            standing,
+            compared_at,
         };
         Ok(metrics::render(&sample))
     }
@@ -370,8 +419,18 @@ impl Service {
                 .filter(|port| port.attachment.is_none())
                 .map(|port| format!("interface '{}' is gone", port.interface)),
         );
+        let told = |drift: &&Drift| **drift != Drift::Checksum;
+        reasons.extend(state.standing.iter().filter(told).map(Drift::to_string));
+        reasons.extend(
+            state
+                .proof
+                .failure
+                .iter()
+                .map(|failure| format!("what is installed is unknown: {failure}")),
+        );
         reasons.extend(state.publish_error.clone());
         reasons.extend(state.drain_error.clone());
+        reasons.extend(state.opt_out_error.as_ref().map(|fault| format!("opt-outs: {fault}")));
         reasons.extend(state.store_error.clone());
         if installed.generation.is_none() {
             reasons.push("no ruleset is live yet".to_owned());
@@ -389,7 +448,42 @@ impl Service {
                 "{share} of the packets of the last minute could not be read, more than {limit}"
             ));
         }
-        Health::of(reasons).but(degraded(installed, modes, &state.silent))
+        let mut degraded = degraded(installed, modes, &state.silent);
+        let lately = Timestamp::now().saturating_sub(REMEMBERED).unwrap_or(Timestamp::MIN);
+        let put_right = state.proof.put_right.iter().filter(|put_right| put_right.at >= lately);
+        degraded
+            .extend(put_right.map(|PutRight { at, what }| format!("put right at {at:.0}: {what}")));
+        Health::of(reasons).but(degraded)
+    }
+
+    /// Notes a difference between what was installed and what is.
+    pub(super) fn drifted(&self, kind: DriftKind) {
+        self.drifts[kind as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that a difference is gone.
+    pub(super) fn put_right(&self, at: Timestamp, drift: &Drift) {
+        let put_right = &mut self.state().proof.put_right;
+        put_right.insert(0, PutRight { at, what: drift.to_string() });
+        put_right.truncate(REMEMBERED_DRIFTS);
+    }
+
+    /// Notes a comparison, with what still differs.
+    pub(super) fn proven(&self, at: Timestamp, standing: Vec<Drift>) {
+        let mut state = self.state();
+        state.proof.compared_at = Some(at);
+        state.proof.failure = None;
+        state.proof.standing = standing.iter().map(Drift::to_string).collect();
+        state.standing = standing;
+    }
+
+    /// Notes that there could be no comparison.
+    pub(super) fn not_proven(&self, failure: &str) {
+        let mut state = self.state();
+        if state.proof.failure.as_deref() != Some(failure) {
+            tracing::error!("what is installed can't be compared: {failure}");
+        }
+        state.proof.failure = Some(failure.to_owned());
     }
 
     /// Compares the counters with those of the last time.
@@ -418,7 +512,7 @@ impl Service {
         self.state().list_lifetime
     }
 
-    pub(super) fn dataplane(&self) -> &dyn Dataplane {
+    pub(crate) fn dataplane(&self) -> &dyn Dataplane {
         &*self.dataplane
     }
 
@@ -438,6 +532,19 @@ impl Service {
         self.state().list_lifetime = lifetime;
     }
 
+    pub(super) fn set_heartbeat_lifetime(&self, lifetime: Duration) {
+        self.state().heartbeat_lifetime = Some(lifetime);
+    }
+
+    pub(crate) fn opt_out_error(&self) -> Option<String> {
+        self.state().opt_out_error.clone()
+    }
+
+    /// Whether those who opted out are as their file says.
+    pub(crate) fn opt_out_outcome(&self, error: Option<String>) {
+        self.state().opt_out_error = error;
+    }
+
     pub(super) fn set_feed(&self, status: FeedStatus) {
         let mut state = self.state();
         state.confirmed_at = state.confirmed_at.max(status.confirmed_at);
@@ -448,12 +555,18 @@ impl Service {
         self.state().feeds.retain(|name, _| keep(name));
     }
 
-    /// For how long lists are still to be enforced: until the lifetime after any enabled feed was
-    /// last confirmed is over. `None` before anything was confirmed.
+    /// For how long lists are still to be enforced, should the daemon fall silent now: until the
+    /// lifetime after any enabled feed was last confirmed is over, and no longer than a heartbeat
+    /// lasts. `None` before anything was confirmed.
     pub(super) fn lease(&self, now: Timestamp) -> Option<Duration> {
         let state = self.state();
         let age = Duration::try_from(now.duration_since(state.confirmed_at?)).unwrap_or_default();
-        Some(state.list_lifetime.saturating_sub(age))
+        Some(
+            state
+                .list_lifetime
+                .saturating_sub(age)
+                .min(state.heartbeat_lifetime.unwrap_or(Duration::MAX)),
+        )
     }
 
     pub(super) fn remember(&self, generation: Generation) {

@@ -79,7 +79,7 @@ pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Vec<Assignment>, Subscr
 
 /// The line of a record. The reader's position is where the record before ended: blank lines and
 /// comments may follow.
-fn line_of(bytes: &[u8], position: Option<&csv::Position>) -> u64 {
+pub(crate) fn line_of(bytes: &[u8], position: Option<&csv::Position>) -> u64 {
     let Some(position) = position else { return 0 };
     let start = usize::try_from(position.byte()).unwrap_or(usize::MAX);
     let rest = bytes.get(start..).unwrap_or_default();
@@ -128,7 +128,7 @@ impl Names {
     }
 }
 
-fn network(text: &str) -> Result<IpNet, String> {
+pub(crate) fn network(text: &str) -> Result<IpNet, String> {
     let wrong = || format!("'{text}' is no prefix: expected 192.0.2.1, 192.0.2.0/24 or the like");
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(IpNet::from(address.to_canonical()));

@@ -1,6 +1,6 @@
 //! Who used an address at a given time.
 
-mod csv_file;
+pub(crate) mod csv_file;
 
 use std::{collections::HashMap, net::IpAddr, path::Path, sync::Arc};
 

@@ -87,10 +87,27 @@ pub(super) fn load(
     Ok(ebpf)
 }
 
+/// Loads the program with maps of its own, attached to nothing, and lets go of it.
+pub(super) fn try_load() -> Result<(), DataplaneError> {
+    let smallest = u64::from(crate::config::SMALLEST_IMAGE_MIB) << 20;
+    let mut ebpf = EbpfLoader::new()
+        .override_global(globals::IMAGE_BYTES, &smallest, true)
+        .map_max_entries(names::FLOWS[0], 1)
+        .map_max_entries(names::FLOWS[1], 1)
+        .load(OBJECT)
+        .map_err(|error| rejected(&error))?;
+    xdp(&mut ebpf)?.load().map_err(|error| rejected(&error))
+}
+
 pub(super) fn xdp(ebpf: &mut aya::Ebpf) -> Result<&mut Xdp, DataplaneError> {
     ebpf.program_mut(names::PROGRAM)
         .and_then(|program| program.try_into().ok())
         .ok_or_else(|| DataplaneError::Rejected("the object holds no XDP program".to_owned()))
+}
+
+/// The kernel's number of the program.
+pub(super) fn program_id(ebpf: &mut aya::Ebpf) -> Result<u32, DataplaneError> {
+    xdp(ebpf)?.info().map(|info| info.id()).map_err(|error| rejected(&error))
 }
 
 /// Puts the program into the interface's pinned link, or into a new one.
@@ -110,7 +127,7 @@ pub(super) fn attach(
         }
         tracing::warn!(
             interface = port.interface,
-            "the interface is not the one that was guarded before: attached anew"
+            "the pinned link does not hold the interface any more: attached anew"
         );
         Pins::remove(&path)?;
     }

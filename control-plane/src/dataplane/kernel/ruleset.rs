@@ -74,22 +74,26 @@ pub(super) fn live_image(
 ) -> Result<Option<Mapping>, DataplaneError> {
     let inner =
         sys::inside(slot.as_fd()).map_err(|error| system("read the ruleset slot", error))?;
-    inner
-        .map(|map| Mapping::read_only(map.as_fd(), capacity))
-        .transpose()
-        .map_err(|error| system("map the live image", error))
+    inner.map(|map| mapped(&map, capacity)).transpose()
 }
 
+pub(super) fn mapped(map: &OwnedFd, capacity: usize) -> Result<Mapping, DataplaneError> {
+    Mapping::read_only(map.as_fd(), capacity).map_err(|error| system("map the live image", error))
+}
+
+/// Gives the map that the image is in.
 pub(super) fn put_live(
     slot: &OwnedFd,
     capacity: usize,
     image: &[u8],
-) -> Result<(), DataplaneError> {
+) -> Result<OwnedFd, DataplaneError> {
     if image.len() > capacity {
         return Err(DataplaneError::TooLarge { needed: image.len(), capacity });
     }
     let map = new_image_map(capacity)?;
     sys::fill(map.as_fd(), image).map_err(|error| system("write the image", error))?;
     sys::freeze(map.as_fd()).map_err(|error| system("freeze the image", error))?;
-    sys::replace(slot.as_fd(), map.as_fd()).map_err(|error| system("replace the live image", error))
+    sys::replace(slot.as_fd(), map.as_fd())
+        .map_err(|error| system("replace the live image", error))?;
+    Ok(map)
 }

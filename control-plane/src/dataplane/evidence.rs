@@ -1,0 +1,248 @@
+//! What is installed, beside what this process installed, and where the two differ.
+
+use std::fmt;
+
+/// What the kernel holds of a dataplane that this process loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// The ruleset that was put there, or found there at the start.
+    pub expected: Option<ImageFacts>,
+    /// The one that is there.
+    pub found: Option<ImageFacts>,
+    /// Whether its bytes match its checksum, as last read.
+    pub intact: bool,
+    /// Interfaces that are to be guarded.
+    pub ports: Vec<PortEvidence>,
+    /// Pins that are gone or are some other object's.
+    pub lost_pins: Vec<String>,
+    /// Whether the pinned switch holds what a switch can hold.
+    pub switch_holds: bool,
+}
+
+/// How much is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Numbers and headers: some dozen system calls.
+    Shallow,
+    /// The ruleset's every byte as well.
+    Deep,
+}
+
+/// Which ruleset it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ImageFacts {
+    /// The kernel's number of its map.
+    pub map: u32,
+    /// Generation, entries and checksum in its header; `None` if it is no ruleset.
+    pub label: Option<ImageLabel>,
+}
+
+/// What the header of a ruleset says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ImageLabel {
+    /// Its number.
+    pub generation: u32,
+    /// IPv4 entries.
+    pub entries_v4: u32,
+    /// IPv6 entries.
+    pub entries_v6: u32,
+    /// CRC-32 of what follows.
+    pub checksum: u32,
+}
+
+/// How an interface stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortEvidence {
+    /// Its name.
+    pub interface: String,
+    /// How it stands.
+    pub state: PortState,
+}
+
+/// How an interface stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortState {
+    /// The program that this process loaded is on it.
+    Guarded,
+    /// There is no interface of this name.
+    Absent,
+    /// There is one again, and it is another one: without the program.
+    Returned,
+    /// The program was taken off.
+    Detached,
+    /// Some other program took its place in the link.
+    Replaced {
+        /// The kernel's number of the program that was loaded.
+        expected: u32,
+        /// Of the one that is there.
+        found: u32,
+    },
+}
+
+/// A difference between what was installed and what is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Drift {
+    /// A pin is gone, or some other object's.
+    Pin {
+        /// Its path.
+        path: String,
+    },
+    /// An interface came back and bears no program.
+    Interface {
+        /// Its name.
+        interface: String,
+    },
+    /// The program was taken off an interface.
+    Link {
+        /// Its name.
+        interface: String,
+    },
+    /// An interface runs some other program.
+    Program {
+        /// Its name.
+        interface: String,
+        /// The kernel's number of the program that was loaded.
+        expected: u32,
+        /// Of the one that is there.
+        found: u32,
+    },
+    /// The ruleset that is live is not the one that was made live.
+    Image {
+        /// That one.
+        expected: Option<ImageFacts>,
+        /// The one that is live.
+        found: Option<ImageFacts>,
+    },
+    /// The ruleset that is live is not the one that was compiled.
+    Ruleset {
+        /// Of the compiled one.
+        compiled: ImageLabel,
+        /// Of the live one.
+        installed: Option<ImageLabel>,
+    },
+    /// The live ruleset's bytes don't match its checksum.
+    Checksum,
+    /// The pinned switch holds what is no mode.
+    Switch,
+}
+
+/// Kinds of differences, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriftKind {
+    /// [`Drift::Pin`].
+    Pin,
+    /// [`Drift::Interface`].
+    Interface,
+    /// [`Drift::Link`].
+    Link,
+    /// [`Drift::Program`].
+    Program,
+    /// [`Drift::Image`].
+    Image,
+    /// [`Drift::Ruleset`].
+    Ruleset,
+    /// [`Drift::Checksum`].
+    Checksum,
+    /// [`Drift::Switch`].
+    Switch,
+}
+
+impl DriftKind {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Pin,
+        Self::Interface,
+        Self::Link,
+        Self::Program,
+        Self::Image,
+        Self::Ruleset,
+        Self::Checksum,
+        Self::Switch,
+    ];
+
+    /// The metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pin => "pin",
+            Self::Interface => "interface",
+            Self::Link => "link",
+            Self::Program => "program",
+            Self::Image => "image",
+            Self::Ruleset => "ruleset",
+            Self::Checksum => "checksum",
+            Self::Switch => "switch",
+        }
+    }
+}
+
+impl Drift {
+    /// Its kind.
+    pub const fn kind(&self) -> DriftKind {
+        match self {
+            Self::Pin { .. } => DriftKind::Pin,
+            Self::Interface { .. } => DriftKind::Interface,
+            Self::Link { .. } => DriftKind::Link,
+            Self::Program { .. } => DriftKind::Program,
+            Self::Image { .. } => DriftKind::Image,
+            Self::Ruleset { .. } => DriftKind::Ruleset,
+            Self::Checksum => DriftKind::Checksum,
+            Self::Switch => DriftKind::Switch,
+        }
+    }
+
+    /// Whether only a ruleset that is built anew is sure to mend it.
+    pub const fn needs_rebuild(&self) -> bool {
+        matches!(self, Self::Image { .. } | Self::Ruleset { .. } | Self::Checksum)
+    }
+}
+
+impl fmt::Display for ImageLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { generation, entries_v4, entries_v6, checksum } = self;
+        write!(
+            f,
+            "generation {generation} ({entries_v4} IPv4 and {entries_v6} IPv6 entries, checksum \
+             {checksum:08x})"
+        )
+    }
+}
+
+/// One ruleset in words, or none.
+fn one(facts: Option<&ImageFacts>) -> String {
+    match facts {
+        None => "none".to_owned(),
+        Some(ImageFacts { map, label: None }) => format!("map {map}, which is no ruleset"),
+        Some(ImageFacts { map, label: Some(label) }) => format!("{label} in map {map}"),
+    }
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pin { path } => write!(f, "the pin {path} is gone or some other object's"),
+            Self::Interface { interface } => {
+                write!(f, "interface '{interface}' is back, without the program")
+            }
+            Self::Link { interface } => {
+                write!(f, "the program was taken off interface '{interface}'")
+            }
+            Self::Program { interface, expected, found } => {
+                write!(f, "interface '{interface}' runs program {found} instead of {expected}")
+            }
+            Self::Image { expected, found } => write!(
+                f,
+                "the live ruleset is {}, and {} was made live",
+                one(found.as_ref()),
+                one(expected.as_ref())
+            ),
+            Self::Ruleset { compiled, installed: Some(installed) } => {
+                write!(f, "the live ruleset is {installed}, and {compiled} was compiled")
+            }
+            Self::Ruleset { compiled, installed: None } => {
+                write!(f, "no ruleset is live, and {compiled} was compiled")
+            }
+            Self::Checksum => f.write_str("the live ruleset does not match its checksum"),
+            Self::Switch => f.write_str("the pinned switch holds what is no mode"),
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! What this process put into the kernel, held by descriptors, so that nobody can take it away by
+//! removing a pin, and so that it can be put back.
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
+};
+
+use nix::fcntl::Flock;
+use sekisho_abi::{
+    image, names,
+    record::{Mode, Modes},
+};
+
+use super::{Attach, Guarded, attach, ruleset};
+use crate::dataplane::{
+    DataplaneError,
+    evidence::{ImageFacts, ImageLabel, PortEvidence, PortState},
+    objects::{self, LinkFacts},
+    pins::{Pins, system},
+    sys,
+};
+
+/// What this process put into the kernel.
+pub(super) struct Anchors {
+    pins: Pins,
+    capacity: usize,
+    attach: Attach,
+    maps: Vec<Anchor>,
+    ports: Vec<PortAnchor>,
+    image: Option<(OwnedFd, ImageFacts)>,
+    /// The switch as it was when it was last a switch.
+    switch: Modes,
+    /// The lock on a folder that had to be made again.
+    lock: Option<Flock<OwnedFd>>,
+}
+
+/// An object and its pin.
+struct Anchor {
+    pin: PathBuf,
+    object: OwnedFd,
+    identity: [u32; 2],
+}
+
+struct PortAnchor {
+    guarded: Guarded,
+    slot: u8,
+    /// Number of the program that was loaded for it.
+    program: u32,
+    /// Index of the interface when the program was put on it.
+    index: u32,
+    link: Anchor,
+}
+
+/// An interface with the port slot and the number of the program that it has.
+pub(super) type Guard = (Guarded, u8, u32);
+
+impl Anchors {
+    /// Takes hold of everything that is pinned.
+    pub(super) fn hold(
+        pins: &Pins,
+        capacity: usize,
+        attach: Attach,
+        guards: Vec<Guard>,
+        switch: Modes,
+    ) -> Result<Self, DataplaneError> {
+        let paths = names::PINNED.iter().chain([&names::OPT_OUT]).map(|name| pins.map(name));
+        let slot = pins.ruleset(capacity);
+        let maps: Vec<Anchor> =
+            paths.chain([slot.clone()]).map(Anchor::open).collect::<Result<_, _>>()?;
+        let ports = guards.into_iter().map(|guard| PortAnchor::open(pins, guard));
+        let mut anchors = Self {
+            pins: pins.clone(),
+            capacity,
+            attach,
+            ports: ports.collect::<Result<_, _>>()?,
+            maps,
+            image: None,
+            switch,
+            lock: None,
+        };
+        let slot = objects::open(&slot).map_err(|error| system("open the ruleset slot", error))?;
+        anchors.hold_image(anchors.live(&slot)?)?;
+        Ok(anchors)
+    }
+
+    /// From now on this is the ruleset that is to be live.
+    pub(super) fn hold_image(&mut self, image: Option<OwnedFd>) -> Result<(), DataplaneError> {
+        self.image = match image {
+            Some(map) => {
+                let facts = self.facts(&map)?;
+                Some((map, facts))
+            }
+            None => None,
+        };
+        Ok(())
+    }
+
+    /// The ruleset that is to be live.
+    pub(super) fn expected(&self) -> Option<ImageFacts> {
+        self.image.as_ref().map(|(_, facts)| facts.clone())
+    }
+
+    /// The ruleset that is live.
+    pub(super) fn found(&self, slot: &OwnedFd) -> Result<Option<ImageFacts>, DataplaneError> {
+        self.live(slot)?.map(|map| self.facts(&map)).transpose()
+    }
+
+    /// Makes the ruleset live again that is to be; there may be none.
+    pub(super) fn put_image_back(&self, slot: &OwnedFd) -> Result<(), DataplaneError> {
+        let Some((map, _)) = &self.image else { return Ok(()) };
+        sys::replace(slot.as_fd(), map.as_fd())
+            .map_err(|error| system("replace the live image", error))
+    }
+
+    /// Pins that are gone or some other object's.
+    pub(super) fn lost_pins(&self) -> Vec<String> {
+        let lost = self.all().filter(|anchor| !objects::is_pinned(&anchor.pin, anchor.identity));
+        lost.map(|anchor| anchor.pin.display().to_string()).collect()
+    }
+
+    /// Pins an object again.
+    pub(super) fn pin_again(&mut self, path: &str) -> Result<(), DataplaneError> {
+        if !self.pins.exist() {
+            self.pins.create()?;
+            self.lock = Some(self.pins.lock()?);
+        }
+        let Some(anchor) = self.all().find(|anchor| anchor.pin.as_os_str() == path) else {
+            return Ok(());
+        };
+        Pins::remove(&anchor.pin)?;
+        objects::pin(anchor.object.as_fd(), &anchor.pin)
+            .map_err(|error| system(format!("pin {path}"), error))
+    }
+
+    /// How the interfaces stand.
+    pub(super) fn ports(&self) -> Result<Vec<PortEvidence>, DataplaneError> {
+        let evidence = |port: &PortAnchor| {
+            Ok(PortEvidence { interface: port.guarded.interface.clone(), state: port.state()? })
+        };
+        self.ports.iter().map(evidence).collect()
+    }
+
+    /// Puts the program on an interface again.
+    pub(super) fn guard_again(
+        &mut self,
+        interface: &str,
+        ebpf: &mut aya::Ebpf,
+    ) -> Result<(), DataplaneError> {
+        let mut ports = self.ports.iter_mut();
+        let Some(port) = ports.find(|port| port.guarded.interface == interface) else {
+            return Ok(());
+        };
+        attach::attach(&self.pins, self.attach, &port.guarded, port.slot, ebpf)?;
+        let guard = (port.guarded.clone(), port.slot, port.program);
+        *port = PortAnchor::open(&self.pins, guard)?;
+        Ok(())
+    }
+
+    /// Whether the switch holds what it can hold; if so, that is remembered.
+    pub(super) fn is_switch(&mut self, modes: &Modes) -> bool {
+        let is_mode = |mode: &u8| Mode::from_u8(*mode) as u8 == *mode;
+        let holds = modes.written != 0 && is_mode(&modes.global) && modes.ports.iter().all(is_mode);
+        if holds {
+            self.switch = *modes;
+        }
+        holds
+    }
+
+    /// The switch as it was when it was last a switch.
+    pub(super) const fn last_switch(&self) -> &Modes {
+        &self.switch
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Anchor> {
+        self.maps.iter().chain(self.ports.iter().map(|port| &port.link))
+    }
+
+    fn live(&self, slot: &OwnedFd) -> Result<Option<OwnedFd>, DataplaneError> {
+        sys::inside(slot.as_fd()).map_err(|error| system("read the ruleset slot", error))
+    }
+
+    fn facts(&self, map: &OwnedFd) -> Result<ImageFacts, DataplaneError> {
+        let [_, id] = objects::identity(map.as_fd())
+            .map_err(|error| system("inspect the live image", error))?;
+        let live = ruleset::mapped(map, self.capacity)?;
+        let label = image::header(live.bytes()).map(|header| ImageLabel {
+            generation: header.generation,
+            entries_v4: header.prefixes_v4,
+            entries_v6: header.prefixes_v6,
+            checksum: header.checksum,
+        });
+        Ok(ImageFacts { map: id, label })
+    }
+}
+
+impl Anchor {
+    fn open(pin: PathBuf) -> Result<Self, DataplaneError> {
+        let held = objects::open(&pin)
+            .and_then(|object| Ok((objects::identity(object.as_fd())?, object)))
+            .map_err(|error| system(format!("open {}", pin.display()), error))?;
+        let (identity, object) = held;
+        Ok(Self { pin, object, identity })
+    }
+}
+
+impl PortAnchor {
+    fn open(pins: &Pins, (guarded, slot, program): Guard) -> Result<Self, DataplaneError> {
+        let gone = || DataplaneError::NoInterface { name: guarded.interface.clone() };
+        let links = pins.links()?;
+        let link = links.iter().find(|link| link.interface == guarded.interface);
+        let link = Anchor::open(pins.link(link.ok_or_else(gone)?))?;
+        let index = attach::interface_index(&guarded.interface).ok_or_else(gone)?;
+        Ok(Self { guarded, slot, program, index, link })
+    }
+
+    fn state(&self) -> Result<PortState, DataplaneError> {
+        let LinkFacts { interface, program, .. } = objects::link(self.link.object.as_fd())
+            .map_err(|error| system("inspect a link", error))?;
+        Ok(match attach::interface_index(&self.guarded.interface) {
+            None => PortState::Absent,
+            Some(index) if index != interface && index != self.index => PortState::Returned,
+            Some(index) if index != interface => PortState::Detached,
+            Some(_) if program != self.program => {
+                PortState::Replaced { expected: self.program, found: program }
+            }
+            Some(_) => PortState::Guarded,
+        })
+    }
+}

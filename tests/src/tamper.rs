@@ -1,0 +1,103 @@
+//! What somebody with rights might do to a dataplane behind the daemon's back.
+
+use std::{
+    ffi::CString,
+    io,
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    path::Path,
+};
+
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_map_type};
+use sekisho_abi::image::Image;
+
+/// `BPF_F_MMAPABLE` of linux/bpf.h, without which a map does not fit the slot.
+const MMAPABLE: u32 = 1 << 10;
+
+fn zeroed() -> bpf_attr {
+    // SAFETY: `bpf_attr` is a union of plain integers; the kernel wants unused bytes to be zero.
+    unsafe { std::mem::zeroed() }
+}
+
+fn bpf(command: bpf_cmd, attr: &bpf_attr) -> io::Result<u32> {
+    // SAFETY: `attr` is valid for its size, and the callers below keep alive what it points to.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<bpf_attr>())
+    };
+    u32::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+fn owned(fd: u32) -> OwnedFd {
+    // SAFETY: the kernel has just returned this descriptor to us alone.
+    unsafe { OwnedFd::from_raw_fd(fd as i32) }
+}
+
+fn open(pin: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(pin.as_os_str().as_encoded_bytes())?;
+    let mut attr = zeroed();
+    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    bpf(bpf_cmd::BPF_OBJ_GET, &attr).map(owned)
+}
+
+/// Pins the object of one pin under another name.
+pub fn pin_again(pin: &Path, other: &Path) -> io::Result<()> {
+    let object = open(pin)?;
+    let path = CString::new(other.as_os_str().as_encoded_bytes())?;
+    let mut attr = zeroed();
+    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    attr.__bindgen_anon_4.bpf_fd = object.as_raw_fd() as u32;
+    bpf(bpf_cmd::BPF_OBJ_PIN, &attr).map(drop)
+}
+
+/// Takes the program of a pinned link off its interface; the link and the pin stay.
+pub fn detach_link(pin: &Path) -> io::Result<()> {
+    let link = open(pin)?;
+    let mut attr = zeroed();
+    attr.link_detach.link_fd = link.as_raw_fd() as u32;
+    bpf(bpf_cmd::BPF_LINK_DETACH, &attr).map(drop)
+}
+
+/// Puts another program into a pinned link.
+pub fn replace_program(pin: &Path, program: BorrowedFd<'_>) -> io::Result<()> {
+    let link = open(pin)?;
+    let mut attr = zeroed();
+    attr.link_update.link_fd = link.as_raw_fd() as u32;
+    attr.link_update.__bindgen_anon_1.new_prog_fd = program.as_raw_fd() as u32;
+    bpf(bpf_cmd::BPF_LINK_UPDATE, &attr).map(drop)
+}
+
+/// Takes the ruleset out of its pinned slot.
+pub fn empty_slot(pin: &Path) -> io::Result<()> {
+    let slot = open(pin)?;
+    let key = 0_u32;
+    let mut attr = zeroed();
+    attr.__bindgen_anon_2.map_fd = slot.as_raw_fd() as u32;
+    attr.__bindgen_anon_2.key = std::ptr::from_ref(&key) as u64;
+    bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, &attr).map(drop)
+}
+
+/// Puts another ruleset into the pinned slot.
+pub fn swap_image(pin: &Path, capacity: usize, image: &Image) -> io::Result<()> {
+    let slot = open(pin)?;
+    let mut attr = zeroed();
+    attr.__bindgen_anon_1.map_type = bpf_map_type::BPF_MAP_TYPE_ARRAY as u32;
+    attr.__bindgen_anon_1.key_size = 4;
+    attr.__bindgen_anon_1.value_size = capacity as u32;
+    attr.__bindgen_anon_1.max_entries = 1;
+    attr.__bindgen_anon_1.map_flags = MMAPABLE;
+    let map = bpf(bpf_cmd::BPF_MAP_CREATE, &attr).map(owned)?;
+    let mut value = image.bytes().to_vec();
+    value.resize(capacity, 0);
+    update(map.as_fd(), value.as_ptr() as u64)?;
+    let fd = map.as_raw_fd();
+    update(slot.as_fd(), std::ptr::from_ref(&fd) as u64)
+}
+
+/// Sets the only element; `value` points to as many bytes as the map's values have.
+fn update(map: BorrowedFd<'_>, value: u64) -> io::Result<()> {
+    let key = 0_u32;
+    let mut attr = zeroed();
+    attr.__bindgen_anon_2.map_fd = map.as_raw_fd() as u32;
+    attr.__bindgen_anon_2.key = std::ptr::from_ref(&key) as u64;
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = value;
+    bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &attr).map(drop)
+}
