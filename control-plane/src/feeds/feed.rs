@@ -292,7 +292,12 @@ impl Feed {
 
     /// Files cost nobody anything to be looked at.
     fn floor(&self) -> Duration {
-        if self.config.spec.source.is_http() { self.config.floor } else { Duration::from_secs(1) }
+        let FeedConfig { spec, floor } = &self.config;
+        if !spec.source.is_http() {
+            return Duration::from_secs(1);
+        }
+        // An impatient retry would break the publisher's rule as well.
+        spec.min_refresh.map_or(*floor, |least| least.unsigned().max(*floor))
     }
 
     async fn ask(&self, now: Timestamp) -> Result<Good, Refused> {
