@@ -10,11 +10,12 @@ SEKISHO := $(TARGET_DIR)/release/sekisho
 KERNELS ?= 6.1 6.12 newest
 # The test of the crate under tests/ that runs inside the virtual machines.
 KERNEL_TEST ?= packets
+FUZZ_FRAMES ?= 1000000
 FUZZ_SECONDS ?= 60
 
 .ONESHELL:
 
-.PHONY: help bootstrap build demo check test fuzz bench kernels clean
+.PHONY: help bootstrap build demo check test fuzz fuzz-formats fuzz-packets bench kernels clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -44,9 +45,15 @@ test: check ## everything: check, documentation tests, kernel 6.1, all tests
 	@cargo nextest run --workspace $(TEST_ARGS)
 
 # `make test` runs the same targets for a moment each.
-fuzz: ## every parser on changed input, FUZZ_SECONDS each (60); FUZZ_TARGET="stix" for one
+fuzz: fuzz-formats fuzz-packets ## the next two
+
+fuzz-formats: ## every parser on changed input, FUZZ_SECONDS each (60); FUZZ_TARGET="stix" for one
 	@scripts/bootstrap
 	@SEKISHO_FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test --release --package sekisho-rules --test fuzz -- --nocapture --test-threads=2 $(FUZZ_TARGET)
+
+fuzz-packets: ## changed frames through the XDP program and the host's parser; FUZZ_FRAMES=1000000
+	@scripts/bootstrap test
+	@SEKISHO_FUZZ_FRAMES=$(FUZZ_FRAMES) cargo nextest run --package sekisho-tests --test packets --no-capture fuzz::
 
 bench: ## the benchmarks, beside what else a user could pick; BENCH_ARGS="--quick"
 	@scripts/bootstrap

@@ -9,6 +9,14 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 /// IANA protocol numbers.
 pub const ICMP: u8 = 1;
+/// IANA protocol numbers.
+pub const ICMPV6: u8 = 58;
+/// IANA protocol numbers: IPv4 in IP.
+pub const IPV4: u8 = 4;
+/// IANA protocol numbers: IPv6 in IP.
+pub const IPV6: u8 = 41;
+/// IANA protocol numbers.
+pub const GRE: u8 = 47;
 
 /// TCP flags, RFC 9293, 3.1.
 pub mod flag {
@@ -108,26 +116,164 @@ impl Ipv6 {
         }
     }
 
-    /// The packet in an Ethernet frame.
-    pub fn frame(&self, tags: &[(u16, u16)], payload: &[u8]) -> Vec<u8> {
+    /// The packet's bytes.
+    pub fn bytes(&self, payload: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0x60, 0, 0, 0];
         bytes.extend((payload.len() as u16).to_be_bytes());
         bytes.extend([self.next_header, 64]);
         bytes.extend(self.source.octets());
         bytes.extend(self.destination.octets());
         bytes.extend(payload);
-        ethernet(tags, 0x86dd, &bytes)
+        bytes
+    }
+
+    /// The packet in an Ethernet frame.
+    pub fn frame(&self, tags: &[(u16, u16)], payload: &[u8]) -> Vec<u8> {
+        ethernet(tags, 0x86dd, &self.bytes(payload))
+    }
+}
+
+/// A plain packet of the family that its addresses are of.
+pub fn ip(source: &str, destination: &str, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    if source.contains(':') {
+        Ipv6::new(source, destination, protocol).bytes(payload)
+    } else {
+        Ipv4::new(source, destination, protocol).bytes(payload)
+    }
+}
+
+/// Whether an IP packet is IPv6.
+pub fn is_ipv6(packet: &[u8]) -> bool {
+    packet.first().is_some_and(|first| first >> 4 == 6)
+}
+
+/// What an IP packet travels in on an Ethernet link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// Nothing but Ethernet.
+    Plain,
+    /// A PPPoE session of this number, RFC 2516.
+    Pppoe(u16),
+    /// An MPLS label stack, RFC 3032.
+    Mpls {
+        /// 0x8847, or 0x8848 where the label was assigned upstream (RFC 5332).
+        ethertype: u16,
+        /// How many labels.
+        labels: u8,
+    },
+}
+
+impl Carrier {
+    /// An IP packet in an Ethernet frame with VLAN tags.
+    pub fn frame(self, tags: &[(u16, u16)], packet: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Plain => ethernet(tags, if is_ipv6(packet) { 0x86dd } else { 0x0800 }, packet),
+            Self::Pppoe(session) => ethernet(tags, 0x8864, &pppoe(session, packet)),
+            Self::Mpls { ethertype, labels } => {
+                ethernet(tags, ethertype, &[&label_stack(labels), packet].concat())
+            }
+        }
+    }
+}
+
+/// A PPPoE session header, the protocol number of PPP, and an IP packet.
+pub fn pppoe(session: u16, packet: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0x11, 0];
+    bytes.extend(session.to_be_bytes());
+    bytes.extend((packet.len() as u16 + 2).to_be_bytes());
+    bytes.extend(if is_ipv6(packet) { [0x00, 0x57] } else { [0x00, 0x21] });
+    bytes.extend(packet);
+    bytes
+}
+
+/// An MPLS label stack: labels from 1000 on, traffic class 5, the bottom marked.
+pub fn label_stack(labels: u8) -> Vec<u8> {
+    (0..labels)
+        .flat_map(|at| {
+            let bottom = u32::from(at + 1 == labels);
+            ((1000 + u32::from(at)) << 12 | 5 << 9 | bottom << 8 | 64).to_be_bytes()
+        })
+        .collect()
+}
+
+/// The optional fields of a GRE header (RFC 2784, RFC 2890), as the bits of its first byte.
+pub mod gre_field {
+    /// Checksum, and the two reserved bytes behind it.
+    pub const CHECKSUM: u8 = 0x80;
+    /// Key.
+    pub const KEY: u8 = 0x20;
+    /// Sequence number.
+    pub const SEQUENCE: u8 = 0x10;
+}
+
+/// A GRE header with these optional fields, each filled with ones, and an IP packet.
+pub fn gre(fields: u8, packet: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![fields, 0];
+    bytes.extend(if is_ipv6(packet) { [0x86, 0xdd] } else { [0x08, 0x00] });
+    bytes.resize(4 + 4 * fields.count_ones() as usize, 0xff);
+    bytes.extend(packet);
+    bytes
+}
+
+/// What an IP packet is wrapped in between two ends of a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tunnel {
+    /// Another IP header: IPv4-in-IPv6, 6in4, IPIP, IP6IP6.
+    Ip,
+    /// Another IP header and GRE with these optional fields.
+    Gre(u8),
+}
+
+impl Tunnel {
+    /// The packet of the tunnel between two addresses that carries this one.
+    pub fn packet(self, source: &str, destination: &str, inner: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Ip => ip(source, destination, if is_ipv6(inner) { IPV6 } else { IPV4 }, inner),
+            Self::Gre(fields) => ip(source, destination, GRE, &gre(fields, inner)),
+        }
+    }
+}
+
+/// A TCP segment.
+#[derive(Clone, Copy, Debug)]
+pub struct Tcp<'a> {
+    /// Source port.
+    pub source: u16,
+    /// Destination port.
+    pub destination: u16,
+    /// Sequence number.
+    pub sequence: u32,
+    /// Acknowledgement number.
+    pub acknowledgement: u32,
+    /// See [`flag`].
+    pub flags: u8,
+    /// Options, a multiple of four bytes.
+    pub options: &'a [u8],
+    /// What it carries.
+    pub data: &'a [u8],
+}
+
+impl Tcp<'_> {
+    /// The segment's bytes.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.extend(self.source.to_be_bytes());
+        bytes.extend(self.destination.to_be_bytes());
+        bytes.extend(self.sequence.to_be_bytes());
+        bytes.extend(self.acknowledgement.to_be_bytes());
+        bytes.extend([((5 + self.options.len() / 4) << 4) as u8, self.flags]);
+        bytes.extend([0xff, 0xff, 0, 0, 0, 0]);
+        bytes.extend(self.options);
+        bytes.extend(self.data);
+        bytes
     }
 }
 
 /// A TCP header without options, and four bytes of data.
 pub fn tcp(source: u16, destination: u16, flags: u8) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    bytes.extend(source.to_be_bytes());
-    bytes.extend(destination.to_be_bytes());
-    bytes.extend([0, 0, 0, 1, 0, 0, 0, 2, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
-    bytes.extend(b"data");
-    bytes
+    let (sequence, acknowledgement) = (1, 2);
+    Tcp { source, destination, sequence, acknowledgement, flags, options: &[], data: b"data" }
+        .bytes()
 }
 
 /// A UDP header and four bytes of data.

@@ -7,21 +7,31 @@ use sekisho_abi::{
     image::{Bytes, Image},
     opt_out::BlockKey,
     prefix::Prefixes,
-    record::Role,
+    reason::Reason,
+    record::{Direction, Forwarding, Mode, Modes, Role, Sinkhole, SinkholeKind},
 };
-use sekisho_xdp::site::{PrefixSet, Site};
+use sekisho_xdp::{
+    decide::{self, Match},
+    site::{PrefixSet, Site},
+};
+
+use crate::packet::{ICMP, ICMPV6, TCP, flag};
 
 /// What a program would have as constants and in maps.
 #[derive(Clone, Debug)]
 pub struct HostSite {
     /// Which end of a packet is the subscriber's.
     pub role: Role,
+    /// What becomes of packets that pass.
+    pub forwarding: Forwarding,
     /// What is unwrapped.
     pub unwrapped: Encapsulation,
     /// Prefixes in which IPv4 addresses are embedded.
     pub embedding: Prefixes,
     /// The network's own infrastructure.
     pub infrastructure: Prefixes,
+    /// The way to the sinkhole.
+    pub sinkhole: Option<Sinkhole>,
     /// Those who opted out.
     pub opt_outs: Option<Image>,
     /// Their port blocks.
@@ -33,12 +43,80 @@ impl HostSite {
     pub fn new(role: Role) -> Self {
         Self {
             role,
+            forwarding: Forwarding::Kernel,
             unwrapped: Encapsulation::ALL,
             embedding: Prefixes::NONE,
             infrastructure: Prefixes::NONE,
+            sinkhole: None,
             opt_outs: None,
             opted_out_ports: HashMap::new(),
         }
+    }
+
+    /// The reason of a frame while these lists are enforced, and what matched. The limit for
+    /// answers is never reached here.
+    pub fn judge(&self, frame: &[u8], image: &Image) -> (Reason, Option<Match>) {
+        let mut matched = None;
+        let reason = decide::judge(frame, image.bytes(), self, |found| {
+            matched = Some(*found);
+            let modes = Modes::all(Mode::Enforce);
+            let reason = decide::decide(found.lists, &modes, Mode::Enforce, || true);
+            match reason {
+                _ if found.is_canary() => decide::of_canary(reason),
+                Reason::Rejected if !self.answers(frame, found) => Reason::RejectedSilently,
+                Reason::Sinkholed if !self.diverts(frame, found) => Reason::SinkholeUnfit,
+                other => other,
+            }
+        });
+        (reason, matched)
+    }
+
+    /// The program's rule for answers, in the tests' own words: only a subscriber's whole, untunnelled
+    /// packet has one, and it needs what the answer is made of.
+    fn answers(&self, frame: &[u8], found: &Match) -> bool {
+        let one_way = [
+            Encapsulation::MPLS,
+            Encapsulation::IPV4_IN_IPV6,
+            Encapsulation::IPV6_IN_IPV4,
+            Encapsulation::IPIP,
+            Encapsulation::IP6IP6,
+            Encapsulation::GRE,
+        ];
+        let header = if found.ip.is_ipv6 { 40 } else { 20 };
+        let behind = frame.len().saturating_sub(found.ip.payload);
+        let has_answer = match found.ip.protocol {
+            TCP => behind >= 20 && frame[found.ip.payload + 13] & flag::RST == 0,
+            ICMP | ICMPV6 => false,
+            _ => behind >= 8 && found.ip.payload - found.ip.offset == header,
+        };
+        has_answer
+            && found.direction == Direction::Outbound
+            && !one_way.iter().any(|kind| found.encapsulation.has(*kind))
+            && found.ip.hidden == Reason::PortNotListed
+            && self.forwarding != Forwarding::Tap
+    }
+
+    /// The program's rule for the sinkhole, in the tests' own words.
+    fn diverts(&self, frame: &[u8], found: &Match) -> bool {
+        let Some(sinkhole) = &self.sinkhole else { return false };
+        let tunnels = [
+            Encapsulation::IPV4_IN_IPV6,
+            Encapsulation::IPV6_IN_IPV4,
+            Encapsulation::IPIP,
+            Encapsulation::IP6IP6,
+            Encapsulation::GRE,
+        ];
+        let is_tunnel = sinkhole.kind == SinkholeKind::Tunnel as u8;
+        let (outer, has_end) = match (is_tunnel, found.ip.is_ipv6) {
+            (false, _) => (0, sinkhole.kind == SinkholeKind::NextHop as u8),
+            (true, false) => (20, sinkhole.destination_v4 != 0),
+            (true, true) => (40, sinkhole.destination_v6 != [0, 0]),
+        };
+        has_end
+            && found.direction == Direction::Outbound
+            && !tunnels.iter().any(|kind| found.encapsulation.has(*kind))
+            && frame.len() - found.ip.offset + outer <= usize::from(sinkhole.mtu)
+            && self.forwarding != Forwarding::Tap
     }
 }
 

@@ -124,7 +124,8 @@ where
     if is_protected(&transport, inner_subscriber, &site.infrastructure()) {
         return Err(Reason::Protected);
     }
-    let is_embedded = !is_inner && listed.remote != far_end;
+    // A listed IPv4 address has an upper half of zero, which no listed IPv6 address has.
+    let is_embedded = ip.is_ipv6 && listed.remote.0 == 0;
     if is_embedded {
         encapsulation = encapsulation.with(Encapsulation::EMBEDDED);
     }

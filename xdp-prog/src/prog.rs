@@ -80,7 +80,7 @@ fn judge(packet: &Packet<'_>, done: &mut u32) -> Reason {
 #[inline(always)]
 fn feasible(reason: Reason, packet: &Packet<'_>, found: &Match, now: Now) -> Reason {
     match reason {
-        Reason::Rejected if !answer::is_due(found, now) => Reason::RejectedSilently,
+        Reason::Rejected if !answer::is_due(packet, found, now) => Reason::RejectedSilently,
         Reason::Sinkholed if !sinkhole::takes(packet, found) => Reason::SinkholeUnfit,
         other => other,
     }

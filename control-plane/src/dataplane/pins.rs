@@ -189,7 +189,8 @@ fn is_link(pin: &Path) -> Option<bool> {
     if parse_link(name).is_some() {
         return Some(true);
     }
-    let is_map = names::PINNED.contains(&name) || name.starts_with("ruleset-");
+    let is_map =
+        names::PINNED.contains(&name) || name == names::OPT_OUT || name.starts_with("ruleset-");
     is_map.then_some(false)
 }
 

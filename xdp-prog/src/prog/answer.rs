@@ -40,14 +40,15 @@ const QUOTED: usize = 8;
 /// Only the subscriber is answered, never an ICMP message or a reset, and nothing whose way back is
 /// unknown: tunnels and label stacks lead one way.
 #[inline(always)]
-pub(super) fn is_due(found: &Match, now: Now) -> bool {
+pub(super) fn is_due(packet: &Packet<'_>, found: &Match, now: Now) -> bool {
     let two_way = Encapsulation::PPPOE.with(Encapsulation::EMBEDDED);
     let ip = &found.ip;
+    let behind = packet.length().saturating_sub(ip.payload as u64);
     let is_answerable = match ip.protocol {
         protocol::ICMP | protocol::ICMPV6 => false,
-        protocol::TCP => found.tcp_flags() & RST == 0,
+        protocol::TCP => found.tcp_flags() & RST == 0 && behind >= TCP_BYTES as u64,
         // What is quoted begins with the fixed header.
-        _ => ip.payload == ip.offset + header_bytes(ip),
+        _ => ip.payload == ip.offset + header_bytes(ip) && behind >= QUOTED as u64,
     };
     is_answerable
         && found.direction == Direction::Outbound

@@ -78,8 +78,8 @@ fn wrap(packet: &Packet<'_>, found: &Match) -> Option<()> {
     }
     let length = packet.length().saturating_sub(ip.offset as u64) as u16;
     // Only as many low bits of the source as the operator gave away.
-    let bits = u32::from(sinkhole.flow_bits) & 31;
-    let flow = account::flow_hash(found) & ((1 << bits) - 1);
+    let bits = u32::from(sinkhole.flow_bits) & 63;
+    let flow = account::flow_hash(found) & ((1_u64 << bits) - 1) as u32;
     if ip.is_ipv6 {
         let header = packet.part::<40>(ETHERNET_BYTES)?;
         // SAFETY: forty bytes were asked for.
