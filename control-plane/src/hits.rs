@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use sekisho_abi::{
     reason::Reason,
-    record::{Direction, FlagClass, FlowKey, FlowTotals},
+    record::{Address, Direction, FlagClass, FlowKey, FlowTotals},
 };
 use sekisho_rules::{
     compile::Compiled,
@@ -57,6 +57,15 @@ pub struct Hit {
     pub vlans: Vec<u16>,
     /// How many VLAN tags the packets carried.
     pub vlan_tags: u8,
+    /// What else they were wrapped in, by the names of [`Encapsulation`].
+    pub encapsulation: Vec<&'static str>,
+    /// The PPPoE session; 0 without one.
+    pub pppoe_session: u16,
+    /// In a tunnel, the inner address at the subscriber's end, of the first packet.
+    pub inner_subscriber: Option<IpAddr>,
+    /// In a tunnel or around an embedded address, the outer address at the remote's end, of the first
+    /// packet.
+    pub outer_remote: Option<IpAddr>,
     /// Feeds that list the remote, sorted.
     pub feeds: Vec<String>,
     /// The malware family that they name; empty if none does.
@@ -257,6 +266,10 @@ impl Names<'_> {
             interface: self.interface(key.port),
             vlans: vlans(key),
             vlan_tags: key.vlan_tags,
+            encapsulation: key.encapsulation.names().collect(),
+            pppoe_session: u16::from_be_bytes(key.pppoe_session),
+            inner_subscriber: shown(totals.inner_subscriber),
+            outer_remote: shown(totals.outer_remote),
             feeds,
             malware,
             generation: key.generation,
@@ -306,6 +319,11 @@ fn means(claim: &Claim, key: &FlowKey) -> bool {
         && port.is_none_or(|port| has_ports && port.to_be_bytes() == key.remote_port)
 }
 
+/// An address, unless it is the zero that stands for none.
+fn shown(address: Address) -> Option<IpAddr> {
+    Some(address.ip()).filter(|address| !address.is_unspecified())
+}
+
 fn vlans(key: &FlowKey) -> Vec<u16> {
     let both = [(key.vlans >> 16) as u16, key.vlans as u16];
     both.into_iter().take(usize::from(key.vlan_tags)).collect()
@@ -347,6 +365,8 @@ fn merge(sum: &mut FlowTotals, more: &FlowTotals) {
         sum.first_ns = more.first_ns;
         sum.subscriber_port = more.subscriber_port;
         sum.tcp_flags = more.tcp_flags;
+        sum.inner_subscriber = more.inner_subscriber;
+        sum.outer_remote = more.outer_remote;
     }
 }
 

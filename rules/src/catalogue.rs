@@ -105,7 +105,7 @@ mod tests {
             ("    min_prefix_v4: wide\n", "feeds.yaml:5:5:", &["wide", "8 to 32"]),
             ("    expire_after: never\n", "feeds.yaml:5:19:", &["'never'", "7d"]),
             ("    expire_after: 0s\n", "feeds.yaml:5:19:", &["'0s'", "7d"]),
-            ("    action: reject\n", "feeds.yaml:5:13:", &["reject", "observe", "drop"]),
+            ("    action: refuse\n", "feeds.yaml:5:13:", &["refuse", "observe", "drop"]),
             ("    enabled: maybe\n", "feeds.yaml:5:14:", &["bool"]),
             ("    min_confidence: 101\n", "feeds.yaml:5:5:", &["0 to 100", "`101`"]),
         ] {

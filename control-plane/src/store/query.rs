@@ -4,6 +4,7 @@ use std::{fmt::Write as _, net::IpAddr, str::FromStr};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params_from_iter, types::Value};
+use sekisho_abi::reason::{Reason, Verdict};
 use serde::{Serialize, Serializer};
 
 use super::writer::HOUR_MS;
@@ -92,7 +93,7 @@ pub struct StoredHit {
     pub class: String,
     /// outbound or inbound.
     pub direction: String,
-    /// drop or observe.
+    /// observe, drop, reject or sinkhole.
     pub action: &'static str,
     /// Why: the reason as counted by the packet path.
     pub reason: String,
@@ -102,6 +103,15 @@ pub struct StoredHit {
     pub vlans: Vec<u16>,
     /// How many VLAN tags the packets carried.
     pub vlan_tags: u8,
+    /// What else they were wrapped in: pppoe, mpls, ipv4-in-ipv6 and so on.
+    pub encapsulation: Vec<String>,
+    /// The PPPoE session; 0 without one.
+    pub pppoe_session: u16,
+    /// In a tunnel, the inner address at the subscriber's end, of the first packet; else empty.
+    pub inner_subscriber: String,
+    /// In a tunnel or around an embedded address, the outer address at the remote's end, of the first
+    /// packet; else empty.
+    pub outer_remote: String,
     /// Feeds that list the remote, joined by commas.
     pub feed: String,
     /// The malware family that they name; empty if none does.
@@ -192,15 +202,20 @@ fn stored_hit(row: &Row<'_>) -> rusqlite::Result<StoredHit> {
         protocol: protocol_name(row.get("protocol")?),
         class: row.get("class")?,
         direction: row.get("direction")?,
-        action: if reason == sekisho_abi::reason::Reason::Dropped.as_str() {
-            "drop"
-        } else {
-            "observe"
-        },
+        action: action(&reason),
         reason,
         interface: row.get("interface")?,
         vlans: row.get::<_, String>("vlans")?.split(',').filter_map(|id| id.parse().ok()).collect(),
         vlan_tags: row.get("vlan_tags")?,
+        encapsulation: row
+            .get::<_, String>("encapsulation")?
+            .split(',')
+            .filter(|kind| !kind.is_empty())
+            .map(str::to_owned)
+            .collect(),
+        pppoe_session: row.get("pppoe_session")?,
+        inner_subscriber: row.get("inner_subscriber")?,
+        outer_remote: row.get("outer_remote")?,
         feed: row.get("feeds")?,
         malware: row.get("malware")?,
         generation: row.get("generation")?,
@@ -211,6 +226,17 @@ fn stored_hit(row: &Row<'_>) -> rusqlite::Result<StoredHit> {
         first_seen: time("first_seen")?,
         last_seen: time("last_seen")?,
     })
+}
+
+/// What became of packets with a reason.
+fn action(reason: &str) -> &'static str {
+    let known = Reason::ALL.into_iter().find(|known| known.as_str() == reason);
+    match known.map(Reason::verdict) {
+        Some(Verdict::Drop) => "drop",
+        Some(Verdict::Reject) => "reject",
+        Some(Verdict::Sinkhole) => "sinkhole",
+        Some(Verdict::Pass) | None => "observe",
+    }
 }
 
 /// The protocol as reports spell it.

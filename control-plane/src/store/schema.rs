@@ -21,7 +21,8 @@ const PRIVATE: u32 = 0o600;
 ///
 /// A row holds all packets of one flow within one hour, whatever generation of the ruleset they
 /// matched; times are milliseconds since 1970 in UTC. The key's columns come first.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE hits (
         id INTEGER PRIMARY KEY,
         hour INTEGER NOT NULL,
@@ -57,7 +58,20 @@ const MIGRATIONS: [&str; 1] = ["
     CREATE INDEX hits_subscriber_address ON hits (subscriber_address, hour, id);
     CREATE INDEX hits_remote ON hits (remote, hour, id);
     CREATE INDEX hits_last_seen ON hits (last_seen);
-"];
+",
+    "
+    ALTER TABLE hits ADD COLUMN encapsulation TEXT NOT NULL DEFAULT '';
+    ALTER TABLE hits ADD COLUMN pppoe_session INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE hits ADD COLUMN inner_subscriber TEXT NOT NULL DEFAULT '';
+    ALTER TABLE hits ADD COLUMN outer_remote TEXT NOT NULL DEFAULT '';
+    DROP INDEX hits_flow;
+    CREATE UNIQUE INDEX hits_flow ON hits (
+        hour, subscriber_address, remote, remote_port, protocol, class, direction, reason,
+        interface, vlans, vlan_tags, encapsulation, pppoe_session, feeds, malware, subscriber,
+        tenant, attribution
+    );
+",
+];
 
 /// Opens or creates a file and brings it up to date.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {

@@ -21,6 +21,10 @@ fn hit(subscriber: &str, remote: &str, seconds: i64) -> Hit {
         interface: "eth0".into(),
         vlans: vec![100, 7],
         vlan_tags: 2,
+        encapsulation: vec!["pppoe", "ipv4-in-ipv6"],
+        pppoe_session: 7,
+        inner_subscriber: Some("192.0.0.2".parse().unwrap()),
+        outer_remote: Some("2001:db8::1".parse().unwrap()),
         feeds: vec!["a".to_owned(), "b".to_owned()],
         malware: "Mirai".into(),
         generation: 3,
@@ -53,7 +57,8 @@ async fn a_hit_comes_back_with_all_its_fields() {
         "subscriber_address": "100.64.0.7", "subscriber_port": 40_000,
         "remote": "198.18.0.1", "remote_port": 443, "protocol": "tcp", "class": "initiated",
         "direction": "outbound", "action": "drop", "reason": "dropped", "interface": "eth0",
-        "vlans": [100, 7], "vlan_tags": 2, "feed": "a,b", "malware": "Mirai", "generation": 3,
+        "vlans": [100, 7], "vlan_tags": 2, "encapsulation": ["pppoe", "ipv4-in-ipv6"],
+        "pppoe_session": 7, "inner_subscriber": "192.0.0.2", "outer_remote": "2001:db8::1", "feed": "a,b", "malware": "Mirai", "generation": 3,
         "rule": 2, "tcp_flags": 2, "packets": 2, "bytes": 120,
         "first_seen": "2027-01-15T08:00:09Z", "last_seen": "2027-01-15T08:00:10Z",
     });
@@ -163,7 +168,7 @@ fn a_file_of_a_newer_program_is_left_alone() {
     let path = dir.path().join(FILE);
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 999).unwrap();
     let error = Store::open(dir.path()).unwrap_err().to_string();
-    assert!(error.ends_with("version 999, and this program knows up to 1"), "{error}");
+    assert!(error.ends_with("version 999, and this program knows up to 2"), "{error}");
 }
 
 #[test]
@@ -208,6 +213,10 @@ fn the_columns_are_these_and_no_others() {
         "bytes",
         "first_seen",
         "last_seen",
+        "encapsulation",
+        "pppoe_session",
+        "inner_subscriber",
+        "outer_remote",
     ];
     assert_eq!(columns, expected);
     let tables: i64 = connection

@@ -1,6 +1,6 @@
 //! What the one writing thread does.
 
-use std::path::Path;
+use std::{net::IpAddr, path::Path};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
@@ -19,16 +19,20 @@ const RECORD: &str = "
     INSERT INTO hits (
         hour, subscriber_address, remote, remote_port, protocol, class, direction, reason,
         interface, vlans, vlan_tags, feeds, malware, subscriber, tenant, attribution,
-        generation, rule, subscriber_port, tcp_flags, packets, bytes, first_seen, last_seen
+        generation, rule, subscriber_port, tcp_flags, packets, bytes, first_seen, last_seen,
+        encapsulation, pppoe_session, inner_subscriber, outer_remote
     )
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
-            ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)
+            ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)
     ON CONFLICT DO UPDATE SET
         generation = excluded.generation,
         rule = excluded.rule,
         subscriber_port = iif(excluded.first_seen < first_seen, excluded.subscriber_port,
                               subscriber_port),
         tcp_flags = iif(excluded.first_seen < first_seen, excluded.tcp_flags, tcp_flags),
+        inner_subscriber = iif(excluded.first_seen < first_seen, excluded.inner_subscriber,
+                               inner_subscriber),
+        outer_remote = iif(excluded.first_seen < first_seen, excluded.outer_remote, outer_remote),
         packets = packets + excluded.packets,
         bytes = bytes + excluded.bytes,
         first_seen = min(first_seen, excluded.first_seen),
@@ -78,7 +82,16 @@ fn insert_one(insert: &mut rusqlite::CachedStatement<'_>, hit: &Hit) -> rusqlite
         i64::try_from(hit.bytes).unwrap_or(i64::MAX),
         hit.first_seen.as_millisecond(),
         last_seen,
+        joined(&hit.encapsulation),
+        hit.pppoe_session,
+        optional(hit.inner_subscriber),
+        optional(hit.outer_remote),
     ])
+}
+
+/// An address, or the empty text.
+fn optional(address: Option<IpAddr>) -> String {
+    address.map(|address| address.to_string()).unwrap_or_default()
 }
 
 pub(super) fn forget(

@@ -68,8 +68,11 @@ pub fn link<F: Frame + ?Sized>(frame: &F, unwrapped: Encapsulation) -> Result<Li
         _ => return Err(Reason::NotIp),
     }
     link.offset = frame.forget_offset(link.offset);
+    // All of it: the verifier of kernel 6.1 tells a zero that was written from one that was read.
+    link.vlans = frame.forget(link.vlans.into()) as u32;
     link.tags = frame.forget(link.tags.into()) as u8;
     link.encapsulation = Encapsulation(frame.forget(link.encapsulation.0.into()) as u8);
+    link.pppoe_session = frame.forget(link.pppoe_session.into()) as u16;
     Ok(link)
 }
 
