@@ -189,8 +189,9 @@ fn is_link(pin: &Path) -> Option<bool> {
     if parse_link(name).is_some() {
         return Some(true);
     }
-    let is_map = names::PINNED.contains(&name) || name.starts_with("ruleset-");
-    is_map.then_some(false)
+    let is_map = |known: &&str| name == *known;
+    let is_map = names::PINNED.iter().chain([&names::OPT_OUT]).any(is_map);
+    (is_map || name.starts_with("ruleset-")).then_some(false)
 }
 
 fn entries(dir: &Path) -> Result<Vec<PathBuf>, DataplaneError> {
