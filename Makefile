@@ -10,10 +10,11 @@ SEKISHO := $(TARGET_DIR)/release/sekisho
 KERNELS ?= 6.1 6.12 newest
 # The test of the crate under tests/ that runs inside the virtual machines.
 KERNEL_TEST ?= packets
+FUZZ_SECONDS ?= 60
 
 .ONESHELL:
 
-.PHONY: help bootstrap build demo check test bench kernels clean
+.PHONY: help bootstrap build demo check test fuzz bench kernels clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -41,6 +42,11 @@ test: check ## everything: check, documentation tests, kernel 6.1, all tests
 	@cargo test --workspace --doc --quiet
 	@$(MAKE) kernels KERNELS=6.1
 	@cargo nextest run --workspace $(TEST_ARGS)
+
+# `make test` runs the same targets for a moment each.
+fuzz: ## every parser on changed input, FUZZ_SECONDS each (60); FUZZ_TARGET="stix" for one
+	@scripts/bootstrap
+	@SEKISHO_FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test --release --package sekisho-rules --test fuzz -- --nocapture --test-threads=2 $(FUZZ_TARGET)
 
 bench: ## the benchmarks, beside what else a user could pick; BENCH_ARGS="--quick"
 	@scripts/bootstrap

@@ -1,6 +1,7 @@
 //! What decides over lists: the catalogue of feeds, the policy, the never-block lists.
 
 use std::{
+    ffi::OsStr,
     fs,
     io::Read as _,
     os::unix::fs::OpenOptionsExt as _,
@@ -14,13 +15,17 @@ use sekisho_rules::{
     catalogue::Catalogue,
     compile::{CompileError, Compiled, FeedInput, compile},
     feed::{FeedSpec, Source},
-    parse::{Limits, ParseFailure, Parsed, parse},
+    parse::{Limits, ParseFailure, Parsed, parse_feed},
     policy::{NeverBlock, OwnPrefix, Policy},
     shipped,
     yaml::YamlError,
 };
 
-use crate::{config::Config, subscribers::Subscribers};
+use crate::{
+    config::Config,
+    feeds::{misp, unpack::unpack},
+    subscribers::Subscribers,
+};
 
 /// File of a lists folder that holds the catalogue.
 pub const FOLDER_CATALOGUE: &str = "feeds.yaml";
@@ -72,13 +77,13 @@ impl Rulebook {
         let mut never_block =
             if config.never_block.shipped { shipped::never_block()? } else { Vec::new() };
         for path in &config.never_block.files {
-            never_block.push(read(path, NeverBlock::from_yaml)?);
+            never_block.push(read_never_block(path)?);
         }
         Ok(Self { catalogue, policy, never_block })
     }
 
     /// What a lists folder holds: `feeds.yaml`, perhaps `policy.yaml`, perhaps `never-block/*.yaml`
-    /// on top of the shipped lists.
+    /// and MISP warninglists `never-block/*.json` on top of the shipped lists.
     pub fn of_folder(folder: &Path) -> Result<Self, RulebookError> {
         let catalogue = read_catalogue(&folder.join(FOLDER_CATALOGUE))?;
         let own_policy = folder.join(FOLDER_POLICY);
@@ -88,8 +93,8 @@ impl Rulebook {
             shipped::policy()?
         };
         let mut never_block = shipped::never_block()?;
-        for path in yaml_files(&folder.join(FOLDER_NEVER_BLOCK))? {
-            never_block.push(read(&path, NeverBlock::from_yaml)?);
+        for path in list_files(&folder.join(FOLDER_NEVER_BLOCK))? {
+            never_block.push(read_never_block(&path)?);
         }
         Ok(Self { catalogue, policy, never_block })
     }
@@ -128,17 +133,31 @@ pub struct ReadList {
 }
 
 impl ReadList {
-    /// Reads the bytes of a list.
+    /// Reads the bytes of a list, compressed or not.
     pub fn new(spec: &FeedSpec, bytes: &[u8], confirmed_at: Timestamp) -> Self {
-        Self { parsed: parse(spec.format, bytes, &limits(spec)).map(Arc::new), confirmed_at }
+        let limits = limits(spec);
+        let parsed = unpack(bytes, limits.max_bytes)
+            .and_then(|plain| parse_feed(spec, &plain, &limits))
+            .map(Arc::new);
+        Self { parsed, confirmed_at }
     }
 }
 
-/// Reads the file of a feed, at most as much as the feed may have.
+/// Reads the file of a feed, or the folder of a MISP feed; at most as much as the feed may have.
 pub fn read_list_file(spec: &FeedSpec, path: &Path) -> Result<Vec<u8>, std::io::Error> {
+    let limits = limits(spec);
+    let read = |path: &Path| read_at_most(path, limits.max_bytes);
+    if misp::is_feed(spec) {
+        let read = misp::read_folder(spec, path, &limits, Timestamp::now(), read);
+        return read.map_err(std::io::Error::other);
+    }
+    read(path)
+}
+
+fn read_at_most(path: &Path, most: usize) -> Result<Vec<u8>, std::io::Error> {
     let mut bytes = Vec::new();
     // One byte more than allowed tells the parser that there is too much.
-    let most = limits(spec).max_bytes as u64 + 1;
+    let most = most as u64 + 1;
     // A pipe that nobody writes into must not hold the thread that opens it.
     let file =
         fs::OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
@@ -169,6 +188,15 @@ fn read_catalogue(path: &Path) -> Result<Catalogue, RulebookError> {
     Ok(catalogue)
 }
 
+/// A list in our YAML, or a MISP warninglist in its JSON.
+fn read_never_block(path: &Path) -> Result<NeverBlock, RulebookError> {
+    if path.extension().is_some_and(|extension| extension == "json") {
+        read(path, NeverBlock::from_warninglist)
+    } else {
+        read(path, NeverBlock::from_yaml)
+    }
+}
+
 fn read<T>(
     path: &Path,
     from_yaml: impl Fn(&str, &str) -> Result<T, YamlError>,
@@ -180,8 +208,8 @@ fn read<T>(
     Ok(from_yaml(&text, &path.display().to_string())?)
 }
 
-/// The YAML files of a folder by name; none if there is no such folder.
-fn yaml_files(folder: &Path) -> Result<Vec<PathBuf>, RulebookError> {
+/// The YAML and JSON files of a folder by name; none if there is no such folder.
+fn list_files(folder: &Path) -> Result<Vec<PathBuf>, RulebookError> {
     let unreadable = |source| RulebookError::Unreadable { path: folder.to_owned(), source };
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -191,7 +219,8 @@ fn yaml_files(folder: &Path) -> Result<Vec<PathBuf>, RulebookError> {
     let mut files = Vec::new();
     for entry in entries {
         let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+        let is_list = |extension: &OsStr| ["yaml", "yml", "json"].iter().any(|e| extension == *e);
+        if path.extension().is_some_and(is_list) {
             files.push(path);
         }
     }
@@ -222,10 +251,13 @@ mod tests {
         fs::create_dir(dir.path().join(FOLDER_NEVER_BLOCK)).unwrap();
         let list = "name: ours\nversion: '1'\nsource: us\nnetworks: []\n";
         fs::write(dir.path().join(FOLDER_NEVER_BLOCK).join("ours.yaml"), list).unwrap();
+        let list = r#"{"name":"a MISP list","type":"cidr","list":["198.18.0.0/24"]}"#;
+        fs::write(dir.path().join(FOLDER_NEVER_BLOCK).join("misp.json"), list).unwrap();
         let rulebook = Rulebook::of_folder(dir.path()).unwrap();
         assert_eq!(rulebook.policy.expire_after.as_secs(), 3 * 86_400);
-        assert_eq!(rulebook.never_block.len(), shipped::never_block().unwrap().len() + 1);
-        assert_eq!(rulebook.never_block.last().unwrap().name, "ours");
+        assert_eq!(rulebook.never_block.len(), shipped::never_block().unwrap().len() + 2);
+        let names = rulebook.never_block.iter().rev().take(2).map(|list| list.name.as_str());
+        assert_eq!(names.collect::<Vec<_>>(), ["ours", "a MISP list"]);
     }
 
     #[test]

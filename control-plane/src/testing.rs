@@ -127,6 +127,8 @@ pub(crate) fn report(feed: &str) -> FeedReport {
         rejected: 0,
         refused: 1,
         refused_by_reason: [(RefusalReason::Reserved, 1)].into(),
+        warned: 0,
+        named: 0,
         skipped: 0,
         stamp: None,
         failure: None,

@@ -40,6 +40,9 @@ impl Catalogue {
                      {SHORTEST_HTTP_REFRESH} for a list that is fetched over HTTP"
                 ));
             }
+            if let Err(why) = check_mapping(&feed.value) {
+                return refuse(format!("feed '{name}': {why}"));
+            }
             enabled += usize::from(feed.value.enabled);
             if enabled > MAX_ENABLED {
                 return refuse(format!(
@@ -53,6 +56,20 @@ impl Catalogue {
     /// The feeds that are in use.
     pub fn enabled(&self) -> impl Iterator<Item = &FeedSpec> {
         self.feeds.iter().filter(|feed| feed.enabled)
+    }
+}
+
+/// A mapping is there exactly if the format needs one, and fits it.
+fn check_mapping(FeedSpec { format, mapping, .. }: &FeedSpec) -> Result<(), String> {
+    match mapping {
+        None if format.needs_mapping() => Err(format!(
+            "the format {format} needs a 'mapping' that says which column or key holds what"
+        )),
+        Some(_) if !format.needs_mapping() => {
+            Err(format!("the format {format} has columns of its own and takes no 'mapping'"))
+        }
+        Some(mapping) => mapping.check(*format).map_err(str::to_owned),
+        None => Ok(()),
     }
 }
 
@@ -124,7 +141,7 @@ mod tests {
             ),
             ("feeds:\n  - name: a\n    source: ftp://x/\n    format: plain\n", &["ftp", "http://"]),
             ("feeds:\n  - name: a\n    source: http:///x\n    format: plain\n", &["no host"]),
-            ("feeds:\n  - name: a\n    source: x\n    format: csv\n", &["csv", "feodo-csv"]),
+            ("feeds:\n  - name: a\n    source: x\n    format: cvs\n", &["cvs", "feodo-csv"]),
             ("feeds:\n  - name: a\n    source: x\n", &["format"]),
             ("feed: []\n", &["feed", "feeds"]),
             ("feeds: 3\n", &["feeds.yaml:1:8:"]),

@@ -46,15 +46,19 @@ pub struct Compiled {
 pub struct FeedReport {
     /// The feed.
     pub name: FeedName,
-    /// Indicators that could be read, duplicates included.
+    /// Indicators with an address that could be read, duplicates included.
     pub indicators: u64,
+    /// Names, URLs and AS numbers that are kept beside them and block nothing.
+    pub named: u64,
     /// Those that stand, duplicates included.
     pub accepted: u64,
     /// Lines that could not be read.
     pub rejected: u64,
     /// Indicators that the policy refused.
     pub refused: u64,
-    /// The same by reason.
+    /// Indicators that touch a network of a list of the tier `warn`, whatever became of them.
+    pub warned: u64,
+    /// The same as `refused`, by reason.
     pub refused_by_reason: BTreeMap<RefusalReason, u64>,
     /// Well-formed rows that are no indicators.
     pub skipped: u64,
@@ -92,6 +96,7 @@ pub fn compile(
         |input: &FeedInput<'_>| Judge::new(&guards, policy, input.spec, input.fetched_at, now);
     let mut feeds = Feeds {
         inputs,
+        guards: &guards,
         judges: inputs.iter().map(judge).collect(),
         refusals: Refusals::default(),
         reports: inputs.iter().map(FeedInput::report).collect(),
@@ -120,9 +125,11 @@ impl<'a> FeedInput<'a> {
         FeedReport {
             name: self.spec.name.clone(),
             indicators,
+            named: self.parsed.map_or(0, |parsed| parsed.named.len() as u64),
             accepted: indicators,
             rejected: rejects.map_or(0, Rejects::total),
             refused: 0,
+            warned: 0,
             refused_by_reason: BTreeMap::new(),
             skipped: self.parsed.map_or(0, Parsed::skipped_total),
             stamp: self.parsed.ok().and_then(|parsed| parsed.stamp),
@@ -138,6 +145,7 @@ fn table_feed(input: &FeedInput<'_>) -> TableFeed {
 /// The inputs and what became of them so far.
 struct Feeds<'a> {
     inputs: &'a [FeedInput<'a>],
+    guards: &'a Guards,
     judges: Vec<Judge<'a>>,
     refusals: Refusals,
     reports: Vec<FeedReport>,
@@ -153,8 +161,12 @@ impl Feeds<'_> {
         for (input, feed) in self.inputs.iter().zip(0..) {
             for (indicator, at) in input.indicators().iter().zip(0..) {
                 let place = Place { feed, at };
-                match self.judges[usize::from(feed)].check(indicator) {
-                    Ok(()) => rows.push(place, indicator.network, meant(indicator, input.spec)),
+                let meant = meant(indicator, input.spec);
+                if self.guards.warning(indicator.network).is_some() {
+                    self.reports[usize::from(feed)].warned += 1;
+                }
+                match self.judges[usize::from(feed)].check(indicator, meant) {
+                    Ok(()) => rows.push(place, indicator.network, meant),
                     Err(why) => self.refuse(place, why),
                 }
             }
@@ -205,9 +217,13 @@ const fn meant(indicator: &Indicator, spec: &FeedSpec) -> Traffic {
 
 /// The never-block networks that some entry is wider than.
 fn never_blocked_parts(table: &Table, guards: &Guards) -> Vec<IpNet> {
-    let v4 = table.v4.iter().map(|entry| IpNet::V4(entry.network));
-    let v6 = table.v6.iter().map(|entry| IpNet::V6(entry.network));
-    let wide = v4.chain(v6).filter(|net| net.prefix_len() < net.max_prefix_len());
-    let parts: Vec<_> = wide.flat_map(|network| guards.never_blocked_inside(network)).collect();
+    let v4 = table.v4.iter().map(|entry| (IpNet::V4(entry.network), table.claims_of(entry)));
+    let v6 = table.v6.iter().map(|entry| (IpNet::V6(entry.network), table.claims_of(entry)));
+    let wide = v4.chain(v6).filter(|(net, _)| net.prefix_len() < net.max_prefix_len());
+    let parts: Vec<_> = wide
+        .flat_map(|(network, claims)| {
+            guards.never_blocked_inside(network, claims.iter().map(|claim| claim.traffic))
+        })
+        .collect();
     IpNet::aggregate(&parts)
 }

@@ -87,6 +87,11 @@ pub enum Because {
         /// A full sentence.
         text: String,
     },
+    /// A never-block list of the tier `warn` speaks of the address.
+    Warning {
+        /// A full sentence.
+        text: String,
+    },
     /// No feed lists the address.
     NotListed {
         /// One or two full sentences.
@@ -160,6 +165,9 @@ pub fn explain(compiled: &Compiled, query: Query) -> Explanation {
         never_block.map(|&network| exempt(compiled, network)).into_iter().collect();
     because.extend(facts.chain(others).take(MAX_FACTS));
     because.extend(refusals.into_iter().take(MAX_FACTS));
+    if !because.is_empty() {
+        because.extend(warning(compiled, query.address));
+    }
     if because.is_empty() {
         because.push(not_listed(compiled, query.address));
     }
@@ -250,6 +258,11 @@ fn refusals(compiled: &Compiled, address: IpAddr) -> impl Iterator<Item = Becaus
         reason: refusal.why.reason(),
         text: refusal.to_string(),
     })
+}
+
+fn warning(compiled: &Compiled, address: IpAddr) -> Option<Because> {
+    let (list, reason) = compiled.guards.warning(address.into())?;
+    Some(Because::Warning { text: format!("{address} is on the list '{list}': {reason}.") })
 }
 
 fn not_listed(compiled: &Compiled, address: IpAddr) -> Because {

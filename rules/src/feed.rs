@@ -7,7 +7,7 @@ use serde::{
     de::{self, Error as _, Unexpected, Visitor},
 };
 
-use crate::period::Period;
+use crate::{mapping::Mapping, period::Period};
 
 /// Shortest IPv4 prefix that any configuration may allow a feed.
 pub const SHORTEST_FLOOR_V4: u8 = 8;
@@ -24,6 +24,9 @@ pub struct FeedSpec {
     pub source: Source,
     /// How its bytes are read.
     pub format: Format,
+    /// Where a generic format has what; the formats `csv`, `json` and `json-lines` need it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mapping: Option<Mapping>,
     /// What happens to packets that its entries match.
     #[serde(default)]
     pub action: Action,
@@ -212,15 +215,37 @@ pub enum Format {
     ThreatfoxCsv,
     /// abuse.ch SSL blacklist `sslipblacklist.csv`.
     SslblCsv,
-    /// Spamhaus DROP `drop_v4.json`, `drop_v6.json`: JSON lines.
+    /// Spamhaus DROP `drop_v4.json`, `drop_v6.json`, and ASN-DROP `asndrop.json`: JSON lines.
     SpamhausDropJson,
     /// Spamhaus DROP `drop.txt`, `dropv6.txt`.
     SpamhausDropText,
+    /// abuse.ch ThreatFox JSON: the export, and the answer of its API.
+    ThreatfoxJson,
+    /// abuse.ch URLhaus CSV: URLs, which are kept and never blocked.
+    UrlhausCsv,
+    /// FireHOL `*.netset` and `*.ipset`.
+    FireholNetset,
+    /// Rules of Suricata or Snort that are about addresses and ports alone, as ET botcc.
+    SuricataRules,
+    /// C2IntelFeeds `IPC2s.csv`, `domainC2s.csv`.
+    C2intelCsv,
+    /// A report in the columns of Shadowserver, found by name.
+    ShadowserverCsv,
+    /// A MISP event or several, `to_ids` attributes only.
+    Misp,
+    /// A STIX 2.1 bundle, or the envelope of a TAXII 2.1 server.
+    Stix,
+    /// Any CSV, by a mapping.
+    Csv,
+    /// Any JSON document, by a mapping.
+    Json,
+    /// JSON lines, by a mapping.
+    JsonLines,
 }
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 19] = [
         Self::Plain,
         Self::Hosts,
         Self::FeodoCsv,
@@ -229,6 +254,17 @@ impl Format {
         Self::SslblCsv,
         Self::SpamhausDropJson,
         Self::SpamhausDropText,
+        Self::ThreatfoxJson,
+        Self::UrlhausCsv,
+        Self::FireholNetset,
+        Self::SuricataRules,
+        Self::C2intelCsv,
+        Self::ShadowserverCsv,
+        Self::Misp,
+        Self::Stix,
+        Self::Csv,
+        Self::Json,
+        Self::JsonLines,
     ];
 
     /// The name in the catalogue.
@@ -242,12 +278,28 @@ impl Format {
             Self::SslblCsv => "sslbl-csv",
             Self::SpamhausDropJson => "spamhaus-drop-json",
             Self::SpamhausDropText => "spamhaus-drop-text",
+            Self::ThreatfoxJson => "threatfox-json",
+            Self::UrlhausCsv => "urlhaus-csv",
+            Self::FireholNetset => "firehol-netset",
+            Self::SuricataRules => "suricata-rules",
+            Self::C2intelCsv => "c2intel-csv",
+            Self::ShadowserverCsv => "shadowserver-csv",
+            Self::Misp => "misp",
+            Self::Stix => "stix",
+            Self::Csv => "csv",
+            Self::Json => "json",
+            Self::JsonLines => "json-lines",
         }
     }
 
     /// Whether the rows are networks by the publisher's intent, rather than hosts.
     pub const fn lists_networks(self) -> bool {
-        matches!(self, Self::SpamhausDropJson | Self::SpamhausDropText)
+        matches!(self, Self::SpamhausDropJson | Self::SpamhausDropText | Self::FireholNetset)
+    }
+
+    /// Whether the catalogue has to say where the list has what.
+    pub const fn needs_mapping(self) -> bool {
+        matches!(self, Self::Csv | Self::Json | Self::JsonLines)
     }
 }
 

@@ -85,11 +85,58 @@ pub struct Indicator {
     pub last_seen: Option<Moment>,
     /// How sure the feed is, 0 to 100.
     pub confidence: Option<u8>,
+    /// When the feed itself says that the claim ends.
+    pub valid_until: Option<Moment>,
     /// Whether the host is a legitimate one that was broken into, so that only the port listed may
     /// ever be blocked.
     pub compromised: bool,
     /// Line of the feed (1-based; for JSON that is no JSON lines, the element), for error reports.
     pub line: u32,
+}
+
+/// One claim of one feed about what has no address of its own.
+///
+/// It is kept for reports and exports. The compiler takes no such claim, so that a name never
+/// becomes a block of whatever it resolves to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// What the feed lists.
+    pub subject: Subject,
+    /// The malware family, as the feed spells it; shared between the claims that name it.
+    pub malware: Option<Arc<str>>,
+    /// When the feed first saw it.
+    pub first_seen: Option<Moment>,
+    /// When the feed last saw it.
+    pub last_seen: Option<Moment>,
+    /// How sure the feed is, 0 to 100.
+    pub confidence: Option<u8>,
+    /// When the feed itself says that the claim ends.
+    pub valid_until: Option<Moment>,
+    /// Whether it is a legitimate one that was broken into.
+    pub compromised: bool,
+    /// Line of the feed, as in [`Indicator::line`].
+    pub line: u32,
+}
+
+/// What a claim without an address is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Subject {
+    /// A host name in lower case, without the dot at its end.
+    Domain(Box<str>),
+    /// An absolute URL, as the feed spells it.
+    Url(Box<str>),
+    /// The number of an autonomous system.
+    Asn(u32),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Domain(text) | Self::Url(text) => f.write_str(text),
+            Self::Asn(number) => write!(f, "AS{number}"),
+        }
+    }
 }
 
 /// What one is asking about: an address, perhaps with port and protocol.

@@ -6,6 +6,7 @@
 //! - [`period`]: lengths of time in configuration
 //! - [`moment`]: a time in four bytes
 //! - [`feed`]: what the catalogue says of a feed: format, action, floor, expiry
+//! - [`mapping`]: where a generic CSV or JSON list has what
 //! - [`catalogue`]: the feeds of a file
 //! - [`parse`]: the bytes of a list to indicators, one format a file
 //! - [`indicator`]: what a feed claims
@@ -22,6 +23,7 @@ pub mod compile;
 pub mod explain;
 pub mod feed;
 pub mod indicator;
+pub mod mapping;
 mod merge;
 pub mod moment;
 pub mod parse;

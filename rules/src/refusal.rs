@@ -23,6 +23,8 @@ pub enum RefusalReason {
     TooWide,
     /// Inside a never-block network.
     NeverBlock,
+    /// Inside a network whose addresses many share, and not on a port of its own.
+    SharedAddress,
     /// The feed is not sure enough.
     LowConfidence,
     /// Not seen for longer than the feed's claims last.
@@ -35,11 +37,12 @@ pub enum RefusalReason {
 
 impl RefusalReason {
     /// All reasons.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Reserved,
         Self::OwnPrefix,
         Self::TooWide,
         Self::NeverBlock,
+        Self::SharedAddress,
         Self::LowConfidence,
         Self::Expired,
         Self::TooManyPorts,
@@ -53,6 +56,7 @@ impl RefusalReason {
             Self::OwnPrefix => "own_prefix",
             Self::TooWide => "too_wide",
             Self::NeverBlock => "never_block",
+            Self::SharedAddress => "shared_address",
             Self::LowConfidence => "low_confidence",
             Self::Expired => "expired",
             Self::TooManyPorts => "too_many_ports",
@@ -99,6 +103,8 @@ pub enum Why {
         range: IpNet,
         /// Why it must stay reachable.
         reason: Arc<str>,
+        /// Whether the list lets claims on a port stand that is no port of the web.
+        is_shared: bool,
     },
     /// The confidence.
     LowConfidence {
@@ -135,7 +141,8 @@ impl Why {
             Self::Reserved { .. } => RefusalReason::Reserved,
             Self::OwnPrefix { .. } => RefusalReason::OwnPrefix,
             Self::TooWide { .. } => RefusalReason::TooWide,
-            Self::NeverBlock { .. } => RefusalReason::NeverBlock,
+            Self::NeverBlock { is_shared: false, .. } => RefusalReason::NeverBlock,
+            Self::NeverBlock { is_shared: true, .. } => RefusalReason::SharedAddress,
             Self::LowConfidence { .. } => RefusalReason::LowConfidence,
             Self::Expired { .. } => RefusalReason::Expired,
             Self::TooManyPorts { .. } => RefusalReason::TooManyPorts,
@@ -157,9 +164,14 @@ impl fmt::Display for Why {
             Self::TooWide { floor } => {
                 write!(f, "the feed may list nothing wider than a /{floor}")
             }
-            Self::NeverBlock { list, range, reason } => {
+            Self::NeverBlock { list, range, reason, is_shared: false } => {
                 write!(f, "{range} is on the never-block list '{list}': {reason}")
             }
+            Self::NeverBlock { list, range, reason, is_shared: true } => write!(
+                f,
+                "{range} is on the list '{list}', where only ports other than 80 and 443 are \
+                 blocked: {reason}"
+            ),
             Self::LowConfidence { confidence, least } => {
                 write!(f, "the feed's confidence is {confidence}, and {least} is the least")
             }

@@ -13,9 +13,15 @@ pub const POLICY: &str = include_str!("../policy/default.yaml");
 /// The never-block lists, as file name and text.
 pub const NEVER_BLOCK: &[(&str, &str)] = &[
     ("akamai.yaml", include_str!("../never-block/akamai.yaml")),
+    ("amazon-aws.yaml", include_str!("../never-block/amazon-aws.yaml")),
     ("apple.yaml", include_str!("../never-block/apple.yaml")),
     ("cloudflare.yaml", include_str!("../never-block/cloudflare.yaml")),
     ("fastly.yaml", include_str!("../never-block/fastly.yaml")),
+    ("google-gcp.yaml", include_str!("../never-block/google-gcp.yaml")),
+    ("google-gmail-sending-ips.yaml", include_str!("../never-block/google-gmail-sending-ips.yaml")),
+    ("microsoft-azure.yaml", include_str!("../never-block/microsoft-azure.yaml")),
+    ("microsoft-office365-ip.yaml", include_str!("../never-block/microsoft-office365-ip.yaml")),
+    ("ovh-cluster.yaml", include_str!("../never-block/ovh-cluster.yaml")),
     ("public-resolvers.yaml", include_str!("../never-block/public-resolvers.yaml")),
     ("root-servers.yaml", include_str!("../never-block/root-servers.yaml")),
     ("stackpath.yaml", include_str!("../never-block/stackpath.yaml")),
@@ -58,6 +64,12 @@ mod tests {
         }
         assert_eq!(policy().unwrap(), Policy::default());
         assert_eq!(never_block().unwrap().len(), NEVER_BLOCK.len());
+        let folder =
+            std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/never-block")).unwrap();
+        let files = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut files: Vec<_> = files.collect();
+        files.sort();
+        assert_eq!(files, NEVER_BLOCK.iter().map(|(file, _)| *file).collect::<Vec<_>>());
     }
 
     #[test]
@@ -67,11 +79,13 @@ mod tests {
             let why = guards.check(host.parse().unwrap());
             why.map(|why| why.reason().as_str())
         };
-        for host in
-            ["8.8.8.8/32", "1.1.1.1/32", "2620:fe::fe/128", "198.41.0.4/32", "104.16.1.1/32"]
+        for host in ["8.8.8.8/32", "1.1.1.1/32", "2620:fe::fe/128", "198.41.0.4/32", "17.1.2.3/32"]
         {
             assert_eq!(refuses(host), Some("never_block"), "{host}");
         }
+        assert_eq!(refuses("104.16.1.1/32"), Some("shared_address"));
+        let warned = guards.warning("52.95.110.1/32".parse().unwrap()).map(|(list, _)| list);
+        assert_eq!((refuses("52.95.110.1/32"), warned), (None, Some("amazon-aws")));
         assert_eq!(refuses("198.18.0.1/32"), None);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{fmt::Write as _, path::PathBuf};
 
+use sekisho_rules::policy::Tier;
+
 use super::{Failure, print};
 use crate::{config::Config, rulebook::Rulebook, subscribers::Subscribers};
 
@@ -36,7 +38,9 @@ fn summary(file: &str, config: &Config, rulebook: &Rulebook, subscribers: &Subsc
         .iter()
         .map(|interface| format!("{} ({:?})", interface.name, interface.role).to_lowercase())
         .collect();
-    let networks: usize = rulebook.never_block.iter().map(|list| list.networks.len()).sum();
+    let lists = || rulebook.never_block.iter();
+    let blocking = || lists().filter(|list| list.tier != Tier::Warn);
+    let networks: usize = blocking().map(|list| list.networks.len()).sum();
     let rows = [
         ("interfaces", interfaces.join(", ")),
         (
@@ -57,7 +61,14 @@ fn summary(file: &str, config: &Config, rulebook: &Rulebook, subscribers: &Subsc
                 rulebook.policy.own_prefixes.len()
             ),
         ),
-        ("never block", format!("{networks} networks in {} lists", rulebook.never_block.len())),
+        (
+            "never block",
+            format!(
+                "{networks} networks in {} lists, and {} lists that only warn",
+                blocking().count(),
+                lists().count() - blocking().count()
+            ),
+        ),
         ("list lifetime", config.list_lifetime.to_string()),
         ("subscribers", format!("{} assignments", subscribers.len())),
         ("hits", format!("kept for {}", config.hits.retention)),

@@ -115,6 +115,7 @@ impl<'a> Report<'a> {
             "ACCEPTED>",
             "REFUSED>",
             "REJECTED>",
+            "NAMES>",
             "SKIPPED>",
             "STATE",
         ]);
@@ -126,6 +127,7 @@ impl<'a> Report<'a> {
                 report.accepted.to_string(),
                 report.refused.to_string(),
                 report.rejected.to_string(),
+                report.named.to_string(),
                 report.skipped.to_string(),
                 failure_text.clone().map_or("ok".to_owned(), |why| format!("refused: {why}")),
             ]);

@@ -16,6 +16,7 @@ use super::{
     backoff,
     fetch::{FetchError, FetchErrorKind, Fetched, Fetcher, Validators, redacted},
     last_good::{LastGood, Meta},
+    misp::{self, MispError},
 };
 use crate::{
     rulebook::{ReadList, limits, read_list_file},
@@ -298,9 +299,14 @@ impl Feed {
         let (bytes, validators) = match &spec.source {
             Source::Url(url) => {
                 let known = have.as_ref().map(|(_, meta)| meta.validators.clone());
-                let most = limits(&spec).max_bytes;
-                let fetched = self.fetcher.fetch(url, &known.unwrap_or_default(), most, now).await;
-                match fetched.map_err(Refused::Fetch)? {
+                let known = known.unwrap_or_default();
+                let fetched = if misp::is_feed(&spec) {
+                    self.ask_misp(&spec, url, &known, now).await?
+                } else {
+                    let most = limits(&spec).max_bytes;
+                    self.fetcher.fetch(url, &known, most, now).await.map_err(Refused::Fetch)?
+                };
+                match fetched {
                     Fetched::List { bytes, validators } => (Some(bytes), validators),
                     Fetched::NotModified => (None, Validators::default()),
                 }
@@ -320,6 +326,28 @@ impl Feed {
         spawn_blocking(move || check(&spec, bytes, validators, have.as_ref(), &last_good, now))
             .await
             .map_err(|_| Refused::Stopped)?
+    }
+
+    /// Asks for a manifest and for those of its events that the last good copy lacks.
+    async fn ask_misp(
+        &self,
+        spec: &FeedSpec,
+        url: &str,
+        known: &Validators,
+        now: Timestamp,
+    ) -> Result<Fetched, Refused> {
+        let (last_good, name) = (self.last_good.clone(), spec.name.clone());
+        let kept = spawn_blocking(move || last_good.load(&name));
+        let kept = kept.await.map_err(|_| Refused::Stopped)?.map_err(Refused::Disk)?;
+        let kept = kept.filter(|(_, meta)| meta.is_from(&spec.source));
+        let bytes = kept.map_or_else(Vec::new, |(bytes, _)| bytes);
+        let have = (known, &bytes[..]);
+        misp::fetch(&self.fetcher, spec, url, have, &limits(spec), now).await.map_err(|error| {
+            match error {
+                MispError::Fetch(error) => Refused::Fetch(error),
+                MispError::Parse(failure) => Refused::Parse(failure),
+            }
+        })
     }
 
     fn take(&mut self, Good { list, meta }: Good) {
@@ -361,7 +389,7 @@ fn check(
     let list = ReadList::new(spec, &bytes, now);
     let parsed = list.parsed.as_ref().map_err(|failure| Refused::Parse(failure.clone()))?;
     if let Some((ReadList { parsed: Ok(old), .. }, meta)) = have {
-        if parsed.indicators.is_empty() && !old.indicators.is_empty() {
+        if parsed.is_empty() && !old.is_empty() {
             return Err(Refused::Emptied);
         }
         if let (Some(stamp), Some(known)) = (parsed.stamp, old.stamp)

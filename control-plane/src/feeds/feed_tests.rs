@@ -136,3 +136,23 @@ async fn the_same_list_is_confirmed_and_not_read_again() {
     let parsed = |news: &News| news.list.clone().unwrap().parsed.unwrap();
     assert!(Arc::ptr_eq(&parsed(&first), &parsed(&second)));
 }
+
+#[tokio::test]
+async fn a_compressed_list_is_read_and_a_bomb_leaves_it_in_force() {
+    let packed = |plain: &[u8]| {
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        io::Write::write_all(&mut packer, plain).unwrap();
+        packer.finish().unwrap()
+    };
+    let mut bench = Bench::new("plain");
+    fs::write(bench.path(), packed(b"198.18.0.1\n198.18.0.2\n")).unwrap();
+    bench.feed.poll().await;
+    assert_eq!(indicators(&bench.feed.news()), Some(2));
+    fs::write(bench.path(), packed(&vec![b'\n'; 16 << 20])).unwrap();
+    bench.feed.poll().await;
+    let news = bench.feed.news();
+    assert_eq!((indicators(&news), reason(&news)), (Some(2), Some("bomb")));
+    let mut again = feed(&bench.dir, "plain");
+    again.load(Timestamp::now());
+    assert_eq!(indicators(&again.news()), Some(2), "the last good copy is packed as it came");
+}

@@ -5,8 +5,45 @@ use jiff::{Timestamp, civil::Date, fmt::rfc2822, tz::Offset};
 use super::address::number;
 use crate::moment::Moment;
 
-/// `2026-01-17 07:30:05` in UTC, `T` for the blank and `UTC`, `(UTC)` or `Z` behind it allowed; or
-/// the date alone, which is its first second.
+/// A date as [`utc`] reads it, in RFC 3339, in seconds or milliseconds since 1970, or in a format
+/// of its own.
+pub(super) fn any(text: &[u8], format: Option<&str>) -> Option<Moment> {
+    if let Some(format) = format {
+        return formatted(text, format);
+    }
+    utc(text).or_else(|| rfc3339(text)).or_else(|| epoch_text(text))
+}
+
+/// RFC 3339, fractions and offsets included.
+pub(super) fn rfc3339(text: &[u8]) -> Option<Moment> {
+    let time: Timestamp = std::str::from_utf8(text).ok()?.trim().parse().ok()?;
+    Moment::from_second(time.as_second())
+}
+
+/// Seconds since 1970 in 9 or 10 digits, or milliseconds in 12 or 13.
+pub(super) fn epoch_text(text: &[u8]) -> Option<Moment> {
+    let text = text.trim_ascii();
+    let seconds = match text.len() {
+        9 | 10 => text,
+        12 | 13 => &text[..text.len() - 3],
+        _ => return None,
+    };
+    number(seconds, 10).and_then(|seconds| epoch(seconds.into()))
+}
+
+/// A time or a date in UTC in the letters of `strftime`.
+fn formatted(text: &[u8], format: &str) -> Option<Moment> {
+    let text = std::str::from_utf8(text).ok()?.trim();
+    let time = jiff::fmt::strtime::parse(format, text).ok()?;
+    let time = time.to_timestamp().ok().or_else(|| {
+        let time = time.to_datetime().or_else(|_| Ok(time.to_date()?.at(0, 0, 0, 0)));
+        time.and_then(|time: jiff::civil::DateTime| Offset::UTC.to_timestamp(time)).ok()
+    })?;
+    Moment::from_second(time.as_second())
+}
+
+/// `2026-01-17 07:30:05` or `2026-01-17 07:30` in UTC, `T` for the blank and `UTC`, `(UTC)` or `Z`
+/// behind it allowed; or the date alone, which is its first second.
 pub(super) fn utc(text: &[u8]) -> Option<Moment> {
     let text = text.trim_ascii();
     let date = text.get(..10)?;
@@ -18,11 +55,13 @@ pub(super) fn utc(text: &[u8]) -> Option<Moment> {
     let (hour, minute, second) = match &text[10..] {
         [] => (0, 0, 0),
         [b' ' | b'T', time @ ..] => {
-            let clock = time.get(..8)?;
-            if clock[2] != b':' || clock[5] != b':' || !is_utc_suffix(&time[8..]) {
+            let has_seconds = time.get(5) == Some(&b':');
+            let (clock, zone) = time.split_at_checked(if has_seconds { 8 } else { 5 })?;
+            if clock[2] != b':' || !is_utc_suffix(zone) {
                 return None;
             }
-            (digits(clock, 0, 2)?, digits(clock, 3, 2)?, digits(clock, 6, 2)?)
+            let second = if has_seconds { digits(clock, 6, 2)? } else { 0 };
+            (digits(clock, 0, 2)?, digits(clock, 3, 2)?, second)
         }
         _ => return None,
     };
@@ -93,6 +132,8 @@ mod tests {
             ("2026-01-17 07:30:05 (UTC)", "2026-01-17T07:30:05Z"),
             ("2026-01-17T07:30:05Z", "2026-01-17T07:30:05Z"),
             ("2026-08-08", "2026-08-08T00:00:00Z"),
+            ("2026-08-22 18:02", "2026-08-22T18:02:00Z"),
+            ("2026-08-22 18:0", "-"),
             ("2026-02-30", "-"),
             ("2026-01-17 24:00:00", "-"),
             ("2026-01-17 07:30:05 CET", "-"),
@@ -102,6 +143,24 @@ mod tests {
             ("", "-"),
         ] {
             assert_eq!(shown(utc(text.as_bytes())), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn dates_of_other_lists_are_read_by_their_looks_or_their_format() {
+        for (text, format, expected) in [
+            ("2026-08-22 18:02", None, "2026-08-22T18:02:00Z"),
+            ("2026-08-22T09:00:00.123+09:00", None, "2026-08-22T00:00:00Z"),
+            ("1787400000", None, "2026-08-22T12:00:00Z"),
+            ("1787400000123", None, "2026-08-22T12:00:00Z"),
+            ("1-6-2026", Some("%d-%m-%Y"), "2026-06-01T00:00:00Z"),
+            ("22.08.2026 10:00", Some("%d.%m.%Y %H:%M"), "2026-08-22T10:00:00Z"),
+            ("22.08.2026 10:00 +0900", Some("%d.%m.%Y %H:%M %z"), "2026-08-22T01:00:00Z"),
+            ("2026-08-22", Some("%d.%m.%Y"), "-"),
+            ("22.08.2026", Some("%Q%"), "-"),
+            ("17874000001234567", None, "-"),
+        ] {
+            assert_eq!(shown(any(text.as_bytes(), format)), expected, "{text}");
         }
     }
 

@@ -1,18 +1,19 @@
-//! Spamhaus DROP as JSON lines, `drop_v4.json` and `drop_v6.json`. The last line is metadata
-//! with the number of rows, duplicates included.
+//! Spamhaus DROP as JSON lines, `drop_v4.json` and `drop_v6.json`, and ASN-DROP, `asndrop.json`,
+//! whose numbers are kept and block nothing. The last line is metadata with the number of rows,
+//! duplicates included.
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
 
 use super::{
-    Limits, ParseFailure, Parsed, RejectReason, SkipReason,
+    Limits, ParseFailure, Parsed, RejectReason,
     address::network,
     date,
     lines::Lines,
-    reader::{Ending, Reader, Row, indicator},
+    reader::{Ending, Facts, Reader, Row, indicator},
 };
-use crate::indicator::Traffic;
+use crate::indicator::{Subject, Traffic};
 
 /// A line of either kind; what else it says is not needed.
 #[derive(Deserialize)]
@@ -48,7 +49,11 @@ pub(super) fn read(text: &[u8], limits: &Limits) -> Result<Parsed, ParseFailure>
                 let network = network(cidr.as_bytes())?;
                 Ok(Row::Indicator(indicator(network, Traffic::ANY, line.number)))
             }
-            Ok(DropLine { asn: Some(_), .. }) => Ok(Row::Skip(SkipReason::OtherType)),
+            Ok(DropLine { asn: Some(asn), .. }) => {
+                let number = u32::try_from(asn).map_err(|_| RejectReason::BadJson)?;
+                let facts = Facts::default();
+                Ok(Row::Named(facts.naming(Subject::Asn(number), line.number)))
+            }
             Ok(_) => Err(RejectReason::MissingColumn),
             Err(_) => Err(RejectReason::BadJson),
         })?;

@@ -1,5 +1,7 @@
 //! Why a whole list is refused.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::Rejects;
@@ -53,10 +55,22 @@ pub enum ParseFailure {
         rows: u64,
     },
     /// The header line or a column that is needed isn't there.
-    #[error("the header has no column '{column}'")]
+    #[error("it has no column or key '{column}'")]
     MissingColumn {
         /// The column.
-        column: &'static str,
+        column: Cow<'static, str>,
+    },
+    /// A compressed list that can't be unpacked.
+    #[error("the list can't be unpacked: {detail}")]
+    Packed {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A compressed list that unpacks to far more than any list does.
+    #[error("the list is a decompression bomb: {detail}")]
+    Bomb {
+        /// How much from how little.
+        detail: String,
     },
     /// JSON as a whole that can't be read.
     #[error("the JSON can't be read: {detail}")]
@@ -80,6 +94,8 @@ impl ParseFailure {
             Self::TooManyLines { .. } => "too_many_lines",
             Self::TooManyRejects { .. } => "too_many_rejects",
             Self::MissingColumn { .. } => "missing_column",
+            Self::Packed { .. } => "packed",
+            Self::Bomb { .. } => "bomb",
             Self::BadJson { .. } => "bad_json",
         }
     }

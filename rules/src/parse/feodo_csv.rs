@@ -3,13 +3,13 @@
 use super::{
     Limits, ParseFailure, Parsed,
     address::{network, port},
-    csv_table::{self, Column},
+    csv_table::{self, Column, Table},
     date,
     reader::{Ending, Names, Row, indicator},
 };
 use crate::indicator::{Protocol, Traffic};
 
-const COLUMNS: &[Column] = &[
+const COLUMNS: &[Column<'_>] = &[
     Column { names: &["dst_ip", "dstip"], required: true },
     Column { names: &["dst_port", "dstport"], required: true },
     Column { names: &["first_seen_utc", "first_seen", "firstseen"], required: false },
@@ -19,7 +19,8 @@ const COLUMNS: &[Column] = &[
 
 pub(super) fn read(text: &[u8], limits: &Limits) -> Result<Parsed, ParseFailure> {
     let mut names = Names::default();
-    csv_table::read(text, limits, COLUMNS, Ending::CountIfBanner, |fields, line| {
+    let table = Table::with_commas(COLUMNS, Ending::CountIfBanner);
+    csv_table::read(text, limits, &table, |fields, line| {
         let network = network(fields.need(0)?)?;
         let port = Some(port(fields.need(1)?)?);
         let mut claim = indicator(network, Traffic { protocol: Some(Protocol::Tcp), port }, line);

@@ -1,7 +1,7 @@
 //! Hosts-file syntax: an address a line, names and comments behind it.
 //!
-//! A line that points a name at this machine or at nowhere (`0.0.0.0 c2.example`) is about the
-//! name and is skipped, since names are never resolved. Any other address is an indicator.
+//! A line that points names at this machine or at nowhere (`0.0.0.0 c2.example.net`) is about the
+//! names, which are kept and never resolved. Any other address is an indicator.
 
 use ipnet::IpNet;
 
@@ -9,9 +9,11 @@ use super::{
     Limits, ParseFailure, Parsed, SkipReason,
     address::endpoint,
     lines::Lines,
+    name::domain,
     plain::{first_token, without_comment},
-    reader::{Ending, Reader, Row, indicator},
+    reader::{Claim, Ending, Facts, Reader, Row, indicator},
 };
+use crate::indicator::Subject;
 
 pub(super) fn read(text: &[u8], limits: &Limits) -> Result<Parsed, ParseFailure> {
     let mut reader = Reader::new(text, limits);
@@ -24,12 +26,20 @@ pub(super) fn read(text: &[u8], limits: &Limits) -> Result<Parsed, ParseFailure>
             let (token, names) = first_token(without_comment(line.text));
             let (network, traffic) = endpoint(token)?;
             if !names.is_empty() && is_nowhere(network) {
-                return Ok(Row::Skip(SkipReason::Name));
+                return Ok(named(names, line.number));
             }
             Ok(Row::Indicator(indicator(network, traffic, line.number)))
         })?;
     }
     reader.finish(Ending::Open)
+}
+
+/// The names of the line; `localhost` and the like are none.
+fn named(names: &[u8], line: u32) -> Row {
+    let names = names.split(u8::is_ascii_whitespace).filter_map(domain);
+    let named = names.map(|name| Facts::default().naming(Subject::Domain(name), line));
+    let claims: Vec<_> = named.map(Claim::Named).collect();
+    if claims.is_empty() { Row::Skip(SkipReason::Name) } else { Row::Several(claims) }
 }
 
 fn is_nowhere(network: IpNet) -> bool {

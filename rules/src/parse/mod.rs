@@ -1,6 +1,7 @@
 //! The bytes of a list to indicators: one format a file.
 
 mod address;
+mod c2intel_csv;
 mod csv_table;
 mod date;
 mod drop_json;
@@ -8,20 +9,39 @@ mod drop_text;
 mod failure;
 mod feodo_csv;
 mod feodo_json;
+mod firehol;
 mod hosts;
+mod json_rows;
 mod lines;
+mod mapped;
+mod misp;
+mod misp_manifest;
+mod name;
 mod plain;
 mod reader;
 mod reject;
+mod shadowserver_csv;
 mod sslbl_csv;
+mod stix;
+mod stix_pattern;
+mod suricata;
+mod threatfox;
 mod threatfox_csv;
+mod threatfox_json;
+mod urlhaus_csv;
 
 pub use failure::ParseFailure;
+pub use misp_manifest::{ManifestEvent, misp_events, read_misp_manifest};
 pub use reject::{MAX_SAMPLES, Reject, RejectReason, Rejects};
 
 use std::collections::BTreeMap;
 
-use crate::{feed::Format, indicator::Indicator, moment::Moment};
+use crate::{
+    feed::{FeedSpec, Format},
+    indicator::{Indicator, Named},
+    mapping::Mapping,
+    moment::Moment,
+};
 
 /// How much of a hostile list is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,15 +75,23 @@ impl Default for Limits {
 pub struct Parsed {
     /// The claims, in the order of the file.
     pub indicators: Vec<Indicator>,
+    /// The claims about names, URLs and AS numbers, in the order of the file. None of them ever
+    /// becomes a block.
+    pub named: Vec<Named>,
     /// The lines that could not be read.
     pub rejects: Rejects,
-    /// Rows that are well-formed and no network address to act on: names, URLs, hashes.
+    /// Rows that are well-formed and no claim to keep: hashes, other threats.
     pub skipped: BTreeMap<SkipReason, u64>,
     /// When the publisher says the list was made.
     pub stamp: Option<Moment>,
 }
 
 impl Parsed {
+    /// Whether it claims nothing at all.
+    pub fn is_empty(&self) -> bool {
+        self.indicators.is_empty() && self.named.is_empty()
+    }
+
     /// How many rows were skipped, for whatever reason.
     pub fn skipped_total(&self) -> u64 {
         self.skipped.values().sum()
@@ -74,12 +102,19 @@ impl Parsed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SkipReason {
-    /// A host name; names are never resolved.
+    /// A name of this machine, `localhost`.
     Name,
-    /// An IOC type other than an address: URL, domain, hash.
+    /// An IOC type other than an address, a name or a URL: a hash, say.
     OtherType,
     /// A threat other than a C&C server.
     OtherThreat,
+    /// A row that a condition of the mapping leaves out.
+    LeftOut,
+    /// What the publisher does not mean for detection, or took back.
+    Withdrawn,
+    /// A pattern or rule with more conditions than an address and a port: what it names is bad only
+    /// together with something that no packet filter sees.
+    Conditional,
 }
 
 impl SkipReason {
@@ -89,25 +124,56 @@ impl SkipReason {
             Self::Name => "name",
             Self::OtherType => "other_type",
             Self::OtherThreat => "other_threat",
+            Self::LeftOut => "left_out",
+            Self::Withdrawn => "withdrawn",
+            Self::Conditional => "conditional",
         }
     }
 }
 
-/// Reads a list. Total: any bytes give a result, in memory bounded by `limits`.
+/// Reads the list of a feed. Total: any bytes give a result, in memory bounded by `limits`.
+pub fn parse_feed(spec: &FeedSpec, bytes: &[u8], limits: &Limits) -> Result<Parsed, ParseFailure> {
+    match &spec.mapping {
+        Some(mapping) => parse_mapped(spec.format, mapping, bytes, limits),
+        None => parse(spec.format, bytes, limits),
+    }
+}
+
+/// Reads a list, a generic one by the mapping that names a column or key `ip`.
 pub fn parse(format: Format, bytes: &[u8], limits: &Limits) -> Result<Parsed, ParseFailure> {
+    parse_mapped(format, &Mapping::default(), bytes, limits)
+}
+
+/// Reads a list; the mapping is that of generic formats.
+pub fn parse_mapped(
+    format: Format,
+    mapping: &Mapping,
+    bytes: &[u8],
+    limits: &Limits,
+) -> Result<Parsed, ParseFailure> {
     if bytes.len() > limits.max_bytes {
         return Err(ParseFailure::TooLarge { limit: limits.max_bytes });
     }
     let text = lines::text_of(bytes)?;
-    let read = match format {
-        Format::Plain => plain::read,
-        Format::Hosts => hosts::read,
-        Format::FeodoCsv => feodo_csv::read,
-        Format::FeodoJson => feodo_json::read,
-        Format::ThreatfoxCsv => threatfox_csv::read,
-        Format::SslblCsv => sslbl_csv::read,
-        Format::SpamhausDropJson => drop_json::read,
-        Format::SpamhausDropText => drop_text::read,
-    };
-    read(text, limits)
+    match format {
+        Format::Plain => plain::read(text, limits),
+        Format::Hosts => hosts::read(text, limits),
+        Format::FeodoCsv => feodo_csv::read(text, limits),
+        Format::FeodoJson => feodo_json::read(text, limits),
+        Format::ThreatfoxCsv => threatfox_csv::read(text, limits),
+        Format::SslblCsv => sslbl_csv::read(text, limits),
+        Format::SpamhausDropJson => drop_json::read(text, limits),
+        Format::SpamhausDropText => drop_text::read(text, limits),
+        Format::ThreatfoxJson => threatfox_json::read(text, limits),
+        Format::UrlhausCsv => urlhaus_csv::read(text, limits),
+        Format::FireholNetset => firehol::read(text, limits),
+        Format::SuricataRules => suricata::read(text, limits),
+        Format::C2intelCsv => c2intel_csv::read(text, limits),
+        Format::ShadowserverCsv => shadowserver_csv::read(text, limits),
+        Format::Misp => misp::read(text, limits),
+        Format::Stix => stix::read(text, limits),
+        Format::Csv => mapped::read_csv(text, mapping, limits),
+        Format::Json => mapped::read_json(text, mapping, limits),
+        Format::JsonLines => mapped::read_json_lines(text, mapping, limits),
+    }
 }

@@ -12,6 +12,14 @@ use super::{
 };
 
 pub(super) fn read(text: &[u8], limits: &Limits) -> Result<Parsed, ParseFailure> {
+    read_lines(text, limits, Ending::Open)
+}
+
+pub(super) fn read_lines(
+    text: &[u8],
+    limits: &Limits,
+    ending: Ending,
+) -> Result<Parsed, ParseFailure> {
     let mut reader = Reader::new(text, limits);
     for line in Lines::new(text) {
         if let Some(comment) = line.comment() {
@@ -29,7 +37,7 @@ pub(super) fn read(text: &[u8], limits: &Limits) -> Result<Parsed, ParseFailure>
             Ok(Row::Indicator(indicator(network, traffic, line.number)))
         })?;
     }
-    reader.finish(Ending::Open)
+    reader.finish(ending)
 }
 
 /// The line up to its comment.

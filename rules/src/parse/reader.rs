@@ -1,6 +1,9 @@
 //! What the formats have in common: counting, limits, and the judgement of the whole list.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 
@@ -10,7 +13,10 @@ use super::{
     date,
     lines::{Line, holds},
 };
-use crate::indicator::{Indicator, Traffic};
+use crate::{
+    indicator::{Indicator, Named, Subject, Traffic},
+    moment::Moment,
+};
 
 /// Longest malware name that is kept, in characters.
 const MAX_MALWARE_CHARS: usize = 64;
@@ -22,7 +28,25 @@ const SHORTEST_LINE: usize = 8;
 /// What a well-formed row holds.
 pub(super) enum Row {
     Indicator(Indicator),
+    Named(Named),
+    /// A row that claims several things at once.
+    Several(Vec<Claim>),
     Skip(SkipReason),
+}
+
+/// One of several claims of a row.
+pub(super) enum Claim {
+    Indicator(Indicator),
+    Named(Named),
+}
+
+impl From<Claim> for Row {
+    fn from(claim: Claim) -> Self {
+        match claim {
+            Claim::Indicator(indicator) => Self::Indicator(indicator),
+            Claim::Named(named) => Self::Named(named),
+        }
+    }
 }
 
 /// Gathers the rows of one list.
@@ -65,7 +89,7 @@ impl<'l> Reader<'l> {
     }
 
     /// Takes the publisher's time of the list; the first one counts.
-    pub(super) fn stamp(&mut self, stamp: crate::moment::Moment) {
+    pub(super) fn stamp(&mut self, stamp: Moment) {
         self.parsed.stamp.get_or_insert(stamp);
     }
 
@@ -90,8 +114,25 @@ impl<'l> Reader<'l> {
         self.last_reject = row.as_ref().err().copied();
         match row {
             Ok(Row::Indicator(indicator)) => self.parsed.indicators.push(indicator),
+            Ok(Row::Named(named)) => self.parsed.named.push(named),
+            Ok(Row::Several(claims)) => return self.take_all(claims),
             Ok(Row::Skip(reason)) => *self.parsed.skipped.entry(reason).or_default() += 1,
             Err(reason) => self.parsed.rejects.add(line.number, reason, line.text),
+        }
+        Ok(())
+    }
+
+    /// Takes the claims of one row; all rows together may hold no more than a list has lines.
+    fn take_all(&mut self, claims: Vec<Claim>) -> Result<(), ParseFailure> {
+        let limit = self.limits.max_lines;
+        if self.parsed.indicators.len() + self.parsed.named.len() + claims.len() > limit {
+            return Err(ParseFailure::TooManyLines { limit });
+        }
+        for claim in claims {
+            match claim {
+                Claim::Indicator(indicator) => self.parsed.indicators.push(indicator),
+                Claim::Named(named) => self.parsed.named.push(named),
+            }
         }
         Ok(())
     }
@@ -147,7 +188,7 @@ pub(super) enum Ending {
     CountIfBanner,
 }
 
-/// A claim on all traffic of a network, to be filled in.
+/// A claim on traffic of a network, to be filled in.
 pub(super) const fn indicator(network: IpNet, traffic: Traffic, line: u32) -> Indicator {
     Indicator {
         network,
@@ -156,9 +197,59 @@ pub(super) const fn indicator(network: IpNet, traffic: Traffic, line: u32) -> In
         first_seen: None,
         last_seen: None,
         confidence: None,
+        valid_until: None,
         compromised: false,
         line,
     }
+}
+
+/// What a row says beside what it is about.
+#[derive(Clone, Default)]
+pub(super) struct Facts {
+    pub(super) malware: Option<Arc<str>>,
+    pub(super) first_seen: Option<Moment>,
+    pub(super) last_seen: Option<Moment>,
+    pub(super) confidence: Option<u8>,
+    pub(super) valid_until: Option<Moment>,
+    pub(super) compromised: bool,
+}
+
+impl Facts {
+    /// The claim on traffic of a network.
+    pub(super) fn on(self, network: IpNet, traffic: Traffic, line: u32) -> Indicator {
+        let Self { malware, first_seen, last_seen, confidence, valid_until, compromised } = self;
+        Indicator {
+            network,
+            traffic,
+            malware,
+            first_seen,
+            last_seen,
+            confidence,
+            valid_until,
+            compromised,
+            line,
+        }
+    }
+
+    /// The claim on what has no address.
+    pub(super) fn naming(self, subject: Subject, line: u32) -> Named {
+        let Self { malware, first_seen, last_seen, confidence, valid_until, compromised } = self;
+        Named {
+            subject,
+            malware,
+            first_seen,
+            last_seen,
+            confidence,
+            valid_until,
+            compromised,
+            line,
+        }
+    }
+}
+
+/// A confidence from 0 to 100.
+pub(super) fn percentage(text: &[u8]) -> Option<u8> {
+    number(text, 3).and_then(|n| u8::try_from(n).ok()).filter(|&n| n <= 100)
 }
 
 /// The number of rows in `END 375 entries`, `END (114) entries`, `Number of entries: 5` or
@@ -185,6 +276,22 @@ impl<'a> Names<'a> {
     /// The name in a form that is safe to print, cut to a sane length.
     pub(super) fn get(&mut self, raw: &'a [u8]) -> Arc<str> {
         Arc::clone(self.0.entry(raw).or_insert_with(|| shown(&String::from_utf8_lossy(raw))))
+    }
+}
+
+/// Malware names of rows that do not outlive their reading, each held once.
+#[derive(Default)]
+pub(super) struct Families(HashSet<Arc<str>>);
+
+impl Families {
+    /// The name in a form that is safe to print, cut to a sane length.
+    pub(super) fn get(&mut self, raw: &str) -> Arc<str> {
+        let name = shown(raw);
+        if let Some(known) = self.0.get(&name) {
+            return Arc::clone(known);
+        }
+        self.0.insert(Arc::clone(&name));
+        name
     }
 }
 
@@ -218,5 +325,7 @@ mod tests {
         let mut names = Names::default();
         assert_eq!(&*names.get(b" Mir\xe1i\x1b[0m "), "Mir\u{fffd}i [0m");
         assert_eq!(names.get(&[b'x'; 500]).len(), MAX_MALWARE_CHARS);
+        let mut families = Families::default();
+        assert!(Arc::ptr_eq(&families.get("Mirai "), &families.get("Mirai")));
     }
 }

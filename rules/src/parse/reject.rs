@@ -19,6 +19,8 @@ pub enum RejectReason {
     BadPrefixLength,
     /// The network has host bits: `192.0.2.77/24` may mean one host or 256.
     HostBitsSet,
+    /// Neither a host name of two labels or more nor a URL with a host.
+    NotAName,
     /// The port is no number from 1 to 65535.
     BadPort,
     /// An IPv6 address with a zone, `fe80::1%eth0`.
@@ -29,6 +31,10 @@ pub enum RejectReason {
     LineTooLong,
     /// The row has no value in a column that it needs.
     MissingColumn,
+    /// The row stands for more claims than one row may.
+    TooManyClaims,
+    /// The rule has no such head: `alert tcp SOURCE PORT -> DESTINATION PORT (...)`.
+    BadRule,
     /// The quotes of the row don't match.
     BadQuoting,
     /// The line or element is no JSON of the format.
@@ -42,11 +48,14 @@ impl RejectReason {
             Self::NotAnAddress => "not_an_address",
             Self::BadPrefixLength => "bad_prefix_length",
             Self::HostBitsSet => "host_bits_set",
+            Self::NotAName => "not_a_name",
             Self::BadPort => "bad_port",
             Self::ZoneId => "zone_id",
             Self::TrailingText => "trailing_text",
             Self::LineTooLong => "line_too_long",
             Self::MissingColumn => "missing_column",
+            Self::TooManyClaims => "too_many_claims",
+            Self::BadRule => "bad_rule",
             Self::BadQuoting => "bad_quoting",
             Self::BadJson => "bad_json",
         }

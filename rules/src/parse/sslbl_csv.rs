@@ -5,20 +5,21 @@
 use super::{
     Limits, ParseFailure, Parsed,
     address::{network, port},
-    csv_table::{self, Column},
+    csv_table::{self, Column, Table},
     date,
     reader::{Ending, Row, indicator},
 };
 use crate::indicator::{Protocol, Traffic};
 
-const COLUMNS: &[Column] = &[
+const COLUMNS: &[Column<'_>] = &[
     Column { names: &["dstip", "dst_ip"], required: true },
     Column { names: &["dstport", "dst_port"], required: true },
     Column { names: &["firstseen", "first_seen_utc"], required: false },
 ];
 
 pub(super) fn read(text: &[u8], limits: &Limits) -> Result<Parsed, ParseFailure> {
-    csv_table::read(text, limits, COLUMNS, Ending::Open, |fields, line| {
+    let table = Table::with_commas(COLUMNS, Ending::Open);
+    csv_table::read(text, limits, &table, |fields, line| {
         let network = network(fields.need(0)?)?;
         let port = Some(port(fields.need(1)?)?);
         let mut claim = indicator(network, Traffic { protocol: Some(Protocol::Tcp), port }, line);

@@ -14,9 +14,10 @@ pub(super) struct Expiry {
 
 impl Expiry {
     /// When a claim ends. `last_seen` is the feed's own date, which most feeds give, if any, once and
-    /// never again.
-    pub(super) fn ends(self, last_seen: Option<Moment>) -> Moment {
+    /// never again; `valid_until` is the end that it names itself.
+    pub(super) fn ends(self, last_seen: Option<Moment>, valid_until: Option<Moment>) -> Moment {
         let end = self.fetched_at.min(self.now).after(self.expire_after);
+        let end = valid_until.map_or(end, |until| end.min(until));
         match (self.max_age, last_seen) {
             (Some(max_age), Some(last_seen)) => end.min(last_seen.min(self.now).after(max_age)),
             _ => end,
@@ -24,8 +25,12 @@ impl Expiry {
     }
 
     /// When a claim ends, if it has not yet.
-    pub(super) fn check(self, last_seen: Option<Moment>) -> Result<Moment, Why> {
-        let at = self.ends(last_seen);
+    pub(super) fn check(
+        self,
+        last_seen: Option<Moment>,
+        valid_until: Option<Moment>,
+    ) -> Result<Moment, Why> {
+        let at = self.ends(last_seen, valid_until);
         if at < self.now { Err(Why::Expired { at }) } else { Ok(at) }
     }
 }
@@ -48,7 +53,7 @@ mod tests {
             fetched_at: Moment::nearest(fetched_at),
             now: Moment::nearest(NOW),
         };
-        let end = expiry.check(last_seen.map(Moment::nearest));
+        let end = expiry.check(last_seen.map(Moment::nearest), None);
         end.map(Moment::as_second).map_err(|why| why.reason().as_str())
     }
 
@@ -72,6 +77,20 @@ mod tests {
         let seen = NOW - 3 * 86_400;
         assert_eq!(check(NOW, Some(Period::days(5)), Some(seen)), Ok(NOW + 2 * 86_400));
         assert_eq!(check(NOW, Some(Period::days(3)), Some(seen)), Ok(NOW));
+    }
+
+    #[test]
+    fn the_end_that_the_feed_names_counts_if_it_comes_first() {
+        let expiry = Expiry {
+            expire_after: Period::days(7),
+            max_age: None,
+            fetched_at: Moment::nearest(NOW),
+            now: Moment::nearest(NOW),
+        };
+        let ends = |until: i64| expiry.ends(None, Some(Moment::nearest(until))).as_second();
+        assert_eq!(ends(NOW + 60), NOW + 60);
+        assert_eq!(ends(NOW + 2 * WEEK), NOW + WEEK);
+        assert!(expiry.check(None, Some(Moment::nearest(NOW - 1))).is_err());
     }
 
     #[test]

@@ -6,7 +6,12 @@ use super::{
     NeverBlock, Policy, confidence, expiry::Expiry, floor::Floor, never_block::NeverBlocked,
     refuse::Refused,
 };
-use crate::{feed::FeedSpec, indicator::Indicator, moment::Moment, refusal::Why};
+use crate::{
+    feed::FeedSpec,
+    indicator::{Indicator, Traffic},
+    moment::Moment,
+    refusal::Why,
+};
 
 /// What may never be blocked: the built-in list, the operator's networks, the never-block lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,15 +29,25 @@ impl Guards {
         }
     }
 
-    /// What would refuse the network, whoever lists it.
+    /// What would refuse a claim on all traffic of the network, whoever lists it.
     pub fn check(&self, network: IpNet) -> Option<Why> {
         let refused = self.refused.check(network).map(|(why, _)| why);
-        refused.or_else(|| self.never_blocked.check(network))
+        refused.or_else(|| self.never_blocked.check(network, Traffic::ANY))
     }
 
-    /// The parts of the network that are never blocked, though it is listed.
-    pub(crate) fn never_blocked_inside(&self, network: IpNet) -> Vec<IpNet> {
-        self.never_blocked.inside(network)
+    /// Whether a list of the tier `warn` speaks of the network: the list's name and its reason.
+    pub fn warning(&self, network: IpNet) -> Option<(&str, &str)> {
+        self.never_blocked.warning(network).map(|(list, reason)| (&**list, &**reason))
+    }
+
+    /// The parts of the network that are never blocked for claims on this traffic, though it is
+    /// listed.
+    pub(crate) fn never_blocked_inside(
+        &self,
+        network: IpNet,
+        traffic: impl Iterator<Item = Traffic>,
+    ) -> Vec<IpNet> {
+        self.never_blocked.inside(network, traffic)
     }
 }
 
@@ -61,11 +76,12 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// What refuses the indicator, if anything.
+    /// What refuses the indicator, if anything; `meant` is the traffic that the catalogue takes it
+    /// to be about.
     ///
     /// What lies inside a reserved range is told so even if it is too wide besides, while
     /// `0.0.0.0/0` is too wide rather than an overlap with some range.
-    pub(crate) fn check(&self, indicator: &Indicator) -> Result<(), Why> {
+    pub(crate) fn check(&self, indicator: &Indicator, meant: Traffic) -> Result<(), Why> {
         let network = indicator.network;
         let refused = self.guards.refused.check(network);
         if let Some((why, true)) = refused {
@@ -75,14 +91,14 @@ impl<'a> Judge<'a> {
             .floor
             .check(network)
             .or_else(|| refused.map(|(why, _)| why))
-            .or_else(|| self.guards.never_blocked.check(network))
+            .or_else(|| self.guards.never_blocked.check(network, meant))
             .or_else(|| confidence::check(indicator.confidence, self.least_confidence))
-            .or_else(|| self.expiry.check(indicator.last_seen).err());
+            .or_else(|| self.expiry.check(indicator.last_seen, indicator.valid_until).err());
         why.map_or(Ok(()), Err)
     }
 
     /// When what the indicator claims ends.
     pub(crate) fn ends(&self, indicator: &Indicator) -> Moment {
-        self.expiry.ends(indicator.last_seen)
+        self.expiry.ends(indicator.last_seen, indicator.valid_until)
     }
 }

@@ -8,10 +8,11 @@ mod guards;
 mod never_block;
 mod ranges;
 mod refuse;
+mod warninglist;
 
 pub use guards::Guards;
 pub(crate) use guards::Judge;
-pub use never_block::{NeverBlock, NeverBlockNet};
+pub use never_block::{NeverBlock, NeverBlockNet, Tier};
 pub use refuse::{RESERVED, Reserved};
 
 use ipnet::IpNet;

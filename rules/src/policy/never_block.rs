@@ -5,13 +5,17 @@ use std::{net::IpAddr, sync::Arc};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
-use super::ranges::{Ranges, Touch};
+use super::{
+    ranges::{Ranges, Touch},
+    warninglist,
+};
 use crate::{
+    indicator::Traffic,
     refusal::Why,
     yaml::{YamlError, from_yaml},
 };
 
-/// A list of networks that are never blocked.
+/// A list of networks that are never blocked, or not lightly.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NeverBlock {
@@ -24,8 +28,28 @@ pub struct NeverBlock {
     /// The licence it comes under.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,
+    /// How far it goes.
+    #[serde(default)]
+    pub tier: Tier,
+    /// Why its networks must stay reachable, for those that give no reason of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The networks.
     pub networks: Vec<NeverBlockNet>,
+}
+
+/// How far a never-block list goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tier {
+    /// No claim on its networks stands.
+    #[default]
+    Never,
+    /// A claim on a port stands, unless it is a port of the web: many innocent services share each
+    /// address, and the web ports are what they share.
+    PortExact,
+    /// Claims stand and are counted: anybody can rent an address there.
+    Warn,
 }
 
 /// A network that is never blocked.
@@ -35,14 +59,20 @@ pub struct NeverBlockNet {
     /// The network; an address alone is that host.
     #[serde(deserialize_with = "network")]
     pub network: IpNet,
-    /// What it is and why it must stay reachable.
-    pub reason: String,
+    /// What it is and why it must stay reachable. Unset, the list's reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 impl NeverBlock {
     /// Reads and checks a list; `file` only serves the error text.
     pub fn from_yaml(text: &str, file: &str) -> Result<Self, YamlError> {
         from_yaml(text, file)
+    }
+
+    /// Reads a MISP warninglist of networks, `list.json`; `file` only serves the error text.
+    pub fn from_warninglist(text: &str, file: &str) -> Result<Self, YamlError> {
+        warninglist::read(text, file)
     }
 }
 
@@ -61,34 +91,78 @@ pub(super) fn network<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpNe
     }
 }
 
+/// The ports that all sites of a shared address answer on.
+const WEB_PORTS: [u16; 2] = [80, 443];
+
 /// All never-block lists together, ready to ask.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct NeverBlocked(Ranges<(Arc<str>, Arc<str>)>);
+pub(super) struct NeverBlocked {
+    never: Listed,
+    port_exact: Listed,
+    warn: Listed,
+}
+
+/// The networks of one tier, with the list's name and the reason.
+type Listed = Ranges<(Arc<str>, Arc<str>)>;
 
 impl NeverBlocked {
     pub(super) fn new(lists: &[NeverBlock]) -> Self {
-        let rows = lists.iter().flat_map(|list| {
-            let name: Arc<str> = list.name.as_str().into();
-            list.networks.iter().map(move |row| {
-                (row.network, (Arc::clone(&name), Arc::<str>::from(row.reason.as_str())))
-            })
-        });
-        Self(Ranges::new(rows))
+        let of = |tier| {
+            let lists = lists.iter().filter(move |list| list.tier == tier);
+            Ranges::new(lists.flat_map(|list| {
+                let name: Arc<str> = list.name.as_str().into();
+                let common: Arc<str> = list.reason.as_deref().unwrap_or(&list.name).into();
+                list.networks.iter().map(move |row| {
+                    let reason =
+                        row.reason.as_deref().map_or_else(|| Arc::clone(&common), Into::into);
+                    (row.network, (Arc::clone(&name), reason))
+                })
+            }))
+        };
+        Self { never: of(Tier::Never), port_exact: of(Tier::PortExact), warn: of(Tier::Warn) }
     }
 
-    /// What refuses the network. One that is wider than a never-block network is not refused: that
-    /// part is taken out of it.
-    pub(super) fn check(&self, network: IpNet) -> Option<Why> {
-        let Touch { range, value: (list, reason), is_inside } = self.0.touching(network)?;
-        is_inside.then(|| Why::NeverBlock {
-            list: Arc::clone(list),
-            range,
-            reason: Arc::clone(reason),
-        })
+    /// What refuses the claim. One on a network that is wider than a never-block network is not
+    /// refused: that part is taken out of it.
+    pub(super) fn check(&self, network: IpNet, traffic: Traffic) -> Option<Why> {
+        let why = |touch: Touch<'_, (Arc<str>, Arc<str>)>, is_shared| {
+            let (list, reason) = touch.value;
+            Why::NeverBlock {
+                list: Arc::clone(list),
+                range: touch.range,
+                reason: Arc::clone(reason),
+                is_shared,
+            }
+        };
+        let never = self.never.touching(network).filter(|touch| touch.is_inside);
+        if let Some(touch) = never {
+            return Some(why(touch, false));
+        }
+        let shared = self.port_exact.touching(network).filter(|touch| touch.is_inside);
+        shared.filter(|_| !is_exact(traffic)).map(|touch| why(touch, true))
     }
 
-    /// The parts of the network that are never blocked.
-    pub(super) fn inside(&self, network: IpNet) -> Vec<IpNet> {
-        self.0.inside(network)
+    /// The list that warns of the network: its name and its reason.
+    pub(super) fn warning(&self, network: IpNet) -> Option<&(Arc<str>, Arc<str>)> {
+        self.warn.touching(network).map(|touch| touch.value)
     }
+
+    /// The parts of the network that claims on this traffic must not block.
+    pub(super) fn inside(
+        &self,
+        network: IpNet,
+        mut traffic: impl Iterator<Item = Traffic>,
+    ) -> Vec<IpNet> {
+        let mut parts = self.never.inside(network);
+        if traffic.any(|traffic| !is_exact(traffic)) {
+            parts.extend(self.port_exact.inside(network));
+        }
+        parts
+    }
+}
+
+/// Whether the claim is on a port that a shared address need not have in common with its
+/// neighbours.
+fn is_exact(traffic: Traffic) -> bool {
+    traffic.port.is_some_and(|port| !WEB_PORTS.contains(&port))
 }
