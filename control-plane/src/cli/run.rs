@@ -65,7 +65,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 /// What is known to be wrong with interfaces, without putting anything on them.
 fn faults(guarded: &[Guarded]) -> Vec<Row> {
     let names: Vec<String> = guarded.iter().map(|port| port.interface.clone()).collect();
-    match preflight::gather(&names, &[], false) {
+    let far_end = |port: &Guarded| Some((port.interface.clone(), port.peer.clone()?));
+    let wires = guarded.iter().filter_map(far_end).filter(|(one, other)| one < other);
+    match preflight::gather(&names, &wires.collect::<Vec<_>>(), false) {
         Ok(facts) => {
             let rows = preflight::check(&facts).into_iter();
             rows.filter(|row| row.outcome == Outcome::Fail).collect()
