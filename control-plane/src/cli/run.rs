@@ -1,6 +1,6 @@
 //! `sekisho run`: the daemon.
 
-use std::{path::PathBuf, process, sync::Arc, time::Duration};
+use std::{path::PathBuf, process, slice, sync::Arc, time::Duration};
 
 use nix::sys::stat::{Mode, umask};
 use tokio::{
@@ -79,14 +79,15 @@ fn faults(guarded: &[Guarded]) -> Vec<Row> {
     }
 }
 
-/// A refusal with the way to its reason.
+/// A refusal with its reason, as far as it can be found out.
 fn refused(error: DataplaneError) -> Failure {
-    match &error {
-        DataplaneError::NoXdp { name, .. } => {
-            Failure::failed(format!("{error}; `sekisho preflight {name}` tells why"))
-        }
-        _ => Failure::failed(error),
-    }
+    let DataplaneError::NoXdp { name, .. } = &error else { return Failure::failed(error) };
+    let rows = preflight::gather(slice::from_ref(name), &[], true)
+        .map(|facts| preflight::check(&facts))
+        .unwrap_or_default();
+    let fault = rows.iter().find(|row| row.about == *name && row.outcome == Outcome::Fail);
+    let reason = fault.map(|fault| format!("; {}", fault.text)).unwrap_or_default();
+    Failure::failed(format!("{error}{reason}; `sekisho preflight {name}` tells what to do"))
 }
 
 async fn serve(
