@@ -64,6 +64,7 @@ fn feed(now: Timestamp) -> FeedStatus {
         stamp: None,
         bytes: 1,
         indicators: 5,
+        named: 0,
         rejected: 2,
         trouble: Some(Trouble { at: now, reason: "html", text: "x".to_owned() }),
         failures: 1,

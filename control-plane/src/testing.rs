@@ -168,6 +168,7 @@ pub(crate) fn status(feed: &str) -> FeedStatus {
         stamp: None,
         bytes: 0,
         indicators: 0,
+        named: 0,
         rejected: 0,
         trouble: None,
         failures: 0,

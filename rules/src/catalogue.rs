@@ -40,6 +40,12 @@ impl Catalogue {
                      {SHORTEST_HTTP_REFRESH} for a list that is fetched over HTTP"
                 ));
             }
+            if let Some(least) = feed.value.min_refresh.filter(|least| refresh < least) {
+                return refuse(format!(
+                    "feed '{name}' has a refresh of {refresh}: its publisher allows {least} at the \
+                     least, says `min_refresh`"
+                ));
+            }
             if let Err(why) = check_mapping(&feed.value) {
                 return refuse(format!("feed '{name}': {why}"));
             }
@@ -105,8 +111,8 @@ mod tests {
     fn a_catalogue_reads_back_as_it_is_printed() {
         let text = feed(
             "    action: observe\n    enabled: false\n    min_prefix_v4: 24\n    min_prefix_v6: 48
-    expire_after: 36h\n    ports: ignore\n    min_confidence: 75\n    refresh: 30m
-    max_bytes: 1000\n    licence: CC0-1.0\n    homepage: https://a.example\n    comment: 'x: y'\n",
+    expire_after: 36h\n    ports: ignore\n    min_confidence: 75\n    confidence: 80\n    refresh: 30m\n    min_refresh: 15m
+    max_bytes: 1000\n    licence: CC0-1.0\n    attribution: a\n    class: scanner\n    homepage: https://a.example\n    comment: 'x: y'\n",
         );
         let catalogue = Catalogue::from_yaml(&text, "feeds.yaml").unwrap();
         let printed = serde_yaml::to_string(&catalogue).unwrap();
@@ -160,6 +166,8 @@ mod tests {
         let hasty =
             "feeds:\n  - {name: a, source: 'http://a.example/', format: plain, refresh: 4m}";
         assert!(error(hasty).contains("at least 5m"), "{}", error(hasty));
+        let often = "feeds:\n  - {name: a, source: x, format: plain, refresh: 1h, min_refresh: 2h}";
+        assert!(error(often).contains("allows 2h at the least"), "{}", error(often));
         let rows: String = (0..65).map(|n| row(&format!("f{n}"))).collect();
         let many = error(&format!("feeds:\n{rows}"));
         assert!(many.starts_with("feeds.yaml:66:5: feed 'f64' is one too many"), "{many}");

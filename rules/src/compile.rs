@@ -184,6 +184,10 @@ impl Indicators for Feeds<'_> {
         self.judges[usize::from(place.feed)].ends(self.get(place))
     }
 
+    fn confidence(&self, place: Place) -> Option<u8> {
+        self.judges[usize::from(place.feed)].confidence(self.get(place))
+    }
+
     fn class(&self, place: Place) -> Class {
         match self.get(place).compromised {
             true => Class::Compromised,

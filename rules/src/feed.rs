@@ -54,18 +54,31 @@ pub struct FeedSpec {
     /// Whether the ports that the feed names are kept.
     #[serde(default)]
     pub ports: Ports,
+    /// How sure a claim is that names no confidence of its own, 0 to 100.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "some_percentage"
+    )]
+    pub confidence: Option<u8>,
     /// Claims with a lower confidence are refused; a claim without confidence passes. 0 to 100.
     #[serde(default, deserialize_with = "percentage")]
     pub min_confidence: u8,
     /// How often the source is asked for news; at least five minutes over HTTP.
     #[serde(default = "an_hour")]
     pub refresh: Period,
+    /// The shortest `refresh` that the publisher allows. Who asks more often is locked out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_refresh: Option<Period>,
     /// Largest list that is read, in bytes. Unset, the reader's own limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<u64>,
     /// The licence or terms the list comes under.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,
+    /// What has to be said wherever the data is shown or passed on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attribution: Option<String>,
     /// A page for people about the list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub homepage: Option<String>,
@@ -87,6 +100,8 @@ pub enum Class {
     Compromised,
     /// Run by defenders, who took the botnet over.
     Sinkhole,
+    /// It scans or attacks others, and commands nothing.
+    Scanner,
 }
 
 /// A feed's name: 1 to 40 letters, digits, `-`, `_` and `.`, not beginning with a dot.
@@ -369,6 +384,10 @@ fn floor_v4<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u8>, D:
 
 fn floor_v6<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u8>, D::Error> {
     bounded(deserializer, "an IPv6 prefix length", SHORTEST_FLOOR_V6, 128).map(Some)
+}
+
+fn some_percentage<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u8>, D::Error> {
+    percentage(deserializer).map(Some)
 }
 
 fn percentage<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {

@@ -25,6 +25,7 @@ pub(crate) trait Indicators {
     fn get(&self, place: Place) -> &Indicator;
     fn ends(&self, place: Place) -> Moment;
     fn class(&self, place: Place) -> Class;
+    fn confidence(&self, place: Place) -> Option<u8>;
     fn refuse(&mut self, place: Place, why: Why);
 }
 
@@ -251,7 +252,7 @@ fn claim<A: Address>(repeats: &[Row<A>], source: &impl Indicators) -> Option<Cla
         malware: newest.malware.clone(),
         first_seen,
         last_seen: newest.last_seen,
-        confidence: newest.confidence,
+        confidence: source.confidence(row.place()),
         class: source.class(row.place()),
         expires,
     })

@@ -49,7 +49,10 @@ pub fn never_block() -> Result<Vec<NeverBlock>, YamlError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{feed::Format, policy::Guards};
+    use crate::{
+        feed::{Action, Class, Format},
+        policy::Guards,
+    };
 
     #[test]
     fn everything_that_ships_is_readable() {
@@ -59,6 +62,8 @@ mod tests {
         }
         for feed in &catalogue.feeds {
             assert!(feed.licence.is_some(), "{} has no licence note", feed.name);
+            let commands = !matches!(feed.class, Class::Scanner | Class::Sinkhole);
+            assert!(commands || feed.action == Action::Observe, "{} lists no servers", feed.name);
             let is_abusech = feed.source.to_string().contains("abuse.ch");
             assert!(!(is_abusech && feed.enabled), "{} needs the operator's consent", feed.name);
         }

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use sekisho_rules::{
     feed::Format,
     mapping::Mapping,
-    parse::{Limits, parse_mapped},
+    parse::{Limits, ManifestEvent, parse_mapped, read_misp_manifest},
+    policy::NeverBlock,
     yaml::from_yaml,
 };
 
@@ -170,15 +171,52 @@ const MAPPED: &[(&str, Format, &str, Expected)] = &[
     ("synthetic/hostile/bad-domains.txt", Format::Csv, "{value: 1}", Ok((1, 4, 0, 11))),
 ];
 
-#[test]
-fn every_list_holds_what_its_file_holds() {
+/// The folder of real lists, if there is one.
+fn folder() -> Option<PathBuf> {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/feeds");
     let folder =
         PathBuf::from(std::env::var("SEKISHO_FEEDS_DIR").unwrap_or_else(|_| beside.into()));
-    if !folder.is_dir() {
-        eprintln!("NOT RUN: the folder of real lists, {}, is absent", folder.display());
-        return;
+    if folder.is_dir() {
+        return Some(folder);
     }
+    eprintln!("NOT RUN: the folder of real lists, {}, is absent", folder.display());
+    None
+}
+
+#[test]
+fn every_warninglist_of_networks_is_a_never_block_list_and_no_other_is() {
+    let Some(folder) = folder() else { return };
+    let mut networks = 0;
+    for entry in std::fs::read_dir(folder.join("misp-warninglists")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let Some(entries) = json["list"].as_array() else { continue };
+        let list = NeverBlock::from_warninglist(&text, &path.display().to_string());
+        if json["type"] == "cidr" {
+            assert_eq!(list.unwrap().networks.len(), entries.len(), "{}", path.display());
+            networks += entries.len();
+        } else {
+            assert!(list.unwrap_err().message.contains("holds no networks"), "{}", path.display());
+        }
+    }
+    assert!(networks > 90_000, "{networks}");
+}
+
+#[test]
+fn a_manifest_names_events_that_are_there_and_others() {
+    let Some(folder) = folder() else { return };
+    let folder = folder.join("tweetfeed/misp");
+    let manifest = std::fs::read(folder.join("manifest.json")).unwrap();
+    let events = read_misp_manifest(&manifest, &Limits::default()).unwrap();
+    let is_there = |event: &&ManifestEvent| folder.join(format!("{}.json", event.uuid)).exists();
+    assert_eq!((events.len(), events.iter().filter(is_there).count()), (365, 12));
+    assert!(events.iter().all(|event| event.timestamp.is_some()));
+}
+
+#[test]
+fn every_list_holds_what_its_file_holds() {
+    let Some(folder) = folder() else { return };
     let mut wrong = Vec::new();
     let plain = FILES.iter().map(|(file, format, expected)| (file, format, None, expected));
     let mapped =

@@ -65,12 +65,12 @@ pub fn replace_program(pin: &Path, program: BorrowedFd<'_>) -> io::Result<()> {
     bpf(bpf_cmd::BPF_LINK_UPDATE, &attr).map(drop)
 }
 
-/// Takes the ruleset out of its pinned slot.
-pub fn empty_slot(pin: &Path) -> io::Result<()> {
-    let slot = open(pin)?;
+/// Takes the first element out of a pinned map: a ruleset out of its slot, a device.
+pub fn remove_first(pin: &Path) -> io::Result<()> {
+    let map = open(pin)?;
     let key = 0_u32;
     let mut attr = zeroed();
-    attr.__bindgen_anon_2.map_fd = slot.as_raw_fd() as u32;
+    attr.__bindgen_anon_2.map_fd = map.as_raw_fd() as u32;
     attr.__bindgen_anon_2.key = std::ptr::from_ref(&key) as u64;
     bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, &attr).map(drop)
 }

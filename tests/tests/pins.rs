@@ -9,6 +9,7 @@ use sekisho::dataplane::{
     kernel::{Attach, Guarded, KernelDataplane, Settings, detach, set_global_mode},
 };
 use sekisho_abi::{
+    ABI_VERSION,
     image::{Action, Image, ImageBuilder, List, Port},
     record::{Mode, Role},
 };
@@ -46,6 +47,10 @@ impl Stage {
                 ..Settings::new(pin_dir, CAPACITY)
             },
         }
+    }
+
+    fn layout(&self) -> PathBuf {
+        self.settings.pin_dir.join(format!("abi{ABI_VERSION}"))
     }
 
     fn start(&self, interfaces: &[&str]) -> Result<KernelDataplane, DataplaneError> {
@@ -147,7 +152,7 @@ fn a_start_that_fails_changes_nothing() {
     // Loopback takes no program in its driver.
     let error = stage.start(&["one", "lo"]).err().expect("loopback has no native XDP");
     assert!(matches!(error, DataplaneError::NoXdp { .. }), "{error}");
-    assert!(!stage.settings.pin_dir.join("abi1").exists(), "a first start leaves nothing");
+    assert!(!stage.layout().exists(), "a first start leaves nothing");
     drop(stage.start(&["one"]).expect("starts"));
     stage.start(&["one", "lo"]).err().expect("still none");
     let after = stage.start(&["one"]).expect("starts again");
@@ -175,7 +180,7 @@ fn the_switch_for_everything_needs_only_its_own_map() {
     let dataplane = stage.start(&["one"]).expect("starts");
     dataplane.publish(&image(1)).expect("published");
     dataplane.renew_lease(Duration::from_secs(60)).expect("renewed");
-    let pins = stage.settings.pin_dir.join("abi1");
+    let pins = stage.layout();
     for damaged in ["LEASE", "COUNTERS", "RULE_TOTALS"] {
         std::fs::remove_file(pins.join(damaged)).expect("the pin is there");
     }

@@ -199,13 +199,14 @@ fn a_bond_is_fit_by_its_mode_and_its_members_are_not() {
 }
 
 #[test]
-fn a_daemon_that_can_not_attach_sends_the_operator_here() {
+fn a_daemon_that_can_not_attach_says_why_and_sends_the_operator_here() {
     stage();
+    ip("link add plain0 type ifb");
     let folder = tempfile::tempdir().unwrap();
     write_lists(folder.path(), &[("one", "plain", b"198.18.0.1\n")]).unwrap();
     let pins = format!("/sys/fs/bpf/sekisho-preflight-run-{}", std::process::id());
     let config = format!(
-        "interfaces: [{{name: lo, role: subscriber}}]\nfeeds: feeds.yaml\nstate_dir: state\n\
+        "interfaces: [{{name: plain0, role: subscriber}}]\nfeeds: feeds.yaml\nstate_dir: state\n\
          dataplane: {{pin_dir: {pins}, attach: native}}\napi: {{listen: '127.0.0.1:0'}}\n"
     );
     let path = folder.path().join("sekisho.yaml");
@@ -213,5 +214,6 @@ fn a_daemon_that_can_not_attach_sends_the_operator_here() {
     let output = Command::new(program!()).args(["run", "-c"]).arg(&path).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
-    assert!(told.contains("`sekisho preflight lo`"), "{told}");
+    assert!(told.contains("does not support XDP"), "{told}");
+    assert!(told.contains("`sekisho preflight plain0`"), "{told}");
 }

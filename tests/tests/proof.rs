@@ -95,6 +95,7 @@ impl Stage {
         } else if !evidence.intact {
             told.push("checksum".to_owned());
         }
+        told.extend(evidence.lost_devices.iter().map(|interface| format!("device {interface}")));
         if !evidence.switch_holds {
             told.push("switch".to_owned());
         }
@@ -223,7 +224,7 @@ fn a_ruleset_that_is_swapped_or_emptied_is_put_back() {
     let stage = Stage::new("image");
     let before = stage.evidence().found;
     let drift = |found| Drift::Image { expected: before.clone(), found };
-    tamper::empty_slot(&stage.slot_pin()).unwrap();
+    tamper::remove_first(&stage.slot_pin()).unwrap();
     assert!(!stage.drops());
     assert_eq!(stage.drifts(), ["image"]);
     stage.repair(&drift(None));
@@ -232,6 +233,14 @@ fn a_ruleset_that_is_swapped_or_emptied_is_put_back() {
     assert_eq!(stage.drifts(), ["image"], "of the same generation and content: {found:?}");
     stage.repair(&drift(found));
     assert_eq!(stage.evidence().found, before);
+}
+
+#[test]
+fn a_device_that_is_taken_out_is_named_again() {
+    let stage = Stage::new("device");
+    tamper::remove_first(&stage.pins().join(names::DEVICES)).unwrap();
+    assert_eq!(stage.drifts(), ["device one"]);
+    stage.repair(&Drift::Device { interface: "one".to_owned() });
 }
 
 #[test]
@@ -262,7 +271,7 @@ fn an_interface_that_comes_back_is_guarded_again_with_its_slot_and_counters() {
     assert_eq!(stage.drifts(), ["one Absent"]);
     assert_eq!(stage.attachment(), None);
     ip("link add one type veth peer name two");
-    assert_eq!(stage.drifts(), ["one Returned"]);
+    assert_eq!(stage.drifts(), ["one Returned", "device one"]);
     stage.repair(&Drift::Interface { interface: "one".to_owned() });
     assert!(has_program());
     assert_eq!(port(&stage), before);
@@ -390,7 +399,7 @@ fn a_running_daemon_puts_right_what_somebody_changes() {
     daemon.wait("program", has_program);
     daemon.wait("a count of links", || daemon.drifts("link") == Some(1.0));
 
-    tamper::empty_slot(&slot).unwrap();
+    tamper::remove_first(&slot).unwrap();
     daemon.wait("ruleset", || daemon.status()["ruleset"]["entries_v4"] == 1);
     tamper::swap_image(&slot, CAPACITY, &image(77)).unwrap();
     daemon.wait("count of images", || daemon.drifts("image") == Some(2.0));

@@ -1,6 +1,6 @@
 //! `sekisho run`: the daemon.
 
-use std::{path::PathBuf, process, sync::Arc, time::Duration};
+use std::{path::PathBuf, process, slice, sync::Arc, time::Duration};
 
 use nix::sys::stat::{Mode, umask};
 use tokio::{
@@ -65,7 +65,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 /// What is known to be wrong with interfaces, without putting anything on them.
 fn faults(guarded: &[Guarded]) -> Vec<Row> {
     let names: Vec<String> = guarded.iter().map(|port| port.interface.clone()).collect();
-    match preflight::gather(&names, &[], false) {
+    let far_end = |port: &Guarded| Some((port.interface.clone(), port.peer.clone()?));
+    let wires = guarded.iter().filter_map(far_end).filter(|(one, other)| one < other);
+    match preflight::gather(&names, &wires.collect::<Vec<_>>(), false) {
         Ok(facts) => {
             let rows = preflight::check(&facts).into_iter();
             rows.filter(|row| row.outcome == Outcome::Fail).collect()
@@ -77,14 +79,15 @@ fn faults(guarded: &[Guarded]) -> Vec<Row> {
     }
 }
 
-/// A refusal with the way to its reason.
+/// A refusal with its reason, as far as it can be found out.
 fn refused(error: DataplaneError) -> Failure {
-    match &error {
-        DataplaneError::NoXdp { name, .. } => {
-            Failure::failed(format!("{error}; `sekisho preflight {name}` tells why"))
-        }
-        _ => Failure::failed(error),
-    }
+    let DataplaneError::NoXdp { name, .. } = &error else { return Failure::failed(error) };
+    let rows = preflight::gather(slice::from_ref(name), &[], true)
+        .map(|facts| preflight::check(&facts))
+        .unwrap_or_default();
+    let fault = rows.iter().find(|row| row.about == *name && row.outcome == Outcome::Fail);
+    let reason = fault.map(|fault| format!("; {}", fault.text)).unwrap_or_default();
+    Failure::failed(format!("{error}{reason}; `sekisho preflight {name}` tells what to do"))
 }
 
 async fn serve(

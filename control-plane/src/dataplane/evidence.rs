@@ -15,6 +15,8 @@ pub struct Evidence {
     pub ports: Vec<PortEvidence>,
     /// Pins that are gone or are some other object's.
     pub lost_pins: Vec<String>,
+    /// Interfaces that the map of devices does not lead to, though they exist.
+    pub lost_devices: Vec<String>,
     /// Whether the pinned switch holds what a switch can hold.
     pub switch_holds: bool,
 }
@@ -106,6 +108,11 @@ pub enum Drift {
         /// Of the one that is there.
         found: u32,
     },
+    /// Frames on a wire or to the sinkhole don't find their way to an interface.
+    Device {
+        /// Its name.
+        interface: String,
+    },
     /// The ruleset that is live is not the one that was made live.
     Image {
         /// That one.
@@ -137,6 +144,8 @@ pub enum DriftKind {
     Link,
     /// [`Drift::Program`].
     Program,
+    /// [`Drift::Device`].
+    Device,
     /// [`Drift::Image`].
     Image,
     /// [`Drift::Ruleset`].
@@ -149,11 +158,12 @@ pub enum DriftKind {
 
 impl DriftKind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Pin,
         Self::Interface,
         Self::Link,
         Self::Program,
+        Self::Device,
         Self::Image,
         Self::Ruleset,
         Self::Checksum,
@@ -167,6 +177,7 @@ impl DriftKind {
             Self::Interface => "interface",
             Self::Link => "link",
             Self::Program => "program",
+            Self::Device => "device",
             Self::Image => "image",
             Self::Ruleset => "ruleset",
             Self::Checksum => "checksum",
@@ -183,6 +194,7 @@ impl Drift {
             Self::Interface { .. } => DriftKind::Interface,
             Self::Link { .. } => DriftKind::Link,
             Self::Program { .. } => DriftKind::Program,
+            Self::Device { .. } => DriftKind::Device,
             Self::Image { .. } => DriftKind::Image,
             Self::Ruleset { .. } => DriftKind::Ruleset,
             Self::Checksum => DriftKind::Checksum,
@@ -228,6 +240,9 @@ impl fmt::Display for Drift {
             }
             Self::Program { interface, expected, found } => {
                 write!(f, "interface '{interface}' runs program {found} instead of {expected}")
+            }
+            Self::Device { interface } => {
+                write!(f, "frames for interface '{interface}' don't find their way to it")
             }
             Self::Image { expected, found } => write!(
                 f,

@@ -205,6 +205,7 @@ impl Dataplane for FakeDataplane {
             intact: state.intact,
             ports: vec![PortEvidence { interface: "fake0".to_owned(), state: state.port }],
             lost_pins: state.lost_pins.clone(),
+            lost_devices: Vec::new(),
             switch_holds: state.switch_holds,
         })
     }
@@ -225,7 +226,7 @@ impl Dataplane for FakeDataplane {
             }
             Drift::Image { .. } => state.image = state.expected.clone(),
             Drift::Switch => state.switch_holds = true,
-            Drift::Ruleset { .. } | Drift::Checksum => {}
+            Drift::Device { .. } | Drift::Ruleset { .. } | Drift::Checksum => {}
         }
         Ok(())
     }

@@ -203,9 +203,8 @@ impl KernelDataplane {
         }
         let events = RingBuf::try_from(ledger::open_map(&pins, names::EVENTS, Map::RingBuf)?)
             .map_err(|error| unfit(&pins.map(names::EVENTS), &error))?;
-        let capacity = settings.image_capacity;
-        let anchors = Anchors::hold(&pins, capacity, settings.attach, guards, maps.modes()?)?;
-        let mut dataplane = Self::assemble(pins, slot, capacity)?;
+        let anchors = Anchors::hold(&pins, settings, guards, maps.modes()?)?;
+        let mut dataplane = Self::assemble(pins, slot, settings.image_capacity)?;
         dataplane.anchors = Some(Mutex::new(anchors));
         dataplane.programs = attached;
         dataplane.events = Some(Mutex::new(events));
@@ -414,6 +413,7 @@ impl Dataplane for KernelDataplane {
             intact: self.is_intact(depth)?,
             ports: anchors.ports()?,
             lost_pins: anchors.lost_pins(),
+            lost_devices: anchors.lost_devices(),
             switch_holds: anchors.is_switch(&self.maps().modes()?),
         })
     }
@@ -422,6 +422,7 @@ impl Dataplane for KernelDataplane {
         let Some(mut anchors) = self.anchors() else { return Ok(()) };
         match drift {
             Drift::Pin { path } => anchors.pin_again(path),
+            Drift::Device { interface } => anchors.name_again(interface),
             Drift::Interface { interface }
             | Drift::Link { interface }
             | Drift::Program { interface, .. } => {

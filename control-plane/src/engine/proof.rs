@@ -145,6 +145,13 @@ fn compare(compiled: Option<ImageLabel>, evidence: &Evidence) -> Vec<Drift> {
             }
         });
     }
+    // Guarding it again names it again.
+    let returned = |interface: &String| {
+        let mut ports = evidence.ports.iter();
+        ports.any(|port| port.interface == *interface && port.state == PortState::Returned)
+    };
+    let lost = evidence.lost_devices.iter().filter(|interface| !returned(interface));
+    drifts.extend(lost.map(|interface| Drift::Device { interface: interface.clone() }));
     let (expected, found) = (&evidence.expected, &evidence.found);
     let installed = found.as_ref().and_then(|found| found.label);
     if found != expected {

@@ -27,6 +27,7 @@ fn sound() -> Evidence {
         intact: true,
         ports: vec![port(PortState::Guarded)],
         lost_pins: Vec::new(),
+        lost_devices: Vec::new(),
         switch_holds: true,
     }
 }
@@ -61,6 +62,15 @@ fn each_difference_has_its_kind() {
                 ..sound()
             },
             "program",
+        ),
+        (Evidence { lost_devices: vec!["eth0".to_owned()], ..sound() }, "device"),
+        (
+            Evidence {
+                lost_devices: vec!["eth0".to_owned()],
+                ports: vec![port(PortState::Returned)],
+                ..sound()
+            },
+            "interface",
         ),
         (Evidence { found: None, ..sound() }, "image"),
         (Evidence { found: image(71, 7), ..sound() }, "image"),

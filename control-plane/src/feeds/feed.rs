@@ -76,8 +76,10 @@ pub struct FeedStatus {
     pub stamp: Option<Timestamp>,
     /// Bytes of the list in force.
     pub bytes: u64,
-    /// Indicators in the list in force.
+    /// Indicators with an address in the list in force.
     pub indicators: u64,
+    /// Names, URLs and AS numbers in the list in force, which block nothing.
+    pub named: u64,
     /// Lines of it that could not be read.
     pub rejected: u64,
     /// Why the last request brought nothing; `None` if it did.
@@ -168,6 +170,7 @@ impl Feed {
             stamp: None,
             bytes: 0,
             indicators: 0,
+            named: 0,
             rejected: 0,
             trouble: None,
             failures: 0,
@@ -289,7 +292,12 @@ impl Feed {
 
     /// Files cost nobody anything to be looked at.
     fn floor(&self) -> Duration {
-        if self.config.spec.source.is_http() { self.config.floor } else { Duration::from_secs(1) }
+        let FeedConfig { spec, floor } = &self.config;
+        if !spec.source.is_http() {
+            return Duration::from_secs(1);
+        }
+        // An impatient retry would break the publisher's rule as well.
+        spec.min_refresh.map_or(*floor, |least| least.unsigned().max(*floor))
     }
 
     async fn ask(&self, now: Timestamp) -> Result<Good, Refused> {
@@ -357,6 +365,7 @@ impl Feed {
         if let Ok(parsed) = &list.parsed {
             self.status.stamp = parsed.stamp.map(Into::into);
             self.status.indicators = parsed.indicators.len() as u64;
+            self.status.named = parsed.named.len() as u64;
             self.status.rejected = parsed.rejects.total();
         }
         self.list = Some(list);

@@ -4,7 +4,7 @@
 //! manifest did not change is taken from the last list, and so is one that changed and is not there:
 //! publishers replace the manifest first. One that the manifest no longer names is left out.
 
-use std::{collections::BTreeMap, fs, io, path::Path};
+use std::{collections::BTreeMap, fs, io, path::Path, time::Duration};
 
 use jiff::Timestamp;
 use reqwest::Url;
@@ -20,6 +20,8 @@ use super::fetch::{FetchError, FetchErrorKind, Fetched, Fetcher, Validators};
 const MANIFEST: &str = "manifest.json";
 /// Most events of a feed, the newest ones; CIRCL's has about 2,000 in eleven years.
 const MOST_EVENTS: usize = 4_096;
+/// Longest that a manifest and all its events may take.
+const LONGEST: Duration = Duration::from_secs(30 * 60);
 
 /// Why there is no list.
 #[derive(Debug, thiserror::Error)]
@@ -41,8 +43,24 @@ pub fn is_feed(spec: &FeedSpec) -> bool {
     spec.format == Format::Misp && path.rsplit('/').next() == Some(MANIFEST)
 }
 
-/// Fetches what changed since the list that we have, of which `have` recognises the manifest.
+/// Fetches what changed since the list that we have, of which `have` recognises the manifest; for
+/// no longer than half an hour.
 pub async fn fetch(
+    fetcher: &Fetcher,
+    spec: &FeedSpec,
+    url: &str,
+    have: (&Validators, &[u8]),
+    limits: &Limits,
+    now: Timestamp,
+) -> Result<Fetched, MispError> {
+    let fetched = tokio::time::timeout(LONGEST, fetch_all(fetcher, spec, url, have, limits, now));
+    fetched.await.unwrap_or_else(|_| {
+        let detail = format!("the events took more than {} minutes", LONGEST.as_secs() / 60);
+        Err(FetchError::new(FetchErrorKind::Timeout, detail).into())
+    })
+}
+
+async fn fetch_all(
     fetcher: &Fetcher,
     spec: &FeedSpec,
     url: &str,

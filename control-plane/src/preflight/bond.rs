@@ -9,21 +9,28 @@ use super::{
 /// Modes that take a program since kernel 5.15.
 const MODES: [&str; 4] = ["802.3ad", "active-backup", "balance-xor", "balance-rr"];
 
+/// What lets a bond take a program that takes none; `None` if neither mode nor policy forbids it.
+pub(super) fn remedy(name: &str, bond: &Bond) -> Option<String> {
+    if !MODES.contains(&bond.mode.as_str()) {
+        return Some(format!(
+            "ip link set dev {name} down && ip link set dev {name} type bond mode 802.3ad"
+        ));
+    }
+    // The policy is only asked for where members are chosen by hash.
+    let hashes = matches!(bond.mode.as_str(), "802.3ad" | "balance-xor");
+    (hashes && bond.hashes_vlan_and_mac)
+        .then(|| format!("ip link set dev {name} type bond xmit_hash_policy layer3+4"))
+}
+
 pub(super) fn check(name: &str, bond: &Bond, rows: &mut Rows) {
     let mode = &bond.mode;
-    // The policy is only asked for where members are chosen by hash.
-    let hashes = matches!(mode.as_str(), "802.3ad" | "balance-xor");
-    if !MODES.contains(&mode.as_str()) {
+    if let Some(command) = remedy(name, bond) {
+        let policy =
+            if MODES.contains(&mode.as_str()) { " with the hash policy vlan+srcmac" } else { "" };
         rows.fail(
             Topic::Bond,
-            format!("a bond in mode {mode} takes no XDP program"),
-            format!("ip link set dev {name} down && ip link set dev {name} type bond mode 802.3ad"),
-        );
-    } else if hashes && bond.hashes_vlan_and_mac {
-        rows.fail(
-            Topic::Bond,
-            format!("a bond in mode {mode} takes no XDP program with the hash policy vlan+srcmac"),
-            format!("ip link set dev {name} type bond xmit_hash_policy layer3+4"),
+            format!("a bond in mode {mode}{policy} takes no XDP program"),
+            command,
         );
     } else if bond.members.is_empty() {
         rows.warn(

@@ -212,6 +212,11 @@ fn native(name: &str, link: &Link, rows: &mut Rows) {
 /// What most often stands in the way of a driver that knows XDP.
 fn remedy(name: &str, link: &Link) -> String {
     let offloads = link.offloads.unwrap_or_default();
+    if let Some(bond) = &link.bond {
+        // What a bond's driver takes is up to its mode, then to its members.
+        let member = || bond.members.first().map_or(name, |member| member.name.as_str());
+        return bond::remedy(name, bond).unwrap_or_else(|| format!("ethtool -i {}", member()));
+    }
     if link.mtu > ONE_BUFFER {
         format!("ip link set dev {name} mtu {ONE_BUFFER}")
     } else if offloads.lro || offloads.hardware_gro {

@@ -156,6 +156,17 @@ fn a_bond_needs_a_mode_and_a_policy_that_take_programs() {
     );
     assert_eq!(complaint(of("802.3ad", true)), wanted);
     assert_eq!(complaints(&facts(vec![port("eth0", of("active-backup", true))])), []);
+    let refused = |mode| Link {
+        native: Trial::Refused("no".to_owned()),
+        offloads: Some(Offloads { lro: true, ..Offloads::default() }),
+        ..of(mode, false)
+    };
+    let told = complaints(&facts(vec![port("eth0", refused("balance-tlb"))]));
+    let command = "ip link set dev eth0 down && ip link set dev eth0 type bond mode 802.3ad";
+    let wanted = [Topic::Bond, Topic::NativeXdp];
+    assert_eq!(told, wanted.map(|topic| expected(Outcome::Fail, topic, command)));
+    let told = complaint(refused("802.3ad"));
+    assert_eq!(told, expected(Outcome::Fail, Topic::NativeXdp, "ethtool -i eth1"));
 }
 
 #[test]

@@ -91,6 +91,7 @@ pub(super) fn read_json_lines(
     let mut reader = Reader::new(text, limits);
     let fields = paths(mapping);
     let mut families = Families::default();
+    let mut values = Values::new(fields.len());
     let mut is_cut = false;
     for line in Lines::new(text) {
         if let Some(comment) = line.comment() {
@@ -100,7 +101,6 @@ pub(super) fn read_json_lines(
         is_cut = false;
         reader.row(line, || {
             let text = std::str::from_utf8(line.text).map_err(|_| RejectReason::BadJson)?;
-            let mut values = Values::new(fields.len());
             json_rows::read_row(text, &fields, &mut values).map_err(|error| {
                 is_cut = error.is_eof();
                 RejectReason::BadJson

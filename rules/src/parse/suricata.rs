@@ -66,7 +66,8 @@ fn rule<'a>(text: &'a [u8], line: u32, names: &mut Names<'a>) -> Result<Row, Rej
         rest = after;
         word
     };
-    let [action, protocol, source, _, direction, target, ports] = std::array::from_fn(|_| word());
+    let [action, protocol, source, source_ports, direction, target, ports] =
+        std::array::from_fn(|_| word());
     if !matches!(action, b"alert" | b"drop" | b"reject" | b"block") || !rest.is_empty() {
         return Err(RejectReason::BadRule);
     }
@@ -76,13 +77,19 @@ fn rule<'a>(text: &'a [u8], line: u32, names: &mut Names<'a>) -> Result<Row, Rej
     }
     let (message, has_conditions) = read_options(options)?;
     let Some(protocol) = transport(protocol) else { return Ok(Row::Skip(SkipReason::Conditional)) };
-    if has_conditions || is_negated(target) || is_negated(ports) {
+    if has_conditions
+        || source_ports != b"any"
+        || [source, target, ports].iter().any(|word| is_negated(word))
+    {
         return Ok(Row::Skip(SkipReason::Conditional));
     }
     if is_anywhere(target) {
         let is_inbound = !is_anywhere(source);
         let reason = if is_inbound { SkipReason::OtherThreat } else { SkipReason::OtherType };
         return Ok(Row::Skip(reason));
+    }
+    if !is_anywhere(source) {
+        return Ok(Row::Skip(SkipReason::Conditional));
     }
     let ports = port_list(ports)?;
     let networks: Vec<IpNet> = members(target)?.map(network).collect::<Result<_, _>>()?;
@@ -288,6 +295,9 @@ mod tests {
             ("alert tcp $HOME_NET any -> !198.18.0.1 any", "(conditional)"),
             ("alert tcp $HOME_NET any -> [198.18.0.0/24,!198.18.0.1] any", "(conditional)"),
             ("alert tcp $HOME_NET any -> 198.18.0.1 !80", "(conditional)"),
+            ("alert tcp $HOME_NET 53 -> 198.18.0.1 any", "(conditional)"),
+            ("alert tcp !$HOME_NET any -> 198.18.0.1 any", "(conditional)"),
+            ("alert tcp 198.18.7.7 any -> 198.18.0.1 any", "(conditional)"),
             ("alert tcp 198.18.0.1 any -> $HOME_NET any", "(other_threat)"),
             ("alert tcp $HOME_NET any -> $EXTERNAL_NET any", "(other_type)"),
         ] {

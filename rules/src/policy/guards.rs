@@ -55,6 +55,7 @@ impl Guards {
 pub(crate) struct Judge<'a> {
     guards: &'a Guards,
     floor: Floor,
+    usual_confidence: Option<u8>,
     least_confidence: u8,
     expiry: Expiry,
 }
@@ -71,6 +72,7 @@ impl<'a> Judge<'a> {
         Self {
             guards,
             floor: Floor::new(spec, policy),
+            usual_confidence: spec.confidence,
             least_confidence: spec.min_confidence,
             expiry: Expiry { expire_after, max_age: spec.max_age, fetched_at, now },
         }
@@ -92,9 +94,14 @@ impl<'a> Judge<'a> {
             .check(network)
             .or_else(|| refused.map(|(why, _)| why))
             .or_else(|| self.guards.never_blocked.check(network, meant))
-            .or_else(|| confidence::check(indicator.confidence, self.least_confidence))
+            .or_else(|| confidence::check(self.confidence(indicator), self.least_confidence))
             .or_else(|| self.expiry.check(indicator.last_seen, indicator.valid_until).err());
         why.map_or(Ok(()), Err)
+    }
+
+    /// How sure the claim is: as it says itself, or as the feed's claims usually are.
+    pub(crate) fn confidence(&self, indicator: &Indicator) -> Option<u8> {
+        indicator.confidence.or(self.usual_confidence)
     }
 
     /// When what the indicator claims ends.

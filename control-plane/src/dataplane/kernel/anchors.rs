@@ -6,13 +6,14 @@ use std::{
     path::PathBuf,
 };
 
+use aya::maps::{MapData, xdp::DevMap};
 use nix::fcntl::Flock;
 use sekisho_abi::{
     image, names,
-    record::{Mode, Modes},
+    record::{Mode, Modes, SINKHOLE_DEVICE},
 };
 
-use super::{Attach, Guarded, attach, ruleset};
+use super::{Attach, Guarded, Settings, attach, devices, ruleset};
 use crate::dataplane::{
     DataplaneError,
     evidence::{ImageFacts, ImageLabel, PortEvidence, PortState},
@@ -28,6 +29,9 @@ pub(super) struct Anchors {
     attach: Attach,
     maps: Vec<Anchor>,
     ports: Vec<PortAnchor>,
+    devices: DevMap<MapData>,
+    /// The interface that leads to the sinkhole.
+    sinkhole: Option<String>,
     image: Option<(OwnedFd, ImageFacts)>,
     /// The switch as it was when it was last a switch.
     switch: Modes,
@@ -59,11 +63,11 @@ impl Anchors {
     /// Takes hold of everything that is pinned.
     pub(super) fn hold(
         pins: &Pins,
-        capacity: usize,
-        attach: Attach,
+        settings: &Settings,
         guards: Vec<Guard>,
         switch: Modes,
     ) -> Result<Self, DataplaneError> {
+        let capacity = settings.image_capacity;
         let paths = names::PINNED.iter().chain([&names::OPT_OUT]).map(|name| pins.map(name));
         let slot = pins.ruleset(capacity);
         let maps: Vec<Anchor> =
@@ -72,7 +76,9 @@ impl Anchors {
         let mut anchors = Self {
             pins: pins.clone(),
             capacity,
-            attach,
+            attach: settings.attach,
+            devices: devices::open(pins)?,
+            sinkhole: settings.sinkhole.as_ref().map(|way| way.interface.clone()),
             ports: ports.collect::<Result<_, _>>()?,
             maps,
             image: None,
@@ -141,6 +147,27 @@ impl Anchors {
         self.ports.iter().map(evidence).collect()
     }
 
+    /// Interfaces to which redirected frames can't find their way.
+    pub(super) fn lost_devices(&self) -> Vec<String> {
+        let lost = self
+            .destinations()
+            .filter(|(key, interface)| devices::is_lost(&self.devices, *key, interface));
+        lost.map(|(_, interface)| interface.to_owned()).collect()
+    }
+
+    /// Lets redirected frames find their way to an interface again.
+    pub(super) fn name_again(&mut self, interface: &str) -> Result<(), DataplaneError> {
+        let named = |(key, name): (u32, &str)| (name == interface).then_some(key);
+        let keys: Vec<u32> = self.destinations().filter_map(named).collect();
+        keys.into_iter().try_for_each(|key| devices::put(&mut self.devices, key, interface))
+    }
+
+    fn destinations(&self) -> impl Iterator<Item = (u32, &str)> {
+        let ports = self.ports.iter();
+        let ports = ports.map(|port| (u32::from(port.slot), port.guarded.interface.as_str()));
+        ports.chain(self.sinkhole.as_deref().map(|interface| (SINKHOLE_DEVICE, interface)))
+    }
+
     /// Puts the program on an interface again.
     pub(super) fn guard_again(
         &mut self,
@@ -154,7 +181,7 @@ impl Anchors {
         attach::attach(&self.pins, self.attach, &port.guarded, port.slot, ebpf)?;
         let guard = (port.guarded.clone(), port.slot, port.program);
         *port = PortAnchor::open(&self.pins, guard)?;
-        Ok(())
+        self.name_again(interface)
     }
 
     /// Whether the switch holds what it can hold; if so, that is remembered.

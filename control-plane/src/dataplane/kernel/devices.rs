@@ -33,25 +33,42 @@ pub(super) fn fill<'a>(
     guarded: impl Iterator<Item = (&'a Guarded, &'a u8)>,
     sinkhole: Option<&SinkholeWay>,
 ) -> Result<(), DataplaneError> {
-    let map = open_map(pins, names::DEVICES, Map::DevMap)?;
-    let mut devices: DevMap<MapData> =
-        DevMap::try_from(map).map_err(|error| unfit(&pins.map(names::DEVICES), &error))?;
-    let mut put = |key: u32, interface: &str| {
-        let index = attach::interface_index(interface)
-            .ok_or_else(|| DataplaneError::NoInterface { name: interface.to_owned() })?;
-        devices
-            .set(key, index, None, 0)
-            .map_err(|error| system("write DEVICES", io::Error::other(error)))
-    };
+    let mut devices = open(pins)?;
     for (port, slot) in guarded {
-        put(u32::from(*slot), &port.interface)?;
+        put(&mut devices, u32::from(*slot), &port.interface)?;
     }
     if let Some(way) = sinkhole {
-        put(SINKHOLE_DEVICE, &way.interface)?;
+        put(&mut devices, SINKHOLE_DEVICE, &way.interface)?;
     }
     let mut ways: Array<MapData, Sinkhole> =
         typed(pins, names::SINKHOLE, Map::Array, size_of::<Sinkhole>())?;
     let none = zerocopy::FromZeros::new_zeroed();
     ways.set(0, sinkhole.map_or(none, |way| way.sinkhole), 0)
         .map_err(|error| map_error("write SINKHOLE", error))
+}
+
+/// The map of devices.
+pub(super) fn open(pins: &Pins) -> Result<DevMap<MapData>, DataplaneError> {
+    let map = open_map(pins, names::DEVICES, Map::DevMap)?;
+    DevMap::try_from(map).map_err(|error| unfit(&pins.map(names::DEVICES), &error))
+}
+
+/// Names an interface.
+pub(super) fn put(
+    devices: &mut DevMap<MapData>,
+    key: u32,
+    interface: &str,
+) -> Result<(), DataplaneError> {
+    let index = attach::interface_index(interface)
+        .ok_or_else(|| DataplaneError::NoInterface { name: interface.to_owned() })?;
+    devices
+        .set(key, index, None, 0)
+        .map_err(|error| system("write DEVICES", io::Error::other(error)))
+}
+
+/// Whether an interface that exists has no device there, or another one's; the kernel takes a device
+/// out when its interface goes.
+pub(super) fn is_lost(devices: &DevMap<MapData>, key: u32, interface: &str) -> bool {
+    let named = devices.get(key, 0).map(|device| device.if_index).ok();
+    attach::interface_index(interface).is_some_and(|index| named != Some(index))
 }

@@ -1,4 +1,4 @@
-//! The tiers of never-block lists: never, only exact ports, and a warning.
+//! The tiers of never-block lists, and how sure claims are.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
 
 use sekisho_rules::{
@@ -99,4 +99,14 @@ fn a_warning_refuses_nothing_and_is_counted_and_told() {
     assert_eq!(elsewhere.because.len(), 1);
     let unlisted = explain(&compiled, "198.18.9.2".parse().unwrap());
     assert_eq!(unlisted.because.len(), 1, "a warning alone is no news");
+}
+
+#[test]
+fn the_confidence_of_a_feed_counts_where_a_claim_has_none() {
+    let refused_by = |extra: &str| refused(&compiled(extra, "198.19.9.1\n"));
+    assert_eq!(refused_by("min_confidence: 75"), [""; 0]);
+    assert_eq!(refused_by("confidence: 75, min_confidence: 75"), [""; 0]);
+    assert_eq!(refused_by("confidence: 74, min_confidence: 75"), ["198.19.9.1 low_confidence"]);
+    let compiled = compiled("confidence: 75", "198.19.9.1\n");
+    assert_eq!(compiled.table.claims[0].confidence, Some(75));
 }
