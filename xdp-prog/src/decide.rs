@@ -117,7 +117,9 @@ where
         return Err(if is_nested { Reason::NestedTunnel } else { Reason::NotListed });
     }
     let transport = parse::transport(frame, &ip);
-    let listed = found.resolve(image, &transport)?;
+    let mut listed = found.resolve(image, &transport)?;
+    listed.rule = frame.forget(listed.rule.into()) as u16;
+    listed.remote = (frame.forget(listed.remote.0), frame.forget(listed.remote.1));
     let direction = listed.direction;
     let (subscriber, far_end) = by_end(direction, outer.ends.source, outer.ends.destination);
     let (inner_subscriber, inner_far_end) = by_end(direction, ip.ends.source, ip.ends.destination);
@@ -128,8 +130,9 @@ where
     if is_embedded {
         encapsulation = encapsulation.with(Encapsulation::EMBEDDED);
     }
-    let shown = |shows: bool, (high, low): (u64, u64)| {
-        if shows { Address::v6(high, low) } else { Address::v6(0, 0) }
+    let shown = |shows: bool, address: (u64, u64)| {
+        let (high, low) = if shows { address } else { (0, 0) };
+        Address::v6(frame.forget(high), frame.forget(low))
     };
     Ok(matched(&Match {
         subscriber: shown(true, subscriber),

@@ -24,6 +24,7 @@ use sekisho_abi::{
 };
 use sekisho_xdp::{
     decide::{self, Match},
+    frame::Frame,
     site::{PrefixSet, Site},
 };
 
@@ -64,6 +65,8 @@ fn judge(packet: &Packet<'_>, done: &mut u32) -> Reason {
             return decide::of_canary(reason);
         }
         let reason = feasible(reason, packet, found, now);
+        // What follows is followed once, not once for each reason.
+        let reason = Reason::from_u8(packet.forget(reason as u64) as u8).unwrap_or(reason);
         if reason.is_hit() {
             account::hit(found, reason, image.generation(), packet.length(), now);
         }

@@ -417,7 +417,7 @@ pub struct FlowSlot {
 pub type HitEvent = FlowSlot;
 
 /// Slots of the per-CPU flow cache on each side; a power of two.
-pub const FLOW_CACHE_SLOTS: u32 = 1024;
+pub const FLOW_CACHE_SLOTS: u32 = 4096;
 
 /// Events a CPU may send in one [`EVENT_WINDOW_NS`].
 pub const EVENTS_PER_WINDOW: u64 = 1000;

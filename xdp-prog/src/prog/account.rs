@@ -1,8 +1,8 @@
 //! Counting: per packet by reason, per hit by rule and by flow. Nothing here can change a verdict.
 //!
-//! Hits of one flow are added up in a slot of a per-CPU cache. A flow that finds its slot taken
-//! moves the other flow into the shared table of the epoch; what that table cannot hold is counted
-//! as overflow of its rule. So rows plus overflow are all hits, exactly.
+//! Hits of one flow are added up in a slot of a per-CPU cache. A flow that finds both its places taken
+//! has a row in the shared table of the epoch; what that table cannot hold is counted as overflow of
+//! its rule. So rows plus overflow are all hits, exactly.
 
 use core::arch::asm;
 
@@ -71,6 +71,8 @@ pub(super) fn packet(reason: Reason, bytes: u64) {
 /// A [`FlowKey`] as words in registers: bytes that were just written cannot be read back as words
 /// without waiting for them.
 type KeyWords = [u64; 7];
+/// [`FlowTotals`] in the same way.
+type TotalsWords = [u64; 9];
 
 /// Accounts a hit to its rule and its flow.
 #[inline(always)]
@@ -83,40 +85,42 @@ pub(super) fn hit(found: &Match, reason: Reason, generation: u32, bytes: u64, no
     }
     let key = key_words(found, reason, generation);
     let epoch = maps::lease().map_or(0, |lease| lease.epoch & 1);
-    let index = epoch * FLOW_CACHE_SLOTS + (hash(&key) & (FLOW_CACHE_SLOTS - 1));
-    let Some(slot) = FLOW_CACHE.get_ptr_mut(index) else { return };
-    // SAFETY: as in `packet`; the drain reads only the side that is not the epoch's.
-    let slot = unsafe { &mut *slot };
-    if slot.totals.packets != 0 {
+    let place = hash(&key) & (FLOW_CACHE_SLOTS - 1);
+    // A flow has two places, so that two flows seldom meet.
+    for index in [epoch * FLOW_CACHE_SLOTS + place, epoch * FLOW_CACHE_SLOTS + (place ^ 1)] {
+        let Some(slot) = FLOW_CACHE.get_ptr_mut(index) else { return };
+        // SAFETY: as in `packet`; the drain reads only the side that is not the epoch's.
+        let slot = unsafe { &mut *slot };
+        if slot.totals.packets == 0 {
+            let key_words: &mut KeyWords = zerocopy::transmute_mut!(&mut slot.key);
+            *key_words = key;
+            let totals_words: &mut TotalsWords = zerocopy::transmute_mut!(&mut slot.totals);
+            *totals_words = first(found, bytes, now);
+            announce(slot, now);
+            return;
+        }
         if same(&slot.key, &key) {
             slot.totals.packets += 1;
             slot.totals.bytes += bytes;
             slot.totals.last_ns = now.0;
             return;
         }
-        evict(slot, epoch);
     }
-    let words: &mut KeyWords = zerocopy::transmute_mut!(&mut slot.key);
-    for (word, value) in words.iter_mut().zip(key) {
-        *word = value;
-    }
-    begin(&mut slot.totals, found, bytes, now);
-    announce(slot, now);
+    let slot = FlowSlot {
+        key: zerocopy::transmute!(key),
+        totals: zerocopy::transmute!(first(found, bytes, now)),
+    };
+    share(&slot, epoch, now);
 }
 
-/// Starts a flow with its first packet. Field by field: what is reserved is zero since the map was
-/// made.
+/// A flow's totals after one packet, in the layout of [`FlowTotals`] on a little-endian machine.
 #[inline(always)]
-fn begin(totals: &mut FlowTotals, found: &Match, bytes: u64, now: Now) {
+fn first(found: &Match, bytes: u64, now: Now) -> TotalsWords {
     let (subscriber_port, _) = found.ports();
-    totals.packets = 1;
-    totals.bytes = bytes;
-    totals.first_ns = now.0;
-    totals.last_ns = now.0;
-    totals.subscriber_port = subscriber_port.to_be_bytes();
-    totals.tcp_flags = found.tcp_flags();
-    totals.inner_subscriber = found.inner_subscriber;
-    totals.outer_remote = found.outer_remote;
+    let port_and_flags = u64::from(subscriber_port.to_be()) | u64::from(found.tcp_flags()) << 16;
+    let [inner_high, inner_low] = found.inner_subscriber.words();
+    let [outer_high, outer_low] = found.outer_remote.words();
+    [1, bytes, now.0, now.0, port_and_flags, inner_high, inner_low, outer_high, outer_low]
 }
 
 /// The words of the key, in the layout of [`FlowKey`] on a little-endian machine.
@@ -175,16 +179,20 @@ fn mix(mixed: u64, word: u64) -> u64 {
     mixed ^ mixed >> 32
 }
 
-/// Moves a flow from the cache into the shared table.
+/// Counts a packet of a flow that found no place in the cache.
 #[inline(always)]
-fn evict(slot: &FlowSlot, epoch: u32) {
-    if epoch == 0 { store(&FLOWS_0, slot) } else { store(&FLOWS_1, slot) }
+fn share(slot: &FlowSlot, epoch: u32, now: Now) {
+    if epoch == 0 { store(&FLOWS_0, slot, now) } else { store(&FLOWS_1, slot, now) }
 }
 
 #[inline(always)]
-fn store(flows: &Flows, slot: &FlowSlot) {
+fn store(flows: &Flows, slot: &FlowSlot, now: Now) {
+    if let Some(row) = flows.get_ptr_mut(&slot.key) {
+        return merge(row, &slot.totals);
+    }
     match flows.insert(&slot.key, &slot.totals, BPF_NOEXIST) {
-        Ok(()) => {}
+        Ok(()) => announce(slot, now),
+        // Another CPU was faster.
         Err(error) if error == -EEXIST => match flows.get_ptr_mut(&slot.key) {
             Some(row) => merge(row, &slot.totals),
             None => overflow(slot),
@@ -201,12 +209,7 @@ fn merge(row: *mut FlowTotals, totals: &FlowTotals) {
     unsafe {
         add(&raw mut (*row).packets, totals.packets);
         add(&raw mut (*row).bytes, totals.bytes);
-        if (*row).last_ns < totals.last_ns {
-            (*row).last_ns = totals.last_ns;
-        }
-        if (*row).first_ns > totals.first_ns {
-            (*row).first_ns = totals.first_ns;
-        }
+        (*row).last_ns = totals.last_ns;
     }
 }
 
