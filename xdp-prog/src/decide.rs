@@ -122,11 +122,12 @@ where
     listed.remote = (frame.forget(listed.remote.0), frame.forget(listed.remote.1));
     let direction = listed.direction;
     let (subscriber, far_end) = by_end(direction, outer.ends.source, outer.ends.destination);
-    let (inner_subscriber, inner_far_end) = by_end(direction, ip.ends.source, ip.ends.destination);
+    let (inner_subscriber, _) = by_end(direction, ip.ends.source, ip.ends.destination);
     if is_protected(&transport, inner_subscriber, &site.infrastructure()) {
         return Err(Reason::Protected);
     }
-    let is_embedded = listed.remote != inner_far_end;
+    // A listed IPv4 address has an upper half of zero, which no listed IPv6 address has.
+    let is_embedded = ip.is_ipv6 && listed.remote.0 == 0;
     if is_embedded {
         encapsulation = encapsulation.with(Encapsulation::EMBEDDED);
     }
