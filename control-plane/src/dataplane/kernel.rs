@@ -116,6 +116,9 @@ impl Settings {
     }
 }
 
+/// A port slot that no interface has: a wire without its other end leaves packets to the kernel.
+const NO_PEER: u8 = u8::MAX;
+
 /// Most bytes by which the program lengthens a frame: an IPv6 and an ICMP header, or 60 bytes.
 const LARGEST_GROWTH: usize = 64;
 
@@ -175,7 +178,7 @@ impl KernelDataplane {
         let mut programs = Vec::new();
         for (port, number) in guarded.iter().zip(&slots) {
             let peer = guarded.iter().position(|end| Some(&end.interface) == port.peer.as_ref());
-            let peer = peer.and_then(|at| slots.get(at)).copied().unwrap_or(*number);
+            let peer = peer.and_then(|at| slots.get(at)).copied().unwrap_or(NO_PEER);
             programs.push((port, *number, attach::load(&pins, settings, port, *number, peer)?));
         }
         let mut maps = Maps::open(&pins)?;
