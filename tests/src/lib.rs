@@ -1,8 +1,12 @@
 //! What the end-to-end tests share.
 
+mod bpf;
+pub mod cable;
+pub mod capture;
 pub mod packet;
 pub mod scene;
 pub mod site;
+pub mod span;
 pub mod tamper;
 
 /// The `sekisho` command as built for the test that asks.
