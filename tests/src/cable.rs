@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{AsRawFd as _, OwnedFd},
+    sync::Arc,
 };
 
 use aya_obj::generated::{
@@ -25,14 +26,17 @@ const HAS_FRAGS: u32 = 1 << 5;
 const MARKS: u32 = 256;
 
 /// Puts frames into a cable.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Source {
-    program: OwnedFd,
+    program: Arc<OwnedFd>,
+    _berth: Arc<OwnedFd>,
 }
 
 impl Source {
-    /// Ready to send out of this interface of the caller's namespace.
-    pub fn new(interface: &str) -> io::Result<Self> {
+    /// Ready to send out of this interface of the caller's namespace. The program sits on `berth`,
+    /// which carries nothing: for one that sits nowhere, each call of [`Self::send`] would rewrite
+    /// the kernel's dispatcher of programs, which takes a thirtieth of a second.
+    pub fn new(interface: &str, berth: &str) -> io::Result<Self> {
         let index = nix::net::if_::if_nametoindex(interface)?;
         let program = load(
             "sekisho_source",
@@ -43,7 +47,8 @@ impl Source {
                 op(0x95, 0, 0, 0, 0),                   // exit
             ],
         )?;
-        Ok(Self { program })
+        let link = attach(&program, berth)?;
+        Ok(Self { program: Arc::new(program), _berth: Arc::new(link) })
     }
 
     /// Sends a frame so many times. When it returns all have been sent; the last ones may still be
@@ -79,15 +84,9 @@ pub struct Tally {
 impl Tally {
     /// Counts on this interface of the caller's namespace as long as the value lives.
     pub fn attach(interface: &str, then: Then) -> io::Result<Self> {
-        let index = nix::net::if_::if_nametoindex(interface)?;
         let counts = counters()?;
         let program = load("sekisho_tally", &tally(&counts, then))?;
-        let mut attr = zeroed();
-        attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
-        attr.link_create.__bindgen_anon_2.target_ifindex = index;
-        attr.link_create.attach_type = bpf_attach_type::BPF_XDP as u32;
-        attr.link_create.flags = DRIVER_MODE;
-        let link = bpf(bpf_cmd::BPF_LINK_CREATE, &attr).map(owned)?;
+        let link = attach(&program, interface)?;
         Ok(Self { counts, _link: link })
     }
 
@@ -132,6 +131,15 @@ fn tally(counts: &OwnedFd, then: Then) -> [bpf_insn; 17] {
         op(0xb7, 0, 0, 0, then as i32),        // out: r0 = verdict
         op(0x95, 0, 0, 0, 0),                  // exit
     ]
+}
+
+fn attach(program: &OwnedFd, interface: &str) -> io::Result<OwnedFd> {
+    let mut attr = zeroed();
+    attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
+    attr.link_create.__bindgen_anon_2.target_ifindex = nix::net::if_::if_nametoindex(interface)?;
+    attr.link_create.attach_type = bpf_attach_type::BPF_XDP as u32;
+    attr.link_create.flags = DRIVER_MODE;
+    bpf(bpf_cmd::BPF_LINK_CREATE, &attr).map(owned)
 }
 
 fn load(name: &str, code: &[bpf_insn]) -> io::Result<OwnedFd> {

@@ -75,6 +75,7 @@ impl Span {
             ip(&format!("link set {inner} up"));
             ip(&format!("link set {outer} up"));
         }
+        ip("link add spare type veth peer name spare-too");
         let pin_dir = PathBuf::from(format!("/sys/fs/bpf/sekisho-{name}-{}", std::process::id()));
         Self {
             settings: Settings {
@@ -84,8 +85,8 @@ impl Span {
             },
             line: Tally::attach(LINE, then).expect("a program that counts"),
             core: Tally::attach(CORE, then).expect("a program that counts"),
-            from_line: Source::new(LINE).expect("a program that sends"),
-            from_core: Source::new(CORE).expect("a program that sends"),
+            from_line: Source::new(LINE, "spare").expect("a program that sends"),
+            from_core: Source::new(CORE, "spare-too").expect("a program that sends"),
         }
     }
 
