@@ -68,7 +68,7 @@ fn rulesets_replace_each_other_and_no_packet_is_misjudged() {
     dataplane.renew_lease(LEASE).expect("renewed");
     let traffic = Traffic::start(&span);
     let mut rows = 0;
-    for round in 0..rounds(200) as usize {
+    for round in 0..rounds(100) as usize {
         dataplane.publish(&images[round % 2]).expect("published");
         if round % 50 == 0 {
             rows += drained(&dataplane);
@@ -88,7 +88,7 @@ fn another_program_takes_over_and_no_packet_is_misjudged() {
     dataplane.renew_lease(LEASE).expect("renewed");
     let traffic = Traffic::start(&span);
     let mut rows = 0;
-    for round in 0..rounds(2) {
+    for round in 0..rounds(1) {
         let before = (dataplane.installed().expect("readable"), traffic.so_far());
         rows += drained(&dataplane);
         drop(dataplane);
@@ -120,7 +120,7 @@ fn a_killed_daemon_and_its_successor_lose_and_misjudge_no_packet() {
     let post = Post::furnish(program!(), &span);
     let mut daemon = post.start();
     let traffic = Traffic::start(&span);
-    for _ in 0..rounds(2) {
+    for _ in 0..rounds(1) {
         let_flow(&traffic);
         daemon.kill();
         let_flow(&traffic);
@@ -153,7 +153,7 @@ fn a_daemon_that_follows_another_loses_and_misjudges_no_packet_and_no_hit_is_mis
     let post = Post::furnish(program!(), &span);
     let mut daemon = post.start();
     let traffic = Traffic::start(&span);
-    for round in 0..rounds(2) {
+    for round in 0..rounds(1) {
         let_flow(&traffic);
         assert!(daemon.stop().success());
         let_flow(&traffic);
