@@ -6,6 +6,7 @@ mod devices;
 mod ledger;
 mod opt_out;
 mod probe;
+mod promiscuous;
 mod ruleset;
 mod settings;
 mod trial;
@@ -121,6 +122,7 @@ impl KernelDataplane {
             attached.push((port.interface.clone(), Mutex::new(program)));
         }
         attach::forget_unguarded(&pins, guarded)?;
+        promiscuous::forget(&pins, guarded)?;
         for (capacity, path) in pins.rulesets()? {
             if capacity != settings.image_capacity {
                 Pins::remove(&path)?;
@@ -133,6 +135,9 @@ impl KernelDataplane {
         dataplane.anchors = Some(Mutex::new(anchors));
         dataplane.programs = attached;
         dataplane.events = Some(Mutex::new(events));
+        for port in guarded {
+            promiscuous::ensure(&dataplane.pins, port);
+        }
         Ok(dataplane)
     }
 
@@ -228,12 +233,15 @@ pub(super) fn try_load() -> Result<(), DataplaneError> {
     attach::try_load()
 }
 
-/// Removes every program and map of a dataplane; traffic then flows unguarded. Returns the pins
-/// that were removed.
+/// Removes every program and map of a dataplane; traffic then flows unguarded, and interfaces that
+/// were made promiscuous for it are so no more. Returns the pins that were removed.
 pub fn detach(pin_dir: &Path) -> Result<Vec<String>, DataplaneError> {
     let pins = Pins::new(pin_dir);
     let _lock = if pins.exist() { Some(pins.lock()?) } else { None };
-    pins.remove_all()
+    let promiscuous = if pins.exist() { pins.all_promiscuous()? } else { Vec::new() };
+    let removed = pins.remove_all()?;
+    promiscuous.iter().for_each(|interface| promiscuous::undo(interface));
+    Ok(removed)
 }
 
 impl Dataplane for KernelDataplane {

@@ -13,7 +13,7 @@ use sekisho_abi::{
     record::{Mode, Modes, Role, SINKHOLE_DEVICE},
 };
 
-use super::{Attach, Guarded, Settings, attach, devices, ruleset};
+use super::{Attach, Guarded, Settings, attach, devices, promiscuous, ruleset};
 use crate::dataplane::{
     DataplaneError,
     evidence::{ImageFacts, ImageLabel, PortEvidence, PortState},
@@ -206,6 +206,7 @@ impl Anchors {
         attach::attach(&self.pins, self.attach, &port.guarded, port.slot, ebpf)?;
         let guard = (port.guarded.clone(), port.slot, port.program);
         *port = PortAnchor::open(&self.pins, guard)?;
+        promiscuous::ensure(&self.pins, &port.guarded);
         self.name_again(interface)
     }
 
