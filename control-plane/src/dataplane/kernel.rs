@@ -44,6 +44,9 @@ use super::{
     sys::{self, GracePeriod, Mapping},
 };
 
+/// A port slot that no interface has: a wire without its other end leaves packets to the kernel.
+const NO_PEER: u8 = u8::MAX;
+
 /// A dataplane in the kernel, loaded by this process or by another one.
 pub struct KernelDataplane {
     pins: Pins,
@@ -101,7 +104,7 @@ impl KernelDataplane {
         let mut programs = Vec::new();
         for (port, number) in guarded.iter().zip(&slots) {
             let peer = guarded.iter().position(|end| Some(&end.interface) == port.peer.as_ref());
-            let peer = peer.and_then(|at| slots.get(at)).copied().unwrap_or(*number);
+            let peer = peer.and_then(|at| slots.get(at)).copied().unwrap_or(NO_PEER);
             programs.push((port, *number, attach::load(&pins, settings, port, *number, peer)?));
         }
         let mut maps = Maps::open(&pins)?;

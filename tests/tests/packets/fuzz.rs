@@ -1,6 +1,6 @@
 //! Random and mutated frames: the kernel and the host agree on each, and the sums add up.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::UNIX_EPOCH};
 
 use sekisho::dataplane::Dataplane;
 use sekisho_abi::{
@@ -19,10 +19,10 @@ use crate::{
 
 /// Says how many frames, in place of [`FRAMES`].
 const FRAMES_VARIABLE: &str = "SEKISHO_FUZZ_FRAMES";
-/// Says where the random numbers begin, in place of [`START`].
-const START_VARIABLE: &str = "SEKISHO_FUZZ_START";
+/// Repeats the random numbers of a run that told its seed.
+const SEED_VARIABLE: &str = "SEKISHO_FUZZ_SEED";
 const FRAMES: u64 = 30_000;
-const START: u64 = 0x5e41_5110;
+const SEED: u64 = 0x5e41_5110;
 /// Counters are compared, and rows drained, after so many frames.
 const BATCH: u64 = 10_000;
 /// The kernel's test run takes no shorter frames.
@@ -44,10 +44,17 @@ const OUT_OF_REACH: [Reason; 8] = [
 
 #[test]
 fn random_and_mutated_frames_are_judged_alike_by_kernel_and_host() {
-    let (frames, start) = (setting(FRAMES_VARIABLE, FRAMES), setting(START_VARIABLE, START));
+    let frames = setting(FRAMES_VARIABLE);
+    // Who asks for a number of frames wants others than the last time.
+    let seed = setting(SEED_VARIABLE).unwrap_or_else(|| match frames {
+        Some(_) => UNIX_EPOCH.elapsed().expect("a clock that is set").as_secs(),
+        None => SEED,
+    });
+    let frames = frames.unwrap_or(FRAMES);
+    println!("{frames} frames; {SEED_VARIABLE}={seed} repeats them");
     let lab = Lab::new("fuzz");
     lab.newly_counted();
-    let mut mutator = Mutator::new(start);
+    let mut mutator = Mutator::new(seed);
     let mut sums = Sums::default();
     for batch in 0..frames.div_ceil(BATCH) {
         let mut tally = Tally::default();
@@ -69,11 +76,9 @@ fn random_and_mutated_frames_are_judged_alike_by_kernel_and_host() {
     }
 }
 
-fn setting(variable: &str, otherwise: u64) -> u64 {
-    match std::env::var(variable) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")),
-        Err(_) => otherwise,
-    }
+fn setting(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")))
 }
 
 /// What the host says of a batch, by interface.
@@ -180,29 +185,34 @@ impl Sums {
 
 /// Makes frames out of those of the corpus.
 struct Mutator {
-    seeds: Vec<Vec<u8>>,
+    frames: Vec<Vec<u8>>,
     random: Random,
 }
 
 impl Mutator {
-    fn new(start: u64) -> Self {
+    fn new(seed: u64) -> Self {
         let unique: HashSet<Vec<u8>> = corpus::cases().into_iter().map(|case| case.frame).collect();
-        let mut seeds: Vec<Vec<u8>> = unique.into_iter().collect();
+        let mut frames: Vec<Vec<u8>> = unique.into_iter().collect();
         // A failure can be repeated only if the order is the same each time.
-        seeds.sort_unstable();
-        Self { seeds, random: Random(start.max(1)) }
+        frames.sort_unstable();
+        let mut random = Random(seed.max(1));
+        // Neighbouring seeds begin alike.
+        for _ in 0..8 {
+            random.next();
+        }
+        Self { frames, random }
     }
 
     fn role(&mut self) -> Role {
         ROLES[self.random.below(3)]
     }
 
-    fn seed(&mut self) -> Vec<u8> {
-        self.seeds[self.random.below(self.seeds.len())].clone()
+    fn unchanged(&mut self) -> Vec<u8> {
+        self.frames[self.random.below(self.frames.len())].clone()
     }
 
     fn frame(&mut self) -> Vec<u8> {
-        let mut frame = self.seed();
+        let mut frame = self.unchanged();
         match self.random.below(16) {
             0 => self.scramble(&mut frame),
             1 | 2 => self.splice(&mut frame),
@@ -239,7 +249,7 @@ impl Mutator {
 
     /// The end of another frame behind the beginning of this one.
     fn splice(&mut self, frame: &mut Vec<u8>) {
-        let other = self.seed();
+        let other = self.unchanged();
         let at = SHORTEST + self.random.below(frame.len() - SHORTEST + 1);
         let from = self.random.below(other.len() + 1);
         frame.truncate(at);

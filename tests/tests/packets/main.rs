@@ -5,6 +5,7 @@
 //! - [`lab`]: a dataplane, and what a case is
 //! - [`layers`], [`extensions`], [`truncation`], [`tunnels`]: what packets are wrapped in
 //! - [`direction`], [`opt_out`], [`protected`], [`modes`]: who is judged, and what passes
+//! - [`jumbo`]: frames of several buffers
 //! - [`reject`], [`sinkhole`], [`forwarding`], [`switches`]: what is done, as it is set
 //! - [`record`], [`ledger`]: what is kept of it
 //! - [`fuzz`]: everything at once, mutated
@@ -16,6 +17,7 @@ mod expected;
 mod extensions;
 mod forwarding;
 mod fuzz;
+mod jumbo;
 mod lab;
 mod layers;
 mod ledger;
