@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use metrics::{Label, counter, describe_counter, describe_gauge, gauge, with_local_recorder};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use sekisho_abi::{
+    canary,
     image::ListSet,
     reason::{Reason, Verdict},
     record::{Count, Mode, Modes, RuleTotals},
@@ -83,7 +84,7 @@ pub enum Kind {
 }
 
 names! {
-    PACKETS: Counter = "sekisho_packets_total", "Packets seen, by interface and by what became of them; each has one reason.";
+    PACKETS: Counter = "sekisho_packets_total", "Packets seen, by interface and by what became of them; each has one reason. Those of the canary are the daemon's own probes.";
     BYTES: Counter = "sekisho_bytes_total", "Bytes of these packets, without preamble and checksum.";
     RULE_PACKETS: Counter = "sekisho_rule_packets_total", "Packets that matched an entry, by the lists that name it and what these ask for.";
     RULE_BYTES: Counter = "sekisho_rule_bytes_total", "Bytes of the packets that matched an entry, by the lists that name it.";
@@ -163,6 +164,9 @@ fn packets(sample: &Sample) {
             ];
             counter!(PACKETS, labels.iter()).absolute(*packets);
             counter!(BYTES, labels.iter()).absolute(*bytes);
+            if reason.is_probe() {
+                continue;
+            }
             seen = seen.saturating_add(*packets);
             unparsed = unparsed.saturating_add(if reason.is_unparsed() { *packets } else { 0 });
         }
@@ -175,11 +179,12 @@ fn packets(sample: &Sample) {
     counter!(EVENTS_SUPPRESSED).absolute(sample.ledger.events_suppressed);
 }
 
-/// Rules that stand for the same lists and action are one series.
+/// Rules that stand for the same lists and action are one series. The canary's is nobody's: what
+/// meets it is counted by reason alone.
 fn rules(sample: &Sample) {
     let slots = Slots::installed(sample.installed.lists.clone(), Vec::new());
     for (lists, totals) in &sample.rule_totals {
-        if *lists == 0 {
+        if *lists == 0 || *lists == 1 << canary::LIST {
             continue;
         }
         let labels = [

@@ -74,6 +74,9 @@ fn table(rows: &[Row<'_>]) -> Table {
     table
 }
 
+/// The first rule of a feed: the canary's address comes before those that these tests list.
+pub(crate) const FIRST_RULE: u16 = 2;
+
 /// A flow of 2 packets and 120 bytes, from the first second to the second.
 pub(crate) fn row(subscriber: &str, remote: &str, port: u16) -> FlowRow {
     let address = |text: &str| Address::from(text.parse::<std::net::IpAddr>().unwrap());
@@ -83,7 +86,7 @@ pub(crate) fn row(subscriber: &str, remote: &str, port: u16) -> FlowRow {
             remote: address(remote),
             generation: 1,
             vlans: 0,
-            rule: 1,
+            rule: FIRST_RULE,
             remote_port: port.to_be_bytes(),
             protocol: 6,
             class: FlagClass::Initiated as u8,

@@ -16,6 +16,7 @@ use std::{
 use nix::sched::{CloneFlags, unshare};
 use sekisho::dataplane::{
     Attachment, Dataplane as _,
+    canary::{ADDRESSES, Answer},
     evidence::{Depth, Drift, Evidence, PortState},
     kernel::{Attach, Guarded, KernelDataplane, Settings, detach},
 };
@@ -23,7 +24,8 @@ use sekisho_abi::{
     ABI_VERSION,
     image::{Action, Image, ImageBuilder, List, Port},
     names,
-    record::{Mode, Role},
+    reason::Reason,
+    record::{Mode, Modes, Role},
 };
 use sekisho_tests::{
     packet::{Ipv4, UDP, udp},
@@ -95,6 +97,8 @@ impl Stage {
         } else if !evidence.intact {
             told.push("checksum".to_owned());
         }
+        let wrong = evidence.canaries.iter().filter(|canary| canary.answer != canary.expected);
+        told.extend(wrong.map(|canary| format!("{} {:?}", canary.address, canary.answer)));
         told.extend(evidence.lost_devices.iter().map(|interface| format!("device {interface}")));
         if !evidence.switch_holds {
             told.push("switch".to_owned());
@@ -133,10 +137,31 @@ fn ip(arguments: &str) {
 }
 
 fn image(generation: u32) -> Image {
-    let list = List { name: "list".to_owned(), action: Action::Drop };
-    let mut builder = ImageBuilder::new(vec![list]);
+    built(ImageBuilder::new(vec![list()]).with_canary(), generation)
+}
+
+fn without_canary(generation: u32) -> Image {
+    built(ImageBuilder::new(vec![list()]), generation)
+}
+
+fn list() -> List {
+    List { name: "list".to_owned(), action: Action::Drop }
+}
+
+fn built(mut builder: ImageBuilder, generation: u32) -> Image {
     builder.list_v4("198.18.0.1".parse().expect("an address"), 32, Port::Any, 1);
     builder.build(generation, CAPACITY).expect("one address fits")
+}
+
+/// A program that finds no canary, as a drift and as [`Stage::drifts`] tells it.
+fn missed() -> ([Drift; 2], [String; 2]) {
+    let drift = |address| Drift::Canary {
+        interface: "one".to_owned(),
+        address,
+        expected: Answer::Dropped,
+        answer: Answer::NotFound,
+    };
+    (ADDRESSES.map(drift), ADDRESSES.map(|address| format!("{address} NotFound")))
 }
 
 fn remove(pin: &Path) -> Drift {
@@ -216,6 +241,10 @@ fn a_program_that_takes_the_place_of_ours_loses_it() {
         panic!("{:?}", stage.drifts());
     };
     assert_ne!(expected, found);
+    let (_, [v4, v6]) = missed();
+    let [replaced, missed @ ..] = &stage.drifts()[..] else { panic!() };
+    assert!(replaced.starts_with("one Replaced"), "{replaced}");
+    assert_eq!(missed, [v4, v6]);
     stage.repair(&Drift::Program { interface: "one".to_owned(), expected, found });
 }
 
@@ -233,6 +262,69 @@ fn a_ruleset_that_is_swapped_or_emptied_is_put_back() {
     assert_eq!(stage.drifts(), ["image"], "of the same generation and content: {found:?}");
     stage.repair(&drift(found));
     assert_eq!(stage.evidence().found, before);
+}
+
+#[test]
+fn a_ruleset_without_the_canary_is_found_out_by_asking_the_live_program() {
+    let stage = Stage::new("no-canary");
+    let (drifts, told) = missed();
+    tamper::swap_image(&stage.slot_pin(), CAPACITY, &without_canary(2)).unwrap();
+    assert!(stage.drops(), "it lists what the other one did");
+    let [swapped, wrong @ ..] = &stage.drifts()[..] else { panic!() };
+    assert_eq!((&**swapped, wrong), ("image", &told[..]));
+    let [v4, _v6] = drifts;
+    stage.repair(&v4);
+    stage.dataplane().publish(&without_canary(3)).expect("published");
+    assert_eq!(stage.drifts(), told, "of a ruleset that was put there, it is the only sign");
+    stage.dataplane().publish(&image(4)).expect("published");
+    assert_eq!(stage.drifts(), [""; 0]);
+}
+
+#[test]
+fn the_canary_is_dropped_passed_or_left_alone_as_the_switch_and_the_lease_say() {
+    let stage = Stage::new("expected");
+    let dataplane = stage.dataplane();
+    let answers = || -> Vec<Answer> {
+        assert_eq!(stage.drifts(), [""; 0]);
+        stage.evidence().canaries.iter().map(|canary| canary.answer).collect()
+    };
+    let probes = || {
+        let counts = dataplane.counts().expect("readable")[0].by_reason;
+        counts.map(|count| count.packets)
+    };
+    assert_eq!(answers(), [Answer::Dropped; 2]);
+    dataplane.set_modes(&Modes::all(Mode::Observe)).expect("switched");
+    assert_eq!(answers(), [Answer::Passed; 2]);
+    dataplane.set_modes(&Modes::all(Mode::Bypass)).expect("switched");
+    let before = probes();
+    assert_eq!(answers(), [Answer::NotAsked; 2]);
+    assert_eq!(probes(), before, "nobody asked");
+    dataplane.set_modes(&Modes::all(Mode::Enforce)).expect("switched");
+    dataplane.renew_lease(Duration::ZERO).expect("renewed");
+    assert_eq!(answers(), [Answer::Passed; 2]);
+    dataplane.renew_lease(Duration::from_secs(60)).expect("renewed");
+    assert_eq!(answers(), [Answer::Dropped; 2]);
+}
+
+#[test]
+fn a_probe_leaves_no_trace_but_its_own_count() {
+    let stage = Stage::new("trace");
+    stage.dataplane().drain().expect("drained");
+    stage.dataplane().drain().expect("of both epochs");
+    stage.dataplane().events().expect("readable");
+    let packets = || {
+        let counts = stage.dataplane().counts().expect("readable")[0].by_reason;
+        counts.map(|count| count.packets)
+    };
+    let before = packets();
+    stage.evidence();
+    let mut expected = before;
+    expected[Reason::CanaryDropped as usize] += 2;
+    assert_eq!(packets(), expected);
+    assert!(stage.dataplane().drain().expect("drained").rows.is_empty());
+    assert!(stage.dataplane().events().expect("readable").is_empty());
+    stage.dataplane().evidence(Depth::Shallow).expect("readable");
+    assert_eq!(packets(), expected, "what was right and did not change is not asked again");
 }
 
 #[test]
@@ -401,16 +493,17 @@ fn a_running_daemon_puts_right_what_somebody_changes() {
 
     tamper::remove_first(&slot).unwrap();
     daemon.wait("ruleset", || daemon.status()["ruleset"]["entries_v4"] == 1);
-    tamper::swap_image(&slot, CAPACITY, &image(77)).unwrap();
+    tamper::swap_image(&slot, CAPACITY, &without_canary(77)).unwrap();
     daemon.wait("count of images", || daemon.drifts("image") == Some(2.0));
+    daemon.wait("count of canaries", || daemon.drifts("canary") == Some(2.0));
     daemon.wait("the ruleset that was", || daemon.status()["ruleset"]["generation"] != 77);
 
     let all_put_right =
-        |status: &Value| status["proof"]["put_right"].as_array().map(Vec::len) == Some(5);
-    daemon.wait("word of five repairs", || all_put_right(&daemon.status()));
+        |status: &Value| status["proof"]["put_right"].as_array().map(Vec::len) == Some(7);
+    daemon.wait("word of seven repairs", || all_put_right(&daemon.status()));
     let status = daemon.status();
     assert_eq!(status["health"]["ok"], true, "{status}");
     assert_eq!(status["proof"]["standing"], serde_json::json!([]));
     let told = status["health"]["degraded"].as_array().unwrap();
-    assert_eq!(told.iter().filter(|told| told.as_str().unwrap().contains("put right")).count(), 5);
+    assert_eq!(told.iter().filter(|told| told.as_str().unwrap().contains("put right")).count(), 7);
 }

@@ -1,7 +1,7 @@
 //! From a frame to what becomes of it.
 
 use sekisho_abi::{
-    CANARY_LIST,
+    canary,
     encapsulation::Encapsulation,
     image::{self, Bytes, Lists},
     reason::{Reason, Verdict},
@@ -64,7 +64,7 @@ impl Match {
     /// Whether only the canary entry names the remote.
     #[inline(always)]
     pub fn is_canary(&self) -> bool {
-        self.lists.all() == 1 << CANARY_LIST
+        self.lists.all() == 1 << canary::LIST
     }
 }
 

@@ -15,7 +15,10 @@ use tokio::task::spawn_blocking;
 
 use super::ApiError;
 use crate::{
-    engine::service::{RulesetReport, Service, Status},
+    engine::{
+        service::Service,
+        status::{RulesetReport, Status},
+    },
     feeds::FeedStatus,
     health::Health,
     store::{Cursor, Filter, LARGEST_PAGE, Page},

@@ -12,7 +12,7 @@ use crate::{
         kernel::{self, KernelDataplane},
         parse_mode,
     },
-    engine::service::{InterfaceStatus, ModeStatus},
+    engine::status::{InterfaceStatus, ModeStatus},
 };
 
 /// Arguments of `sekisho mode`.

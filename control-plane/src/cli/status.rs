@@ -9,7 +9,7 @@ use super::{Failure, daemon, print, print_json};
 use crate::{
     config::DataplaneConfig,
     dataplane::{Dataplane as _, kernel::KernelDataplane},
-    engine::service::{InterfaceStatus, ModeStatus, RulesetStatus},
+    engine::status::{InterfaceStatus, ModeStatus, RulesetStatus},
 };
 
 /// How many of the differences that were put right are shown.

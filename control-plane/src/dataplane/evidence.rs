@@ -1,6 +1,8 @@
 //! What is installed, beside what this process installed, and where the two differ.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
+
+use super::canary::{Answer, CanaryEvidence};
 
 /// What the kernel holds of a dataplane that this process loaded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,14 +21,16 @@ pub struct Evidence {
     pub lost_devices: Vec<String>,
     /// Whether the pinned switch holds what a switch can hold.
     pub switch_holds: bool,
+    /// What the programs that are on interfaces make of probes; none without a ruleset.
+    pub canaries: Vec<CanaryEvidence>,
 }
 
 /// How much is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// Numbers and headers: some dozen system calls.
+    /// Numbers and headers: some dozen system calls. Whatever is new is probed.
     Shallow,
-    /// The ruleset's every byte as well.
+    /// The ruleset's every byte, and a probe of every program.
     Deep,
 }
 
@@ -131,6 +135,17 @@ pub enum Drift {
     Checksum,
     /// The pinned switch holds what is no mode.
     Switch,
+    /// The program on an interface makes something else of a probe than it should.
+    Canary {
+        /// The interface.
+        interface: String,
+        /// The address that was asked for.
+        address: IpAddr,
+        /// What should have become of the probe.
+        expected: Answer,
+        /// What became of it.
+        answer: Answer,
+    },
 }
 
 /// Kinds of differences, for metrics.
@@ -154,11 +169,13 @@ pub enum DriftKind {
     Checksum,
     /// [`Drift::Switch`].
     Switch,
+    /// [`Drift::Canary`].
+    Canary,
 }
 
 impl DriftKind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Pin,
         Self::Interface,
         Self::Link,
@@ -168,6 +185,7 @@ impl DriftKind {
         Self::Ruleset,
         Self::Checksum,
         Self::Switch,
+        Self::Canary,
     ];
 
     /// The metric label.
@@ -182,6 +200,7 @@ impl DriftKind {
             Self::Ruleset => "ruleset",
             Self::Checksum => "checksum",
             Self::Switch => "switch",
+            Self::Canary => "canary",
         }
     }
 }
@@ -199,12 +218,16 @@ impl Drift {
             Self::Ruleset { .. } => DriftKind::Ruleset,
             Self::Checksum => DriftKind::Checksum,
             Self::Switch => DriftKind::Switch,
+            Self::Canary { .. } => DriftKind::Canary,
         }
     }
 
     /// Whether only a ruleset that is built anew is sure to mend it.
     pub const fn needs_rebuild(&self) -> bool {
-        matches!(self, Self::Image { .. } | Self::Ruleset { .. } | Self::Checksum)
+        matches!(
+            self,
+            Self::Image { .. } | Self::Ruleset { .. } | Self::Checksum | Self::Canary { .. }
+        )
     }
 }
 
@@ -258,6 +281,13 @@ impl fmt::Display for Drift {
             }
             Self::Checksum => f.write_str("the live ruleset does not match its checksum"),
             Self::Switch => f.write_str("the pinned switch holds what is no mode"),
+            Self::Canary { interface, address, expected, answer } => write!(
+                f,
+                "the program on interface '{interface}' {} the canary {address}, where a sound one \
+                 {} it",
+                answer.as_str(),
+                expected.as_str()
+            ),
         }
     }
 }

@@ -14,6 +14,7 @@ use sekisho_abi::{
 use super::{
     Attachment, Dataplane, DataplaneError, Drained, FlowRow, Installed, LedgerCounts, ListSet,
     OptOuts, PortCounts, PortStatus,
+    canary::{self, Answer, CanaryEvidence},
     evidence::{Depth, Drift, Evidence, ImageFacts, ImageLabel, PortEvidence, PortState},
 };
 
@@ -44,6 +45,8 @@ struct State {
     switch_holds: bool,
     repairs: Vec<Drift>,
     unrepairable: bool,
+    /// Whether the program finds nothing.
+    blind: bool,
 }
 
 impl FakeDataplane {
@@ -67,6 +70,7 @@ impl FakeDataplane {
             switch_holds: true,
             repairs: Vec::new(),
             unrepairable: false,
+            blind: false,
         };
         Self { capacity, state: Mutex::new(state) }
     }
@@ -121,6 +125,11 @@ impl FakeDataplane {
         self.state().switch_holds = false;
     }
 
+    /// Puts a program in the place of ours that finds nothing.
+    pub fn blind(&self) {
+        self.state().blind = true;
+    }
+
     /// Whether repairs fail from now on.
     pub fn refuse_repairs(&self, refusing: bool) {
         self.state().unrepairable = refusing;
@@ -143,6 +152,25 @@ impl FakeDataplane {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn canaries(&self) -> Vec<CanaryEvidence> {
+        let Some(image) = &self.image else { return Vec::new() };
+        let expected = canary::expected(&self.modes, 0, !self.lease.is_zero());
+        let answer = |address| {
+            let lists = image::ask(image.bytes(), address, 17, Some(9));
+            let is_found = !self.blind && lists == 1 << sekisho_abi::canary::LIST;
+            if is_found || expected == Answer::NotAsked { expected } else { Answer::NotFound }
+        };
+        let evidence = |address| CanaryEvidence {
+            interface: "fake0".to_owned(),
+            address,
+            expected,
+            answer: answer(address),
+        };
+        canary::ADDRESSES.map(evidence).to_vec()
     }
 }
 
@@ -207,6 +235,7 @@ impl Dataplane for FakeDataplane {
             lost_pins: state.lost_pins.clone(),
             lost_devices: Vec::new(),
             switch_holds: state.switch_holds,
+            canaries: state.canaries(),
         })
     }
 
@@ -225,6 +254,7 @@ impl Dataplane for FakeDataplane {
                 state.port = PortState::Guarded;
             }
             Drift::Image { .. } => state.image = state.expected.clone(),
+            Drift::Canary { .. } => state.blind = false,
             Drift::Switch => state.switch_holds = true,
             Drift::Device { .. } | Drift::Ruleset { .. } | Drift::Checksum => {}
         }
@@ -287,15 +317,7 @@ impl Dataplane for FakeDataplane {
     ) -> Result<ListSet, DataplaneError> {
         let state = self.state();
         let Some(bytes) = state.image.as_ref().map(Image::bytes) else { return Ok(0) };
-        let selector = match remote {
-            IpAddr::V4(v4) => image::find_v4(bytes, u32::from(v4)),
-            IpAddr::V6(v6) => {
-                let bits = u128::from(v6);
-                image::find_v6(bytes, (bits >> 64) as u64, bits as u64)
-            }
-        };
-        let rule = selector.and_then(|selector| image::resolve(bytes, selector, protocol, port));
-        Ok(rule.and_then(|rule| image::lists_of(bytes, rule)).unwrap_or_default().all())
+        Ok(image::ask(bytes, remote, protocol, port))
     }
 }
 

@@ -5,34 +5,37 @@ mod attach;
 mod devices;
 mod ledger;
 mod opt_out;
+mod probe;
+mod promiscuous;
 mod ruleset;
+mod settings;
+mod trial;
 
 use std::{
     io,
     net::IpAddr,
     os::fd::{AsFd as _, OwnedFd},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use aya::{
     maps::{Map, MapData, MapError, RingBuf},
-    programs::{ProgramFd, TestRun, TestRunOptions},
     util::nr_cpus,
 };
 use nix::fcntl::Flock;
 use sekisho_abi::{
-    encapsulation::Encapsulation,
     image::{self, Image},
     names,
-    prefix::Prefixes,
-    reason::Reason,
-    record::{Count, Forwarding, HitEvent, Lease, Mode, Modes, Role, RuleTotals},
+    record::{HitEvent, Lease, Mode, Modes, RuleTotals},
 };
 
-pub use self::devices::SinkholeWay;
-use self::{anchors::Anchors, ledger::Maps};
+use self::{anchors::Anchors, ledger::Maps, probe::Probes};
+pub use self::{
+    devices::SinkholeWay,
+    settings::{Attach, Guarded, Settings},
+};
 use super::{
     Dataplane, DataplaneError, Drained, Installed, LedgerCounts, ListSet, OptOuts, PortCounts,
     evidence::{Depth, Drift, Evidence},
@@ -41,86 +44,8 @@ use super::{
     sys::{self, GracePeriod, Mapping},
 };
 
-/// How to attach to interfaces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attach {
-    /// In the driver; if it can't, in the generic hook, and the log says so.
-    Auto,
-    /// In the driver or not at all.
-    Native,
-    /// In the generic hook.
-    Generic,
-}
-
-/// An interface to guard.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Guarded {
-    /// Name in this network namespace.
-    pub interface: String,
-    /// Which end of its packets is the subscriber's.
-    pub role: Role,
-    /// What becomes of packets that pass.
-    pub forwarding: Forwarding,
-    /// The guarded interface at the other end of the wire, where packets are forwarded by
-    /// [`Forwarding::Wire`].
-    pub peer: Option<String>,
-}
-
-impl Guarded {
-    /// An interface whose packets the kernel forwards.
-    pub fn routed(interface: impl Into<String>, role: Role) -> Self {
-        Self { interface: interface.into(), role, forwarding: Forwarding::Kernel, peer: None }
-    }
-}
-
-/// What a dataplane is loaded with.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Folder on a bpffs.
-    pub pin_dir: PathBuf,
-    /// Bytes an image may have, at most 512 MiB.
-    pub image_capacity: usize,
-    /// Rows of each flow table.
-    pub flow_table_entries: u32,
-    /// How to attach.
-    pub attach: Attach,
-    /// The mode if nothing is pinned yet.
-    pub initial_mode: Mode,
-    /// What is unwrapped to find the addresses that count.
-    pub unwrapped: Encapsulation,
-    /// Prefixes of 32, 40, 48, 56, 64 or 96 bits in which IPv4 addresses are embedded (RFC 6052).
-    pub embedding: Prefixes,
-    /// The network's own infrastructure, whose service protocols are never stopped.
-    pub infrastructure: Prefixes,
-    /// Where what is to be sinkholed goes.
-    pub sinkhole: Option<SinkholeWay>,
-    /// Rows of sixteen ports each that the opted-out port blocks may take.
-    pub opt_out_rows: u32,
-}
-
-impl Settings {
-    /// What a dataplane needs at least; the rest is as the configuration's defaults are.
-    pub fn new(pin_dir: PathBuf, image_capacity: usize) -> Self {
-        Self {
-            pin_dir,
-            image_capacity,
-            flow_table_entries: 262_144,
-            attach: Attach::Auto,
-            initial_mode: Mode::Enforce,
-            unwrapped: Encapsulation::ALL,
-            embedding: Prefixes::NONE,
-            infrastructure: Prefixes::NONE,
-            sinkhole: None,
-            opt_out_rows: 65_536,
-        }
-    }
-}
-
 /// A port slot that no interface has: a wire without its other end leaves packets to the kernel.
 const NO_PEER: u8 = u8::MAX;
-
-/// Most bytes by which the program lengthens a frame: an IPv6 and an ICMP header, or 60 bytes.
-const LARGEST_GROWTH: usize = 64;
 
 /// A dataplane in the kernel, loaded by this process or by another one.
 pub struct KernelDataplane {
@@ -137,6 +62,7 @@ pub struct KernelDataplane {
     anchors: Option<Mutex<Anchors>>,
     /// The map whose bytes were last read, and whether they match their checksum.
     verified: Mutex<Option<(u32, bool)>>,
+    probes: Mutex<Probes>,
     _lock: Option<Flock<OwnedFd>>,
 }
 
@@ -199,6 +125,7 @@ impl KernelDataplane {
             attached.push((port.interface.clone(), Mutex::new(program)));
         }
         attach::forget_unguarded(&pins, guarded)?;
+        promiscuous::forget(&pins, guarded)?;
         for (capacity, path) in pins.rulesets()? {
             if capacity != settings.image_capacity {
                 Pins::remove(&path)?;
@@ -211,6 +138,9 @@ impl KernelDataplane {
         dataplane.anchors = Some(Mutex::new(anchors));
         dataplane.programs = attached;
         dataplane.events = Some(Mutex::new(events));
+        for port in guarded {
+            promiscuous::ensure(&dataplane.pins, port);
+        }
         Ok(dataplane)
     }
 
@@ -237,68 +167,9 @@ impl KernelDataplane {
             programs: Vec::new(),
             anchors: None,
             verified: Mutex::default(),
+            probes: Mutex::default(),
             _lock: None,
         })
-    }
-
-    /// Runs the program of an interface once on a frame without sending it anywhere
-    /// (`BPF_PROG_TEST_RUN`), counters included. Returns the XDP action and the frame as the program
-    /// leaves it.
-    pub fn rewrite(&self, interface: &str, frame: &[u8]) -> Result<(u32, Vec<u8>), DataplaneError> {
-        let Some((_, program)) = self.programs.iter().find(|(name, _)| name == interface) else {
-            return Err(DataplaneError::NoInterface { name: interface.to_owned() });
-        };
-        let mut program = program.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut left = vec![0; frame.len() + LARGEST_GROWTH];
-        let options = TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut left),
-            ..TestRunOptions::default()
-        };
-        let result =
-            attach::xdp(&mut program)?.test_run(options).map_err(|error| rejected(&error))?;
-        left.truncate(result.data_size_out as usize);
-        Ok((result.return_value, left))
-    }
-
-    /// How many instructions the verifier had to follow to accept the program of an interface; it
-    /// gives up at a million.
-    pub fn verified_instructions(&self, interface: &str) -> Result<Option<u32>, DataplaneError> {
-        let Some((_, program)) = self.programs.iter().find(|(name, _)| name == interface) else {
-            return Err(DataplaneError::NoInterface { name: interface.to_owned() });
-        };
-        let mut program = program.lock().unwrap_or_else(PoisonError::into_inner);
-        let info = attach::xdp(&mut program)?.info().map_err(|error| rejected(&error))?;
-        Ok(info.verified_instruction_count())
-    }
-
-    /// Runs the program of an interface on a frame without sending it anywhere
-    /// (`BPF_PROG_TEST_RUN`), `repeat` times, counters included. Returns the XDP action, and how
-    /// long a run took on average.
-    pub fn test_run(
-        &self,
-        interface: &str,
-        frame: &[u8],
-        repeat: u32,
-    ) -> Result<(u32, Duration), DataplaneError> {
-        let Some((_, program)) = self.programs.iter().find(|(name, _)| name == interface) else {
-            return Err(DataplaneError::NoInterface { name: interface.to_owned() });
-        };
-        let mut program = program.lock().unwrap_or_else(PoisonError::into_inner);
-        let program = attach::xdp(&mut program)?;
-        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
-        let result = program.test_run(options).map_err(|error| rejected(&error))?;
-        Ok((result.return_value, result.duration))
-    }
-
-    /// The program of an interface, for another program to call.
-    pub fn program(&self, interface: &str) -> Result<ProgramFd, DataplaneError> {
-        let Some((_, program)) = self.programs.iter().find(|(name, _)| name == interface) else {
-            return Err(DataplaneError::NoInterface { name: interface.to_owned() });
-        };
-        let mut program = program.lock().unwrap_or_else(PoisonError::into_inner);
-        let fd = attach::xdp(&mut program)?.fd().map_err(|error| rejected(&error))?;
-        fd.try_clone().map_err(|error| system("clone a descriptor", error))
     }
 
     fn maps(&self) -> MutexGuard<'_, Maps> {
@@ -307,6 +178,13 @@ impl KernelDataplane {
 
     fn anchors(&self) -> Option<MutexGuard<'_, Anchors>> {
         Some(self.anchors.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn guard_again(&self, anchors: &mut Anchors, interface: &str) -> Result<(), DataplaneError> {
+        let program = self.programs.iter().find(|(name, _)| name == interface);
+        let Some((_, program)) = program else { return Ok(()) };
+        let mut program = program.lock().unwrap_or_else(PoisonError::into_inner);
+        anchors.guard_again(interface, &mut program)
     }
 
     /// Whether the live image matches its checksum. Nobody can write to it while it is live, so its
@@ -358,12 +236,15 @@ pub(super) fn try_load() -> Result<(), DataplaneError> {
     attach::try_load()
 }
 
-/// Removes every program and map of a dataplane; traffic then flows unguarded. Returns the pins
-/// that were removed.
+/// Removes every program and map of a dataplane; traffic then flows unguarded, and interfaces that
+/// were made promiscuous for it are so no more. Returns the pins that were removed.
 pub fn detach(pin_dir: &Path) -> Result<Vec<String>, DataplaneError> {
     let pins = Pins::new(pin_dir);
     let _lock = if pins.exist() { Some(pins.lock()?) } else { None };
-    pins.remove_all()
+    let promiscuous = if pins.exist() { pins.all_promiscuous()? } else { Vec::new() };
+    let removed = pins.remove_all()?;
+    promiscuous.iter().for_each(|interface| promiscuous::undo(interface));
+    Ok(removed)
 }
 
 impl Dataplane for KernelDataplane {
@@ -410,9 +291,15 @@ impl Dataplane for KernelDataplane {
 
     fn evidence(&self, depth: Depth) -> Result<Evidence, DataplaneError> {
         let Some(mut anchors) = self.anchors() else { return Ok(Evidence::default()) };
+        let found = anchors.found(&self.slot)?;
+        let canaries = match &found {
+            Some(image) => self.probe(&anchors.programs()?, image.map, depth)?,
+            None => Vec::new(),
+        };
         Ok(Evidence {
             expected: anchors.expected(),
-            found: anchors.found(&self.slot)?,
+            found,
+            canaries,
             intact: self.is_intact(depth)?,
             ports: anchors.ports()?,
             lost_pins: anchors.lost_pins(),
@@ -428,11 +315,10 @@ impl Dataplane for KernelDataplane {
             Drift::Device { interface } => anchors.name_again(interface),
             Drift::Interface { interface }
             | Drift::Link { interface }
-            | Drift::Program { interface, .. } => {
-                let program = self.programs.iter().find(|(name, _)| name == interface);
-                let Some((_, program)) = program else { return Ok(()) };
-                let mut program = program.lock().unwrap_or_else(PoisonError::into_inner);
-                anchors.guard_again(interface, &mut program)
+            | Drift::Program { interface, .. } => self.guard_again(&mut anchors, interface),
+            Drift::Canary { interface, .. } => {
+                self.guard_again(&mut anchors, interface)?;
+                anchors.put_image_back(&self.slot)
             }
             Drift::Image { .. } => anchors.put_image_back(&self.slot),
             Drift::Switch => self.maps().set_modes(anchors.last_switch()),
@@ -488,19 +374,7 @@ impl Dataplane for KernelDataplane {
         ports.sort_by_key(|link| link.slot);
         ports
             .into_iter()
-            .map(|link| {
-                let values = maps
-                    .counters
-                    .get(&link.slot.into(), 0)
-                    .map_err(|error| map_error("read COUNTERS", error))?;
-                let mut by_reason = [Count::default(); Reason::COUNT];
-                for cpu in values.iter() {
-                    for (sum, count) in by_reason.iter_mut().zip(cpu.by_reason) {
-                        *sum += count;
-                    }
-                }
-                Ok(PortCounts { slot: link.slot, by_reason })
-            })
+            .map(|link| Ok(PortCounts { slot: link.slot, by_reason: maps.counts(link.slot)? }))
             .collect()
     }
 

@@ -11,6 +11,7 @@ use sekisho_abi::{
     record::{Count, FlowKey, FlowTotals, HitEvent, Mode, Modes, RuleTotals},
 };
 
+pub mod canary;
 pub mod evidence;
 pub mod fake;
 pub mod kernel;

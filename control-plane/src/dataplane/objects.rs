@@ -59,6 +59,13 @@ pub(super) fn is_pinned(pin: &Path, object: [u32; 2]) -> bool {
     open(pin).and_then(|found| identity(found.as_fd())).is_ok_and(|found| found == object)
 }
 
+/// The program of a number.
+pub(super) fn program(id: u32) -> io::Result<OwnedFd> {
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_6.__bindgen_anon_1.prog_id = id;
+    bpf(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr).map(owned)
+}
+
 /// What an XDP link holds together.
 pub(super) fn link(link: BorrowedFd<'_>) -> io::Result<LinkFacts> {
     // SAFETY: `bpf_link_info` is made of plain integers.

@@ -2,7 +2,7 @@
 //!
 //! `PIN_DIR/abi1/MODES` and the like are maps; `ruleset-67108864` is the slot of the live image,
 //! with the bytes an image may have; `link-3-native-eth0` is the program on an interface, with its
-//! port slot and the way it is attached. bpffs takes no dots in names, so they are escaped.
+//! port slot and the way it is attached; `promiscuous-eth0` notes a flag that was set. bpffs takes no dots in names, so they are escaped.
 
 use std::{
     fs, io,
@@ -20,6 +20,8 @@ use sekisho_abi::{ABI_VERSION, MAX_PORTS, names};
 use super::{Attachment, DataplaneError};
 
 const BPFFS: &str = "/sys/fs/bpf";
+/// How notes of interfaces that were made promiscuous begin.
+const PROMISCUOUS: &str = "promiscuous-";
 
 /// The folder of one dataplane on bpffs.
 #[derive(Clone, Debug)]
@@ -113,6 +115,17 @@ impl Pins {
         Ok(self.names()?.iter().filter_map(|name| parse_link(name)).collect())
     }
 
+    /// The note that this interface was made promiscuous.
+    pub(super) fn promiscuous(&self, interface: &str) -> PathBuf {
+        self.dir.join(format!("{PROMISCUOUS}{}", escape(interface)))
+    }
+
+    /// The interfaces that were.
+    pub(super) fn all_promiscuous(&self) -> Result<Vec<String>, DataplaneError> {
+        let interface = |name: &String| unescape(name.strip_prefix(PROMISCUOUS)?);
+        Ok(self.names()?.iter().filter_map(interface).collect())
+    }
+
     /// Gives a link's pin another name; one that has it already is of a link that is dead.
     pub(super) fn rename_link(&self, from: &Path, to: &LinkPin) -> Result<(), DataplaneError> {
         let to = self.link(to);
@@ -189,9 +202,11 @@ fn is_link(pin: &Path) -> Option<bool> {
     if parse_link(name).is_some() {
         return Some(true);
     }
-    let is_map =
-        names::PINNED.contains(&name) || name == names::OPT_OUT || name.starts_with("ruleset-");
-    is_map.then_some(false)
+    let is_other = names::PINNED.contains(&name)
+        || name == names::OPT_OUT
+        || name.starts_with("ruleset-")
+        || name.starts_with(PROMISCUOUS);
+    is_other.then_some(false)
 }
 
 fn entries(dir: &Path) -> Result<Vec<PathBuf>, DataplaneError> {

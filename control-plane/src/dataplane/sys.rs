@@ -115,6 +115,18 @@ pub(super) fn freeze(map: BorrowedFd<'_>) -> io::Result<()> {
     bpf(bpf_cmd::BPF_MAP_FREEZE, &mut attr).map(drop)
 }
 
+/// Runs an XDP program once on a frame that is sent nowhere; gives its action.
+pub(super) fn test_run(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<u32> {
+    let mut attr = zeroed_attr();
+    attr.test.prog_fd = program.as_raw_fd() as u32;
+    attr.test.data_in = frame.as_ptr() as u64;
+    attr.test.data_size_in = u32::try_from(frame.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    attr.test.repeat = 1;
+    bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr)?;
+    // SAFETY: this arm is the one that the command writes its result to.
+    Ok(unsafe { attr.test.retval })
+}
+
 /// Index of the interface that a pinned XDP link sits on; 0 if that interface is gone.
 pub(super) fn interface_of_link(pin: &Path) -> io::Result<u32> {
     let path = CString::new(pin.as_os_str().as_encoded_bytes())?;

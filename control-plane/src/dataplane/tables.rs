@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use sekisho_abi::{
-    MAX_LISTS,
+    canary,
     image::{self, BuildError, Image, ImageBuilder, Limit, List, ListSet, Port},
 };
 use sekisho_rules::{
@@ -58,17 +58,17 @@ impl Slots {
 
     /// The names in a list set, by slot.
     pub fn names_in(&self, lists: ListSet) -> Vec<&str> {
-        let named = self.names.iter().take(MAX_LISTS).enumerate();
+        let named = self.names.iter().take(canary::LIST).enumerate();
         named.filter(|(slot, _)| lists >> slot & 1 == 1).map(|(_, name)| name.as_str()).collect()
     }
 
     /// Gives every feed a slot: its own, a free one, or that of a feed that is gone.
     fn assign(&mut self, feeds: &[TableFeed]) -> Result<(Vec<usize>, ListSet), BuildError> {
-        if feeds.len() > MAX_LISTS {
+        if feeds.len() > canary::LIST {
             return Err(BuildError::Full {
                 limit: Limit::Lists,
                 needed: feeds.len() as u64,
-                allowed: MAX_LISTS as u64,
+                allowed: canary::LIST as u64,
             });
         }
         let held = |names: &[String], name: &str| names.iter().position(|held| held == name);
@@ -100,7 +100,7 @@ impl Slots {
         if let Some(slot) = self.names.iter().position(String::is_empty) {
             return slot;
         }
-        if self.names.len() < MAX_LISTS {
+        if self.names.len() < canary::LIST {
             return self.names.len();
         }
         taken.trailing_ones() as usize
@@ -132,7 +132,7 @@ fn fill(
 ) -> Result<Built, BuildError> {
     let mut slots = slots.clone();
     let (slot_of, taken_over) = slots.assign(&table.feeds)?;
-    let mut builder = ImageBuilder::new(lists(&slots, table));
+    let mut builder = ImageBuilder::new(lists(&slots, table)).with_canary();
     builder.keep_rules(&slots.rules);
     let mut conditions = Conditions::default();
     for entry in &table.v4 {
@@ -221,7 +221,10 @@ mod tests {
     use sekisho_rules::{moment::Moment, table::Entry};
 
     use super::*;
-    use crate::dataplane::{Dataplane as _, fake::FakeDataplane};
+    use crate::{
+        dataplane::{Dataplane as _, fake::FakeDataplane},
+        testing::FIRST_RULE,
+    };
 
     const CAPACITY: usize = 8 << 20;
 
@@ -277,7 +280,7 @@ mod tests {
 
     #[test]
     fn the_slot_of_a_feed_that_is_gone_is_taken_last_and_said() {
-        let names: Vec<String> = (0..64).map(|n| format!("f{n}")).collect();
+        let names: Vec<String> = (0..63).map(|n| format!("f{n}")).collect();
         let slots = Slots::installed(names, vec![0]);
         let built = build(&feeds(&["f0", "new", "f2"]), &slots, 1, CAPACITY).unwrap();
         assert_eq!(built.slots.names()[1], "new");
@@ -288,10 +291,10 @@ mod tests {
 
     #[test]
     fn more_feeds_than_slots_are_an_error_that_names_the_limit() {
-        let names: Vec<String> = (0..65).map(|n| format!("f{n}")).collect();
+        let names: Vec<String> = (0..64).map(|n| format!("f{n}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let error = build(&feeds(&names), &Slots::default(), 1, CAPACITY).unwrap_err();
-        assert_eq!(error.to_string(), "too many lists: 65 needed, 64 fit");
+        assert_eq!(error.to_string(), "too many lists: 64 needed, 63 fit");
     }
 
     #[test]
@@ -339,7 +342,7 @@ mod tests {
         table.v4.pop();
         table.v4[0].claims_len = 2;
         let built = build(&table, &named(&["z"]), 1, CAPACITY).unwrap();
-        let lists = built.slots.lists_of(1);
+        let lists = built.slots.lists_of(FIRST_RULE);
         assert_eq!(built.slots.names_in(lists), ["a", "b"]);
     }
 
@@ -354,9 +357,9 @@ mod tests {
             &[("198.18.0.1/32", 0, Traffic::ANY), ("198.18.0.2/32", 1, Traffic::ANY)],
         );
         let second = two(&second, &first.slots);
-        assert_eq!(first.slots.lists_of(1), 0b10);
-        assert_eq!(second.slots.lists_of(1), 0b10);
-        assert_eq!(second.slots.lists_of(2), 0b01);
+        assert_eq!(first.slots.lists_of(FIRST_RULE), 0b10);
+        assert_eq!(second.slots.lists_of(FIRST_RULE), 0b10);
+        assert_eq!(second.slots.lists_of(FIRST_RULE + 1), 0b01);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use sekisho_abi::reason::Reason;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
@@ -273,7 +274,7 @@ impl Client {
         }
     }
 
-    /// Packets by interface and reason.
+    /// Packets by interface and reason, without the daemon's own probes.
     pub fn counters(&self) -> anyhow::Result<Vec<Counter>> {
         let (status, text) = self.text("/metrics")?;
         if status != 200 {
@@ -284,7 +285,12 @@ impl Client {
             .filter_map(|line| line.strip_prefix("sekisho_packets_total{"))
             .map(Counter::parse)
             .collect();
-        counters.with_context(|| format!("unexpected lines in /metrics: {text}"))
+        let mut counters =
+            counters.with_context(|| format!("unexpected lines in /metrics: {text}"))?;
+        let is_probe = |reason: &Reason| reason.is_probe();
+        let probes = || Reason::ALL.into_iter().filter(is_probe).map(Reason::as_str);
+        counters.retain(|counter| probes().all(|probe| counter.reason != probe));
+        Ok(counters)
     }
 }
 

@@ -5,6 +5,7 @@ mod links;
 mod proof;
 mod publish;
 pub mod service;
+pub mod status;
 
 use std::{
     collections::HashMap,

@@ -13,12 +13,14 @@ use tracing::{error, info, warn};
 use super::service::Service;
 use crate::dataplane::{
     DataplaneError,
+    canary::CanaryEvidence,
     evidence::{Depth, Drift, DriftKind, Evidence, ImageLabel, PortState},
 };
 
 /// How often numbers and headers are compared; an interface that comes or goes is looked at at once.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
-/// How often every byte of the ruleset is read: some milliseconds of one CPU.
+/// How often every byte of the ruleset is read, which takes some milliseconds of one CPU, and every
+/// program is probed. What is new is probed at once.
 pub(super) const DEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a repair that failed waits for the next try.
 const RETRY: Duration = Duration::from_secs(5);
@@ -40,17 +42,25 @@ pub(super) enum Remedy {
     Rebuild,
 }
 
+/// What came of a comparison.
+struct Outcome {
+    /// What still differs in the end.
+    standing: Vec<Drift>,
+    canaries: Vec<CanaryEvidence>,
+    remedy: Remedy,
+}
+
 impl Proof {
     /// Compares, tells, and puts right; blocks.
     pub(super) fn run(&mut self, service: &Service, now: Instant) -> Remedy {
         let is_due = |last: Instant| now.saturating_duration_since(last) >= DEEP_INTERVAL;
         let depth = if self.read_deeply.is_none_or(is_due) { Depth::Deep } else { Depth::Shallow };
         match self.compare_and_mend(service, depth, now) {
-            Ok((standing, remedy)) => {
+            Ok(Outcome { standing, canaries, remedy }) => {
                 if depth == Depth::Deep {
                     self.read_deeply = Some(now);
                 }
-                service.proven(Timestamp::now(), standing);
+                service.proven(Timestamp::now(), standing, canaries);
                 remedy
             }
             Err(error) => {
@@ -60,16 +70,16 @@ impl Proof {
         }
     }
 
-    /// Gives what still differs in the end, and what is left to do about it.
     fn compare_and_mend(
         &mut self,
         service: &Service,
         depth: Depth,
         now: Instant,
-    ) -> Result<(Vec<Drift>, Remedy), DataplaneError> {
+    ) -> Result<Outcome, DataplaneError> {
         let dataplane = service.dataplane();
         let compiled = service.ruleset().map(|ruleset| label(&ruleset.header));
-        let drifts = compare(compiled, &dataplane.evidence(depth)?);
+        let evidence = dataplane.evidence(depth)?;
+        let drifts = compare(compiled, &evidence);
         for (drift, _) in self.failed.extract_if(|drift, _| !drifts.contains(drift)) {
             put_right(service, &drift);
         }
@@ -90,9 +100,11 @@ impl Proof {
             tried.push(drift);
         }
         if tried.is_empty() {
-            return Ok((drifts, Remedy::None));
+            let canaries = evidence.canaries;
+            return Ok(Outcome { standing: drifts, canaries, remedy: Remedy::None });
         }
-        let standing = compare(compiled, &dataplane.evidence(depth)?);
+        let evidence = dataplane.evidence(depth)?;
+        let standing = compare(compiled, &evidence);
         let mut remedy = Remedy::None;
         for drift in tried {
             if !standing.contains(drift) {
@@ -102,7 +114,7 @@ impl Proof {
                 remedy = Remedy::Rebuild;
             }
         }
-        Ok((standing, remedy))
+        Ok(Outcome { standing, canaries: evidence.canaries, remedy })
     }
 }
 
@@ -164,6 +176,10 @@ fn compare(compiled: Option<ImageLabel>, evidence: &Evidence) -> Vec<Drift> {
     if !evidence.switch_holds {
         drifts.push(Drift::Switch);
     }
+    let wrong = evidence.canaries.iter().filter(|canary| canary.answer != canary.expected);
+    drifts.extend(wrong.cloned().map(|CanaryEvidence { interface, address, expected, answer }| {
+        Drift::Canary { interface, address, expected, answer }
+    }));
     drifts
 }
 

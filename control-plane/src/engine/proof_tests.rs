@@ -1,9 +1,12 @@
 use std::sync::Arc;
 
+use sekisho_abi::record::{Mode, Modes};
+
 use super::*;
 use crate::{
     dataplane::{
         Dataplane as _,
+        canary::{ADDRESSES, Answer},
         evidence::{ImageFacts, PortEvidence},
         fake::FakeDataplane,
     },
@@ -29,7 +32,14 @@ fn sound() -> Evidence {
         lost_pins: Vec::new(),
         lost_devices: Vec::new(),
         switch_holds: true,
+        canaries: vec![canary(Answer::Dropped), canary(Answer::Passed), canary(Answer::NotAsked)],
     }
+}
+
+/// A probe that was answered as it should be.
+fn canary(answer: Answer) -> CanaryEvidence {
+    let (interface, address) = ("eth0".to_owned(), ADDRESSES[0]);
+    CanaryEvidence { interface, address, expected: answer, answer }
 }
 
 fn port(state: PortState) -> PortEvidence {
@@ -78,6 +88,16 @@ fn each_difference_has_its_kind() {
         (Evidence { found: Some(ImageFacts { map: 70, label: None }), ..sound() }, "image"),
         (Evidence { intact: false, ..sound() }, "checksum"),
         (Evidence { switch_holds: false, ..sound() }, "switch"),
+        (
+            Evidence {
+                canaries: vec![CanaryEvidence {
+                    answer: Answer::Passed,
+                    ..canary(Answer::Dropped)
+                }],
+                ..sound()
+            },
+            "canary",
+        ),
     ];
     for (evidence, kind) in cases {
         assert_eq!(kinds(Some(label(7)), &evidence), [kind], "{evidence:?}");
@@ -210,4 +230,37 @@ fn every_byte_is_read_once_a_minute() {
     assert_eq!(proof.read_deeply, Some(at(0)));
     proof.run(&bench.service, at(60));
     assert_eq!(proof.read_deeply, Some(at(60)));
+}
+
+#[test]
+fn a_program_that_misses_the_canary_is_an_alarm_until_a_new_ruleset_mends_it() {
+    let mut bench = Bench::new();
+    bench.kernel.refuse_repairs(true);
+    bench.kernel.blind();
+    assert_eq!(bench.run(0), Remedy::Rebuild);
+    assert_eq!(bench.counted(DriftKind::Canary), "2");
+    let reasons = bench.service.check_health().reasons;
+    let [v4, _v6] = ADDRESSES;
+    let told = format!(
+        "the program on interface 'fake0' does not find the canary {v4}, where a sound one drops it"
+    );
+    assert_eq!((reasons.len(), &reasons[0]), (2, &told));
+    bench.kernel.refuse_repairs(false);
+    assert_eq!(bench.run(5), Remedy::None);
+    assert!(bench.service.check_health().ok);
+    assert_eq!(bench.counted(DriftKind::Canary), "2", "each is counted once");
+}
+
+#[test]
+fn the_canary_is_to_be_passed_where_nothing_is_dropped() {
+    let mut bench = Bench::new();
+    for mode in [Mode::Observe, Mode::Bypass] {
+        bench.kernel.set_modes(&Modes::all(mode)).unwrap();
+        assert_eq!(bench.run(0), Remedy::None);
+    }
+    bench.kernel.blind();
+    assert_eq!(bench.run(1), Remedy::None, "nothing is looked up in bypass");
+    bench.kernel.set_modes(&Modes::all(Mode::Observe)).unwrap();
+    bench.run(2);
+    assert_eq!(bench.counted(DriftKind::Canary), "2");
 }

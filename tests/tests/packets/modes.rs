@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sekisho::dataplane::Dataplane;
 use sekisho_abi::{
-    CANARY_LIST,
+    canary,
     reason::Reason,
     record::{Mode, Modes, Role},
 };
@@ -124,7 +124,7 @@ fn modes_and_the_lease_turn_stops_into_passes() {
         switch.set(|modes| {
             let lists =
                 if bypassed { &mut modes.bypassed_lists } else { &mut modes.observed_lists };
-            *lists = 1 << CANARY_LIST;
+            *lists = 1 << canary::LIST;
         });
         switch
             .expect("the canary's list is switched", &[(CANARY, CanaryPassed), (LISTED, Dropped)]);

@@ -7,7 +7,7 @@ use sekisho::dataplane::{
     kernel::{Guarded, SinkholeWay},
 };
 use sekisho_abi::{
-    CANARY_LIST,
+    canary,
     encapsulation::Encapsulation,
     image::{Action, Image, ImageBuilder, List, Port},
     prefix::{Prefix, Prefixes},
@@ -89,7 +89,7 @@ pub(crate) const DROPS: u64 = 1;
 pub(crate) const OBSERVES: u64 = 1 << 1;
 pub(crate) const REJECTS: u64 = 1 << 2;
 pub(crate) const SINKHOLES: u64 = 1 << 3;
-const PROBED: u64 = 1 << CANARY_LIST;
+const PROBED: u64 = 1 << canary::LIST;
 
 /// The ruleset of the world.
 pub(crate) fn ruleset(generation: u32) -> Image {
@@ -100,7 +100,7 @@ pub(crate) fn ruleset(generation: u32) -> Image {
         list("rejects", Action::Reject),
         list("sinkholes", Action::Sinkhole),
     ];
-    lists.resize(CANARY_LIST, list("", Action::Observe));
+    lists.resize(canary::LIST, list("", Action::Observe));
     lists.push(list("canary", Action::Drop));
     let mut builder = ImageBuilder::new(lists);
     for (address, port, lists) in [

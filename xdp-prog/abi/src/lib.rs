@@ -10,6 +10,7 @@
 #![cfg_attr(not(any(feature = "build", test)), no_std)]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod canary;
 pub mod encapsulation;
 pub mod image;
 pub mod names;
@@ -23,11 +24,9 @@ pub mod record;
 /// It is part of the pin path, so a daemon never adopts maps of another layout.
 pub const ABI_VERSION: u32 = 2;
 
-/// How many feeds one ruleset can tell apart: list sets travel as 64-bit masks.
+/// How many lists one ruleset can tell apart, the [`canary`]'s included: list sets travel as 64-bit
+/// masks.
 pub const MAX_LISTS: usize = 64;
-
-/// The list that every ruleset names its canary entry by. Feeds have the lists below it.
-pub const CANARY_LIST: usize = MAX_LISTS - 1;
 
 /// How many interfaces one set of maps can serve.
 pub const MAX_PORTS: usize = 64;

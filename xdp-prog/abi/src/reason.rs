@@ -147,6 +147,11 @@ impl Reason {
         )
     }
 
+    /// Whether it was no traffic but a probe of the [`crate::canary`].
+    pub const fn is_probe(self) -> bool {
+        matches!(self, Self::CanaryPassed | Self::CanaryDropped)
+    }
+
     /// Whether the program could not read the packet far enough to judge it.
     pub const fn is_unparsed(self) -> bool {
         matches!(

@@ -4,8 +4,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
-use sekisho_abi::image::{
-    self, Action, BuildError, Image, ImageBuilder, Limit, List, ListSet, Port, layout,
+use sekisho_abi::{
+    canary,
+    image::{self, Action, BuildError, Image, ImageBuilder, Limit, List, ListSet, Port, layout},
 };
 
 const CAPACITY: usize = 64 << 20;
@@ -409,4 +410,37 @@ fn the_header_tells_what_is_inside() {
     assert_eq!(header.bytes as usize, image.bytes().len());
     assert_eq!(header.checksum, image::checksum(image.bytes()));
     assert_eq!(image::list_names(image.bytes()), ["list-0", "list-1"]);
+}
+
+#[test]
+fn the_canary_is_listed_alone_whatever_is_allowed_or_listed_around_it() {
+    const CANARY: ListSet = 1 << canary::LIST;
+    let mut builder = listed("192.0.0.0", 16).with_canary();
+    builder.list_v4(canary::V4, 32, Port::One(TCP, 80), 1);
+    builder.list_v6("2001:db8::".parse().expect("an address"), 32, Port::Any, 0b10);
+    builder.allow_v4(Ipv4Addr::new(192, 0, 2, 128), 25);
+    builder.allow_v6("2000::".parse().expect("an address"), 3);
+    let image = builder.build(1, CAPACITY).expect("fits");
+    for port in [None, Some(80)] {
+        assert_eq!(found(&image, canary::V4.into(), TCP, port), CANARY);
+        assert_eq!(found(&image, canary::V6.into(), TCP, port), CANARY);
+    }
+    for beside in [canary::V4.to_bits() - 1, canary::V4.to_bits() + 1] {
+        assert_eq!(found(&image, Ipv4Addr::from_bits(beside).into(), TCP, None), 0, "allowed");
+    }
+    assert_eq!(found(&image, Ipv4Addr::new(192, 0, 2, 127).into(), TCP, None), 0b10);
+    for beside in [canary::V6.to_bits() - 1, canary::V6.to_bits() + 1] {
+        assert_eq!(found(&image, Ipv6Addr::from_bits(beside).into(), TCP, None), 0, "allowed");
+    }
+    assert_eq!(image::list_names(image.bytes()), ["list-0", "list-1"]);
+}
+
+#[test]
+fn the_canary_is_no_entry_and_leaves_room_for_63_lists() {
+    let mut builder = ImageBuilder::new(lists(63)).with_canary();
+    builder.list_v4(Ipv4Addr::new(45, 9, 0, 9), 32, Port::Any, 1 << 62);
+    let header = builder.build(1, CAPACITY).expect("fits").header();
+    assert_eq!((header.prefixes_v4, header.prefixes_v6), (1, 0));
+    let error = ImageBuilder::new(lists(64)).with_canary().build(1, CAPACITY).expect_err("64");
+    assert_eq!(error, BuildError::Full { limit: Limit::Lists, needed: 64, allowed: 63 });
 }

@@ -10,10 +10,10 @@ use aya::maps::{MapData, xdp::DevMap};
 use nix::fcntl::Flock;
 use sekisho_abi::{
     image, names,
-    record::{Mode, Modes, SINKHOLE_DEVICE},
+    record::{Mode, Modes, Role, SINKHOLE_DEVICE},
 };
 
-use super::{Attach, Guarded, Settings, attach, devices, ruleset};
+use super::{Attach, Guarded, Settings, attach, devices, promiscuous, ruleset};
 use crate::dataplane::{
     DataplaneError,
     evidence::{ImageFacts, ImageLabel, PortEvidence, PortState},
@@ -54,6 +54,15 @@ struct PortAnchor {
     /// Index of the interface when the program was put on it.
     index: u32,
     link: Anchor,
+}
+
+/// The program that an interface runs now.
+pub(super) struct LiveProgram {
+    pub(super) interface: String,
+    pub(super) slot: u8,
+    pub(super) role: Role,
+    /// Its number.
+    pub(super) program: u32,
 }
 
 /// An interface with the port slot and the number of the program that it has.
@@ -147,6 +156,22 @@ impl Anchors {
         self.ports.iter().map(evidence).collect()
     }
 
+    /// The programs that interfaces run now, whosever they are.
+    pub(super) fn programs(&self) -> Result<Vec<LiveProgram>, DataplaneError> {
+        let mut programs = Vec::new();
+        for port in &self.ports {
+            let program = match port.state()? {
+                PortState::Guarded => port.program,
+                PortState::Replaced { found, .. } => found,
+                PortState::Absent | PortState::Returned | PortState::Detached => continue,
+            };
+            let Guarded { interface, role, .. } = &port.guarded;
+            let (interface, role) = (interface.clone(), *role);
+            programs.push(LiveProgram { interface, slot: port.slot, role, program });
+        }
+        Ok(programs)
+    }
+
     /// Interfaces to which redirected frames can't find their way.
     pub(super) fn lost_devices(&self) -> Vec<String> {
         let lost = self
@@ -181,6 +206,7 @@ impl Anchors {
         attach::attach(&self.pins, self.attach, &port.guarded, port.slot, ebpf)?;
         let guard = (port.guarded.clone(), port.slot, port.program);
         *port = PortAnchor::open(&self.pins, guard)?;
+        promiscuous::ensure(&self.pins, &port.guarded);
         self.name_again(interface)
     }
 

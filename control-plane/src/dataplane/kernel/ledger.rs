@@ -11,8 +11,9 @@ use aya::{
 };
 use sekisho_abi::{
     names,
+    reason::Reason,
     record::{
-        EventCounters, FLOW_CACHE_SLOTS, FlowKey, FlowSlot, FlowTotals, Lease, Mode, Modes,
+        Count, EventCounters, FLOW_CACHE_SLOTS, FlowKey, FlowSlot, FlowTotals, Lease, Mode, Modes,
         PortCounters, RuleTotals,
     },
 };
@@ -28,7 +29,7 @@ use crate::dataplane::{
 pub(super) struct Maps {
     modes: Array<MapData, Modes>,
     lease: Array<MapData, Lease>,
-    pub(super) counters: PerCpuArray<MapData, PortCounters>,
+    counters: PerCpuArray<MapData, PortCounters>,
     pub(super) rule_totals: PerCpuArray<MapData, RuleTotals>,
     flow_cache: PerCpuArray<MapData, FlowSlot>,
     flows: [HashMap<MapData, FlowKey, FlowTotals>; 2],
@@ -83,6 +84,21 @@ impl Maps {
 
     pub(super) fn set_modes(&mut self, modes: &Modes) -> Result<(), DataplaneError> {
         self.modes.set(0, modes, 0).map_err(|error| map_error("write MODES", error))
+    }
+
+    /// What the counters of one interface say, by reason, summed over CPUs.
+    pub(super) fn counts(&self, slot: u8) -> Result<[Count; Reason::COUNT], DataplaneError> {
+        let values = self
+            .counters
+            .get(&slot.into(), 0)
+            .map_err(|error| map_error("read COUNTERS", error))?;
+        let mut by_reason = [Count::default(); Reason::COUNT];
+        for cpu in values.iter() {
+            for (sum, count) in by_reason.iter_mut().zip(cpu.by_reason) {
+                *sum += count;
+            }
+        }
+        Ok(by_reason)
     }
 
     /// Lets an interface begin with a switch and counters of its own in a slot that another one may

@@ -15,7 +15,7 @@ use super::{
     },
     lookup::{self, Header},
 };
-use crate::{ABI_VERSION, MAX_LISTS};
+use crate::{ABI_VERSION, MAX_LISTS, canary};
 
 /// A set of lists, as bits by their slot.
 pub type ListSet = u64;
@@ -202,6 +202,7 @@ pub struct ImageBuilder {
     v6: Vec<Item<u128>>,
     claims: Claims,
     rules: Vec<ListSet>,
+    canary: bool,
     error: Option<BuildError>,
 }
 
@@ -222,8 +223,16 @@ impl ImageBuilder {
             v6: Vec::new(),
             claims: Claims::default(),
             rules: vec![0],
+            canary: false,
             error,
         }
+    }
+
+    /// Lists the [`canary`] as well, alone and whatever is allowed; it does not count as a prefix. Its
+    /// list takes the last slot.
+    pub fn with_canary(mut self) -> Self {
+        self.canary = true;
+        self
     }
 
     /// Keeps the rule numbers of an earlier image, so that totals by rule go on.
@@ -280,16 +289,20 @@ impl ImageBuilder {
 
     /// Builds the image of at most `capacity` bytes.
     pub fn build(mut self, generation: u32, capacity: usize) -> Result<Image, BuildError> {
+        if self.canary {
+            self.add_canary();
+        }
         if let Some(error) = self.error {
             return Err(error);
         }
+        let unlisted = u32::from(self.canary);
         let room = (capacity.min(1 << 29)).saturating_sub(DYNAMIC) / 4;
         let mut trees =
             Trees { pool: Vec::new(), selectors: Selectors::new(room), room, error: None };
-        let prefixes_v4 = self.claims.gather(&mut self.v4, &mut trees.selectors);
+        let prefixes_v4 = self.claims.gather(&mut self.v4, &mut trees.selectors) - unlisted;
         let slots_v4 = trees.slots(&self.v4);
         drop(self.v4);
-        let prefixes_v6 = self.claims.gather(&mut self.v6, &mut trees.selectors);
+        let prefixes_v6 = self.claims.gather(&mut self.v6, &mut trees.selectors) - unlisted;
         let slots_v6 = trees.slots(&self.v6);
         drop(self.v6);
         let Trees { pool, selectors, error, .. } = trees;
@@ -299,6 +312,20 @@ impl ImageBuilder {
         let tables = selectors.into_tables(self.rules)?;
         Parts { generation, lists: &self.lists, prefixes_v4, prefixes_v6, slots_v4, slots_v6, pool }
             .write(tables, capacity)
+    }
+
+    fn add_canary(&mut self) {
+        let feeds = self.lists.len();
+        if feeds > canary::LIST {
+            return self.fail(full(Limit::Lists, feeds, canary::LIST));
+        }
+        let unused = List { name: String::new(), action: Action::Observe };
+        self.lists.resize(canary::LIST, unused);
+        self.lists.push(List { name: canary::NAME.to_owned(), action: Action::Drop });
+        part_around(&mut self.v4, canary::V4.to_bits());
+        part_around(&mut self.v6, canary::V6.to_bits() << SHARED_BITS);
+        self.list_v4(canary::V4, 32, Port::Any, 1 << canary::LIST);
+        self.list_v6(canary::V6, 128, Port::Any, 1 << canary::LIST);
     }
 
     fn claim(&mut self, port: Port, lists: ListSet) -> u32 {
@@ -334,6 +361,8 @@ trait Key: Copy + Ord + fmt::Debug {
     fn left(self) -> u128;
     /// All but the first `length` bits zero.
     fn masked(self, length: u8) -> Self;
+    /// The half, without this key, of the prefix of `length` bits that the key is in.
+    fn other_half(self, length: u8) -> Self;
 }
 
 impl Key for u32 {
@@ -346,6 +375,10 @@ impl Key for u32 {
     fn masked(self, length: u8) -> Self {
         self & Self::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0)
     }
+
+    fn other_half(self, length: u8) -> Self {
+        (self ^ 1 << (31 - length)).masked(length + 1)
+    }
 }
 
 impl Key for u128 {
@@ -357,6 +390,10 @@ impl Key for u128 {
 
     fn masked(self, length: u8) -> Self {
         self & Self::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0)
+    }
+
+    fn other_half(self, length: u8) -> Self {
+        (self ^ 1 << (127 - length)).masked(length + 1)
     }
 }
 
@@ -377,6 +414,19 @@ impl<K: Key> Item<K> {
     /// `width` bits of the key from bit `depth` on.
     fn bits(&self, depth: u32, width: u32) -> u32 {
         (self.key.left() << depth >> (128 - width)) as u32
+    }
+}
+
+/// Has each item that covers a key cover all but that key.
+fn part_around<K: Key>(items: &mut Vec<Item<K>>, key: K) {
+    let covers = |item: &mut Item<K>| item.key == key.masked(item.length);
+    for whole in items.extract_if(.., covers).collect::<Vec<_>>() {
+        let halves = (whole.length..K::BITS).map(|length| Item {
+            key: key.other_half(length),
+            length: length + 1,
+            number: whole.number,
+        });
+        items.extend(halves);
     }
 }
 

@@ -6,7 +6,7 @@ use super::layout::{
     BITMAP_V4, BITMAP_V6, HEADER_BYTES, LIST_NAME_BYTES, MAGIC, RANKS_V4, RANKS_V6, header as at,
     leaf, node, port, rule, selector, tag,
 };
-use crate::MAX_LISTS;
+use crate::{MAX_LISTS, canary};
 
 /// Something that an image can be read from. An offset outside of it gives `None`, which every
 /// lookup takes for "not listed".
@@ -305,7 +305,7 @@ pub fn checksum(image: &[u8]) -> u32 {
     crc32fast::hash(image.get(HEADER_BYTES..used.min(image.len())).unwrap_or_default())
 }
 
-/// Names of the lists, by slot, without the unused slots at the end.
+/// Names of the feeds' lists, by slot, without the unused slots at the end; the [`canary`]'s is none.
 #[cfg(any(feature = "build", test))]
 pub fn list_names(image: &[u8]) -> Vec<String> {
     let name = |slot: usize| {
@@ -314,7 +314,7 @@ pub fn list_names(image: &[u8]) -> Vec<String> {
         let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
         String::from_utf8_lossy(&bytes[..end]).into_owned()
     };
-    let mut names: Vec<String> = (0..MAX_LISTS).map(name).collect();
+    let mut names: Vec<String> = (0..canary::LIST).map(name).collect();
     while names.last().is_some_and(String::is_empty) {
         names.pop();
     }
