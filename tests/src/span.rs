@@ -47,7 +47,7 @@ pub const SUBSCRIBER: &str = "100.64.7.9";
 /// A subscriber.
 pub const SUBSCRIBER_V6: &str = "2001:db8:7::9";
 
-const LONGEST: Duration = Duration::from_secs(10);
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// The cables and their outer ends, in a network namespace of the test's own.
 pub struct Span {

@@ -10,6 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
+};
+
 use crate::{
     cable::{MARK_AT, Source, Tally},
     packet::{TCP, UDP, ethernet, flag, ip, pppoe, tcp, udp},
@@ -68,15 +73,21 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Sends all kinds of frames in turn from the subscribers' end of a span.
+    /// Sends all kinds of frames in turn from the subscribers' end of a span. The sender has a
+    /// processor of its own: the calling thread, and what it starts from now on, keep off it.
     pub fn start(span: &Span) -> Self {
+        let (others, own) = processors();
+        sched_setaffinity(Pid::from_raw(0), &others).expect("a thread may be moved");
         let source = span.from_line.clone();
         let kinds = kinds();
         let sent: Arc<Vec<AtomicU64>> = Arc::new(kinds.iter().map(|_| AtomicU64::new(0)).collect());
         let stop = Arc::new(AtomicBool::new(false));
         let thread = {
             let (kinds, sent, stop) = (kinds.clone(), Arc::clone(&sent), Arc::clone(&stop));
-            thread::spawn(move || pace(&source, &kinds, &sent, &stop))
+            thread::spawn(move || {
+                sched_setaffinity(Pid::from_raw(0), &own).expect("a thread may be moved");
+                pace(&source, &kinds, &sent, &stop)
+            })
         };
         Self { kinds, sent, stop, thread: Some(thread) }
     }
@@ -167,4 +178,25 @@ fn pace(source: &Source, kinds: &[Kind], sent: &[AtomicU64], stop: &AtomicBool) 
         }
     }
     begin.elapsed()
+}
+
+/// The processor for the sender, and the others; the same where there is but one.
+///
+/// A veth end reads its ring on the processor that filled it: a sender that moved to another one could
+/// fill the ring again before the first processor has come round to reading it. And it would get no
+/// time while the kernel verifies a program on its processor.
+fn processors() -> (CpuSet, CpuSet) {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).expect("a set of processors");
+    let is_allowed = |cpu: &usize| allowed.is_set(*cpu).unwrap_or(false);
+    let mut numbers: Vec<usize> = (0..CpuSet::count()).filter(is_allowed).collect();
+    let set = |cpus: &[usize]| {
+        let mut set = CpuSet::new();
+        cpus.iter().for_each(|cpu| set.set(*cpu).expect("it is in the set"));
+        set
+    };
+    let own = set(&numbers[numbers.len().saturating_sub(1)..]);
+    if numbers.len() > 1 {
+        numbers.pop();
+    }
+    (set(&numbers), own)
 }
