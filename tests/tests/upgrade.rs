@@ -8,7 +8,7 @@ use sekisho::dataplane::{Dataplane as _, kernel::KernelDataplane};
 use sekisho_abi::{canary, encapsulation::Encapsulation, reason::Reason, record::Forwarding};
 use sekisho_tests::{
     cable::Then,
-    post::Post,
+    post::{Daemon, Post},
     program,
     span::{CAPACITY, Span, all_packets, image, packets, wait_until},
     traffic::{Sent, Traffic},
@@ -116,36 +116,65 @@ fn let_flow(traffic: &Traffic) {
 }
 
 #[test]
-fn a_killed_daemon_and_its_successor_lose_and_misjudge_no_packet() {
-    let span = Span::lay("killed", Then::Drop);
+fn a_daemon_killed_at_any_moment_and_its_successor_lose_and_misjudge_no_packet() {
+    let (span, sent, _post, daemon) =
+        killed_again_and_again("killed", |traffic, _| let_flow(traffic));
+    // What a daemon has taken out of the kernel and not yet written down dies with it.
+    let recorded = all_that_is_recorded(&daemon);
+    let overflow = totals(&dataplane_of(&span)).1;
+    assert!(recorded + overflow <= sent.listed, "no hit is recorded twice");
+    eprintln!("{} hits, {} of them not recorded", sent.listed, sent.listed - recorded - overflow);
+}
+
+#[test]
+fn a_daemon_killed_between_two_drains_takes_no_hit_along() {
+    let after_a_drain = |_: &Traffic, daemon: &Daemon| {
+        let before = daemon.recorded();
+        wait_until("a drain", || daemon.recorded() > before);
+    };
+    let (span, sent, _post, daemon) = killed_again_and_again("drained", after_a_drain);
+    let overflow = totals(&dataplane_of(&span)).1;
+    wait_until("every hit in the record", || daemon.recorded() + overflow == sent.listed);
+}
+
+/// Kills daemons under traffic, each when `moment` returns, and finds no packet lost or misjudged.
+fn killed_again_and_again(
+    name: &str,
+    moment: impl Fn(&Traffic, &Daemon),
+) -> (Span, Sent, Post, Daemon) {
+    let span = Span::lay(name, Then::Drop);
     let post = Post::furnish(program!(), &span);
     let mut daemon = post.start();
     let traffic = Traffic::start(&span);
     for _ in 0..rounds(1) {
-        let_flow(&traffic);
+        moment(&traffic, &daemon);
         daemon.kill();
         let_flow(&traffic);
         daemon = post.start();
     }
     let sent = traffic.stop();
     sent.expect_at(&span);
-    let dataplane = KernelDataplane::open(&span.settings.pin_dir).expect("it is pinned");
-    expect_counters(&dataplane, &sent);
-    // What a daemon has taken out of the kernel and not yet written down dies with it.
-    let overflow = totals(&dataplane).1;
+    expect_counters(&dataplane_of(&span), &sent);
+    (span, sent, post, daemon)
+}
+
+fn dataplane_of(span: &Span) -> KernelDataplane {
+    KernelDataplane::open(&span.settings.pin_dir).expect("it is pinned")
+}
+
+/// Packets in the record of hits once two drains have brought nothing new.
+fn all_that_is_recorded(daemon: &Daemon) -> u64 {
     let mut recorded = daemon.recorded();
     let (mut since, begin) = (Instant::now(), Instant::now());
-    // Two drains without news.
     while since.elapsed() < Duration::from_millis(2_500) {
         assert!(begin.elapsed() < Duration::from_secs(30), "hits appear without traffic");
+        std::thread::sleep(Duration::from_millis(50));
         let now = daemon.recorded();
         if now != recorded {
             (recorded, since) = (now, Instant::now());
         }
-        std::thread::sleep(Duration::from_millis(50));
     }
-    assert!(recorded + overflow <= sent.listed, "no hit is recorded twice");
-    eprintln!("{} hits, {} of them not recorded", sent.listed, sent.listed - recorded - overflow);
+    recorded
 }
 
 #[test]
@@ -164,8 +193,7 @@ fn a_daemon_that_follows_another_loses_and_misjudges_no_packet_and_no_hit_is_mis
     }
     let sent = traffic.stop();
     sent.expect_at(&span);
-    let dataplane = KernelDataplane::open(&span.settings.pin_dir).expect("it is pinned");
-    expect_counters(&dataplane, &sent);
-    let overflow = totals(&dataplane).1;
+    expect_counters(&dataplane_of(&span), &sent);
+    let overflow = totals(&dataplane_of(&span)).1;
     wait_until("every hit in the record", || daemon.recorded() + overflow == sent.listed);
 }
