@@ -3,6 +3,7 @@
 mod bpf;
 pub mod cable;
 pub mod capture;
+pub mod icmp;
 pub mod packet;
 pub mod post;
 pub mod scene;

@@ -31,6 +31,7 @@ use sekisho_abi::{
 use sekisho_tests::{
     cable::{Tally, Then},
     capture::Capture,
+    icmp::{IcmpError, error_of, keep_errors},
 };
 use socket2::{Domain, Socket, Type};
 
@@ -216,21 +217,25 @@ fn a_connection_that_stands_is_reset_when_its_remote_becomes_listed() {
 fn a_datagram_to_a_listed_address_is_answered_as_prohibited() {
     let stage = Stage::new("prohibited", Action::Reject, |_| None);
     stage.list(&[LISTED, LISTED_V6]);
-    // What Linux makes of ICMP 3/13 and of ICMPv6 1/1.
-    for (remote, error) in [(LISTED, libc::EHOSTUNREACH), (LISTED_V6, libc::EACCES)] {
+    // RFC 1812, 5.2.7.1, and RFC 4443, 3.1; and what Linux makes of them.
+    for (remote, [kind, code], errno) in
+        [(LISTED, [3, 13], libc::EHOSTUNREACH), (LISTED_V6, [1, 1], libc::EACCES)]
+    {
         for line in stage.lines() {
             let to = SocketAddr::new(address(remote), 53);
             let begin = Instant::now();
-            let outcome = stage.from(|| {
-                let socket = UdpSocket::bind(SocketAddr::new(line.address_towards(to.ip()), 0))?;
-                socket.connect(to)?;
-                socket.set_read_timeout(Some(PATIENCE))?;
-                socket.send(b"question")?;
-                socket.recv(&mut [0; 16])
+            let socket = stage.from(|| {
+                UdpSocket::bind(SocketAddr::new(line.address_towards(to.ip()), 0)).expect("free")
             });
-            let code = outcome.expect_err("nobody answers").raw_os_error();
-            assert_eq!(code, Some(error), "{} to {to}", line.name);
+            keep_errors(&socket).expect("a socket");
+            socket.connect(to).expect("a route");
+            socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
+            socket.send(b"question").expect("sent");
+            let outcome = socket.recv(&mut [0; 16]).map_err(|error| error.raw_os_error());
+            assert_eq!(outcome, Err(Some(errno)), "{} to {to}", line.name);
             assert!(begin.elapsed() < AT_ONCE, "{} to {to}", line.name);
+            let told = error_of(&socket).expect("an error is kept");
+            assert_eq!(told, Some(IcmpError { kind, code, from: to.ip() }), "{}", line.name);
         }
         assert_eq!(stage.arrived(remote), 0, "no packet reaches {remote}");
     }
