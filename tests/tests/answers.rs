@@ -32,6 +32,7 @@ use sekisho_tests::{
     cable::{Tally, Then},
     capture::Capture,
     icmp::{IcmpError, error_of, keep_errors},
+    span::wait_until,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -46,6 +47,7 @@ const LISTED_V6: &str = "2001:db8:dead::66";
 const CLEAN: &str = "198.18.0.67";
 const CLEAN_V6: &str = "2001:db8:dead::67";
 const PORT: u16 = 443;
+const CLOSED_PORT: u16 = 9;
 
 /// A lab whose edge does something else with listed packets than to drop them.
 struct Stage {
@@ -85,7 +87,22 @@ impl Stage {
         };
         stage.list(&[]);
         stage.dataplane().renew_lease(LEASE).expect("renewed");
+        stage.wait_for_neighbours();
         stage
+    }
+
+    /// Waits until the remotes themselves refuse a connection, while nobody is listed: then all
+    /// neighbours are known, which may take its time on a busy machine.
+    fn wait_for_neighbours(&self) {
+        for line in self.lines() {
+            for remote in [CLEAN, CLEAN_V6] {
+                let to = SocketAddr::new(address(remote), CLOSED_PORT);
+                wait_until("a remote to refuse", || {
+                    let connect = || socket_of(line, to.ip()).connect_timeout(&to.into(), PATIENCE);
+                    self.from(connect).is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused)
+                });
+            }
+        }
     }
 
     fn dataplane(&self) -> &KernelDataplane {
