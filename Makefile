@@ -12,10 +12,11 @@ KERNELS ?= 6.1 6.12 newest
 KERNEL_TEST ?= packets
 FUZZ_FRAMES ?= 1000000
 FUZZ_SECONDS ?= 60
+CHAOS ?= 20
 
 .ONESHELL:
 
-.PHONY: help bootstrap build demo check test fuzz fuzz-formats fuzz-packets bench kernels clean
+.PHONY: help bootstrap build demo check test fuzz fuzz-formats fuzz-packets chaos bench kernels clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -54,6 +55,10 @@ fuzz-formats: ## every parser on changed input, FUZZ_SECONDS each (60); FUZZ_TAR
 fuzz-packets: ## changed frames through the XDP program and the host's parser; FUZZ_FRAMES=1000000
 	@scripts/bootstrap test
 	@SEKISHO_FUZZ_FRAMES=$(FUZZ_FRAMES) cargo nextest run --package sekisho-tests --test packets --no-capture fuzz::
+
+chaos: ## CHAOS (20) times as many kills, upgrades and ruleset swaps under traffic as `make test`
+	@scripts/bootstrap test
+	@SEKISHO_CHAOS=$(CHAOS) cargo nextest run --package sekisho-tests --test upgrade --no-capture
 
 bench: ## the benchmarks, beside what else a user could pick; BENCH_ARGS="--quick"
 	@scripts/bootstrap

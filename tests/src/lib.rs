@@ -1,9 +1,15 @@
 //! What the end-to-end tests share.
 
+mod bpf;
+pub mod cable;
+pub mod capture;
 pub mod packet;
+pub mod post;
 pub mod scene;
 pub mod site;
+pub mod span;
 pub mod tamper;
+pub mod traffic;
 
 /// The `sekisho` command as built for the test that asks.
 #[macro_export]

@@ -3,33 +3,17 @@
 use std::{
     ffi::CString,
     io,
-    os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
     path::Path,
 };
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_map_type};
+use aya_obj::generated::{bpf_cmd, bpf_map_type};
 use sekisho_abi::image::Image;
+
+use crate::bpf::{bpf, owned, zeroed};
 
 /// `BPF_F_MMAPABLE` of linux/bpf.h, without which a map does not fit the slot.
 const MMAPABLE: u32 = 1 << 10;
-
-fn zeroed() -> bpf_attr {
-    // SAFETY: `bpf_attr` is a union of plain integers; the kernel wants unused bytes to be zero.
-    unsafe { std::mem::zeroed() }
-}
-
-fn bpf(command: bpf_cmd, attr: &bpf_attr) -> io::Result<u32> {
-    // SAFETY: `attr` is valid for its size, and the callers below keep alive what it points to.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<bpf_attr>())
-    };
-    u32::try_from(result).map_err(|_| io::Error::last_os_error())
-}
-
-fn owned(fd: u32) -> OwnedFd {
-    // SAFETY: the kernel has just returned this descriptor to us alone.
-    unsafe { OwnedFd::from_raw_fd(fd as i32) }
-}
 
 fn open(pin: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(pin.as_os_str().as_encoded_bytes())?;

@@ -290,7 +290,8 @@ fn report(all: &[Rates], results: &mut Results) {
         }
     }
     for action in ["wire", "reject"] {
-        let why = "this build has no such action yet";
+        let why =
+            "left out: the receiving end has one cable, and what it sends back is not counted";
         results.push(Row::absent(format!("live/{action}/sekisho"), why));
     }
 }

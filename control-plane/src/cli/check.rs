@@ -5,7 +5,10 @@ use std::{fmt::Write as _, path::PathBuf};
 use sekisho_rules::policy::Tier;
 
 use super::{Failure, print};
-use crate::{config::Config, rulebook::Rulebook, subscribers::Subscribers};
+use crate::{
+    config::{Forwarding, InterfaceConfig, SinkholeConfig},
+    engine::Inputs,
+};
 
 /// Arguments of `sekisho check`.
 #[derive(Debug, clap::Args)]
@@ -19,25 +22,17 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let config = Config::read(&args.config).map_err(Failure::usage)?;
-    let rulebook = Rulebook::of_config(&config).map_err(Failure::usage)?;
-    let subscribers = match &config.subscribers.csv {
-        Some(path) => Subscribers::read(path).map_err(Failure::usage)?,
-        None => Subscribers::default(),
-    };
+    let inputs = Inputs::read(&args.config).map_err(Failure::usage)?;
     if args.print {
-        return print(&config.to_yaml().map_err(Failure::failed)?);
+        return print(&inputs.config.to_yaml().map_err(Failure::failed)?);
     }
-    print(&summary(&args.config.display().to_string(), &config, &rulebook, &subscribers))
+    print(&summary(&args.config.display().to_string(), &inputs))
 }
 
-fn summary(file: &str, config: &Config, rulebook: &Rulebook, subscribers: &Subscribers) -> String {
+fn summary(file: &str, inputs: &Inputs) -> String {
+    let Inputs { config, rulebook, subscribers, opt_outs } = inputs;
     let mut text = format!("{file} is valid\n\n");
-    let interfaces: Vec<String> = config
-        .interfaces
-        .iter()
-        .map(|interface| format!("{} ({:?})", interface.name, interface.role).to_lowercase())
-        .collect();
+    let interfaces: Vec<String> = config.interfaces.iter().map(interface).collect();
     let lists = || rulebook.never_block.iter();
     let blocking = || lists().filter(|list| list.tier != Tier::Warn);
     let networks: usize = blocking().map(|list| list.networks.len()).sum();
@@ -71,6 +66,11 @@ fn summary(file: &str, config: &Config, rulebook: &Rulebook, subscribers: &Subsc
         ),
         ("list lifetime", config.list_lifetime.to_string()),
         ("subscribers", format!("{} assignments", subscribers.len())),
+        (
+            "opt-outs",
+            format!("{} networks, {} port blocks", opt_outs.networks.len(), opt_outs.blocks.len()),
+        ),
+        ("sinkhole", config.dataplane.sinkhole.as_ref().map_or("none".to_owned(), sinkhole)),
         ("hits", format!("kept for {}", config.hits.retention)),
         ("state", config.state_dir.display().to_string()),
         ("API", format!("http://{}", config.api.listen)),
@@ -82,4 +82,20 @@ fn summary(file: &str, config: &Config, rulebook: &Rulebook, subscribers: &Subsc
         let _ = writeln!(text, "  feed {:<20} {} every {}", &*spec.name, spec.format, spec.refresh);
     }
     text
+}
+
+fn interface(interface: &InterfaceConfig) -> String {
+    let role = format!("{:?}", interface.role).to_lowercase();
+    let name = &interface.name;
+    match (interface.forwarding, &interface.peer) {
+        (Forwarding::Wire, Some(peer)) => format!("{name} ({role}, wire to {peer})"),
+        (Forwarding::Tap, _) => format!("{name} ({role}, tap)"),
+        _ => format!("{name} ({role})"),
+    }
+}
+
+fn sinkhole(sinkhole: &SinkholeConfig) -> String {
+    let SinkholeConfig { interface, next_hop, mtu, tunnel } = sinkhole;
+    let how = if tunnel.is_some() { "tunnel" } else { "next hop" };
+    format!("{how} {next_hop} on {interface}, MTU {mtu}")
 }

@@ -65,6 +65,8 @@ pub struct Inputs {
     pub rulebook: Rulebook,
     /// Who uses which address.
     pub subscribers: Subscribers,
+    /// Who opted out when the file was read; it is followed from then on.
+    pub opt_outs: OptOuts,
 }
 
 impl Inputs {
@@ -76,11 +78,12 @@ impl Inputs {
             Some(csv) => Subscribers::read(csv).map_err(|error| error.to_string())?,
             None => Subscribers::default(),
         };
-        if let Some(csv) = &config.opt_outs.csv {
-            opt_out_file::read(csv).map_err(|error| error.to_string())?;
-        }
+        let opt_outs = match &config.opt_outs.csv {
+            Some(csv) => opt_out_file::read(csv).map_err(|error| error.to_string())?,
+            None => OptOuts::default(),
+        };
         rulebook.protect(&subscribers);
-        Ok(Self { config, rulebook, subscribers })
+        Ok(Self { config, rulebook, subscribers, opt_outs })
     }
 }
 
@@ -117,7 +120,7 @@ impl Engine {
         dataplane: Arc<dyn Dataplane>,
         store: Store,
     ) -> Self {
-        let Inputs { config, rulebook, subscribers } = inputs;
+        let Inputs { config, rulebook, subscribers, .. } = inputs;
         let service =
             Arc::new(Service::new(Arc::clone(&dataplane), store.clone(), Timestamp::now()));
         service.set_subscribers(subscribers);
@@ -363,7 +366,7 @@ impl Worker {
     async fn reload(&mut self) {
         let Some(path) = self.config_path.clone() else { return };
         let Ok(read) = spawn_blocking(move || Inputs::read(&path)).await else { return };
-        let Inputs { config, rulebook, subscribers } = match read {
+        let Inputs { config, rulebook, subscribers, .. } = match read {
             Ok(inputs) => inputs,
             Err(fault) => return error!("nothing is reloaded: {fault}"),
         };
