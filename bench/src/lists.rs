@@ -149,7 +149,7 @@ mod tests {
         for shape in [Shape::Uniform, Shape::Clustered] {
             let entries = Entries::new(shape, 5_000);
             let image = entries.image(5_000, 1, 64 << 20).unwrap();
-            let ask = |address| sekisho_abi::image::ask(image.bytes(), address, 17, Some(53));
+            let ask = |address| sekisho_abi::image::ask(image.bytes(), address, 17, Some(53)).all();
             assert!(entries.v4.iter().all(|address| ask((*address).into()) == 1));
             assert!(entries.v6.iter().all(|address| ask((*address).into()) == 1));
             assert!(entries.clean_v4(5_000).iter().all(|address| ask((*address).into()) == 0));

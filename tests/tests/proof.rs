@@ -19,6 +19,7 @@ use sekisho::dataplane::{
     canary::{ADDRESSES, Answer},
     evidence::{Depth, Drift, Evidence, PortState},
     kernel::{Attach, Guarded, KernelDataplane, Settings, detach},
+    trial::PassProgram,
 };
 use sekisho_abi::{
     ABI_VERSION,
@@ -235,7 +236,7 @@ fn a_program_that_is_taken_off_is_put_on_again() {
 #[test]
 fn a_program_that_takes_the_place_of_ours_loses_it() {
     let stage = Stage::new("replaced");
-    let other = sekisho::dataplane::trial::PassProgram::load().unwrap();
+    let other = PassProgram::load().unwrap();
     tamper::replace_program(&stage.link_pin(), other.as_fd()).unwrap();
     let PortState::Replaced { expected, found } = stage.evidence().ports[0].state else {
         panic!("{:?}", stage.drifts());
@@ -491,19 +492,24 @@ fn a_running_daemon_puts_right_what_somebody_changes() {
     daemon.wait("program", has_program);
     daemon.wait("a count of links", || daemon.drifts("link") == Some(1.0));
 
+    let other = PassProgram::load().unwrap();
+    tamper::replace_program(&link, other.as_fd()).unwrap();
+    daemon.wait("a count of programs", || daemon.drifts("program") == Some(1.0));
+    daemon.wait("count of canaries", || daemon.drifts("canary") == Some(2.0));
+
     tamper::remove_first(&slot).unwrap();
     daemon.wait("ruleset", || daemon.status()["ruleset"]["entries_v4"] == 1);
     tamper::swap_image(&slot, CAPACITY, &without_canary(77)).unwrap();
     daemon.wait("count of images", || daemon.drifts("image") == Some(2.0));
-    daemon.wait("count of canaries", || daemon.drifts("canary") == Some(2.0));
+    daemon.wait("count of canaries", || daemon.drifts("canary") == Some(4.0));
     daemon.wait("the ruleset that was", || daemon.status()["ruleset"]["generation"] != 77);
 
     let all_put_right =
-        |status: &Value| status["proof"]["put_right"].as_array().map(Vec::len) == Some(7);
-    daemon.wait("word of seven repairs", || all_put_right(&daemon.status()));
+        |status: &Value| status["proof"]["put_right"].as_array().map(Vec::len) == Some(10);
+    daemon.wait("word of ten repairs", || all_put_right(&daemon.status()));
     let status = daemon.status();
     assert_eq!(status["health"]["ok"], true, "{status}");
     assert_eq!(status["proof"]["standing"], serde_json::json!([]));
     let told = status["health"]["degraded"].as_array().unwrap();
-    assert_eq!(told.iter().filter(|told| told.as_str().unwrap().contains("put right")).count(), 7);
+    assert_eq!(told.iter().filter(|told| told.as_str().unwrap().contains("put right")).count(), 10);
 }

@@ -72,6 +72,13 @@ async fn every_route_answers() {
     assert_eq!((status, body), (200, serde_json::json!({"hits": [], "next": null})));
     let (status, body) = bench.get("/api/v1/explain?address=198.18.0.7:443/tcp").await;
     assert_eq!((status, &body["verdict"]), (200, &"drop".into()));
+    let live = &body["live"];
+    assert_eq!(live["lists"], serde_json::json!(["one"]));
+    assert!(live["generation"].as_u64() > Some(0), "{live}");
+    let (_, body) = bench.get("/api/v1/explain?address=198.18.0.8").await;
+    assert_eq!(body["live"]["lists"], serde_json::json!([]));
+    let [interface] = &body["live"]["interfaces"].as_array().unwrap()[..] else { panic!("{body}") };
+    assert_eq!(interface["reason"], "not_listed");
     let (status, body) = bench.get("/healthz").await;
     assert_eq!((status, &body["ok"]), (200, &true.into()));
     let (status, text) = bench.send(reqwest::Method::GET, "/metrics").await;

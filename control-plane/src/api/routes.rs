@@ -9,13 +9,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use jiff::Timestamp;
-use sekisho_rules::explain::{self, Explanation};
+use sekisho_rules::explain;
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
 use super::ApiError;
 use crate::{
     engine::{
+        live_answer::Explained,
         service::Service,
         status::{RulesetReport, Status},
     },
@@ -125,9 +126,13 @@ pub(super) struct ExplainQuery {
 pub(super) async fn explain(
     State(service): State<Arc<Service>>,
     query: Result<Query<ExplainQuery>, QueryRejection>,
-) -> Answer<Explanation> {
+) -> Answer<Explained> {
     let query: explain::Query = read(query)?.address.parse().map_err(ApiError::bad_query)?;
-    service.explain(query).map(Json).ok_or_else(no_ruleset)
+    let explain = move |service: &Service| {
+        let explained = service.explain(query);
+        explained.map_err(|error| ApiError::internal("dataplane", &error))?.ok_or_else(no_ruleset)
+    };
+    blocking(service, explain).await.map(Json)
 }
 
 fn read<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {

@@ -62,6 +62,11 @@ fn text(answer: &Value) -> String {
             text.push_str(&format!("  {safe}\n"));
         }
     }
+    for interface in answer["live"]["interfaces"].as_array().into_iter().flatten() {
+        if let Some(sentence) = interface["text"].as_str() {
+            text.push_str(&format!("  {sentence}\n"));
+        }
+    }
     text
 }
 
@@ -99,5 +104,11 @@ mod tests {
             "because": [{"kind": "entry", "text": "Feed a lists it.\u{1b}[2J"}],
         });
         assert_eq!(text(&answer), "drop\n  Feed a lists it.[2J\n");
+        let answer = serde_json::json!({
+            "verdict": "drop",
+            "because": [],
+            "live": {"interfaces": [{"text": "On interface 'a' it is dropped now."}]},
+        });
+        assert_eq!(text(&answer), "drop\n  On interface 'a' it is dropped now.\n");
     }
 }

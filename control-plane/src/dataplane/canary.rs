@@ -34,6 +34,8 @@ pub enum Answer {
     NotFound,
     /// There was no probe: in this mode nothing is looked up.
     NotAsked,
+    /// The kernel refused to run the program.
+    Failed,
 }
 
 /// What a program made of a probe, beside what it should have.
@@ -57,6 +59,7 @@ impl Answer {
             Self::Passed => "passes",
             Self::NotFound => "does not find",
             Self::NotAsked => "does not look up",
+            Self::Failed => "can't be asked for",
         }
     }
 
@@ -65,7 +68,7 @@ impl Answer {
         match self {
             Self::Dropped => Some(Reason::CanaryDropped),
             Self::Passed => Some(Reason::CanaryPassed),
-            Self::NotFound | Self::NotAsked => None,
+            Self::NotFound | Self::NotAsked | Self::Failed => None,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use sekisho_abi::{
-    image::{self, Image},
+    image::{self, Image, Lists},
     record::{HitEvent, Mode, Modes, RuleTotals},
 };
 
@@ -160,7 +160,7 @@ impl State {
         let Some(image) = &self.image else { return Vec::new() };
         let expected = canary::expected(&self.modes, 0, !self.lease.is_zero());
         let answer = |address| {
-            let lists = image::ask(image.bytes(), address, 17, Some(9));
+            let lists = image::ask(image.bytes(), address, 17, Some(9)).all();
             let is_found = !self.blind && lists == 1 << sekisho_abi::canary::LIST;
             if is_found || expected == Answer::NotAsked { expected } else { Answer::NotFound }
         };
@@ -314,9 +314,11 @@ impl Dataplane for FakeDataplane {
         remote: IpAddr,
         protocol: u8,
         port: Option<u16>,
-    ) -> Result<ListSet, DataplaneError> {
+    ) -> Result<Lists, DataplaneError> {
         let state = self.state();
-        let Some(bytes) = state.image.as_ref().map(Image::bytes) else { return Ok(0) };
+        let Some(bytes) = state.image.as_ref().map(Image::bytes) else {
+            return Ok(Lists::default());
+        };
         Ok(image::ask(bytes, remote, protocol, port))
     }
 }

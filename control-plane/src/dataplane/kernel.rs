@@ -26,7 +26,7 @@ use aya::{
 };
 use nix::fcntl::Flock;
 use sekisho_abi::{
-    image::{self, Image},
+    image::{self, Image, Lists},
     names,
     record::{HitEvent, Lease, Mode, Modes, RuleTotals},
 };
@@ -430,8 +430,9 @@ impl Dataplane for KernelDataplane {
         remote: IpAddr,
         protocol: u8,
         port: Option<u16>,
-    ) -> Result<ListSet, DataplaneError> {
-        Ok(self.live()?.map_or(0, |live| image::ask(live.bytes(), remote, protocol, port)))
+    ) -> Result<Lists, DataplaneError> {
+        let live = self.live()?;
+        Ok(live.map(|live| image::ask(live.bytes(), remote, protocol, port)).unwrap_or_default())
     }
 }
 

@@ -6,7 +6,7 @@ use std::{net::IpAddr, time::Duration};
 
 use self::evidence::{Depth, Drift, Evidence};
 use sekisho_abi::{
-    image::{BuildError, Image},
+    image::{BuildError, Image, Lists},
     reason::Reason,
     record::{Count, FlowKey, FlowTotals, HitEvent, Mode, Modes, RuleTotals},
 };
@@ -230,12 +230,8 @@ pub trait Dataplane: Send + Sync {
 
     /// What the live ruleset answers for a remote: the lists (by slot) that match this protocol
     /// (IANA number) and port.
-    fn ask(
-        &self,
-        remote: IpAddr,
-        protocol: u8,
-        port: Option<u16>,
-    ) -> Result<ListSet, DataplaneError>;
+    fn ask(&self, remote: IpAddr, protocol: u8, port: Option<u16>)
+    -> Result<Lists, DataplaneError>;
 }
 
 /// A set of lists, as bits by slot.

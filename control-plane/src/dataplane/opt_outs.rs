@@ -70,7 +70,7 @@ impl OptOuts {
 
     /// Whether an address may be a subscriber's that opted out; with port blocks, some of its ports.
     pub fn lists(image: &Image, address: std::net::IpAddr) -> u64 {
-        image::ask(image.bytes(), address, 0, None)
+        image::ask(image.bytes(), address, 0, None).all()
     }
 }
 

@@ -312,7 +312,7 @@ mod tests {
         let fake = FakeDataplane::new(CAPACITY);
         fake.publish(&build(&table, &Slots::default(), 7, CAPACITY).unwrap().image).unwrap();
         let ask = |address: &str, protocol, port| {
-            fake.ask(address.parse().unwrap(), protocol, port).unwrap()
+            fake.ask(address.parse().unwrap(), protocol, port).unwrap().all()
         };
         assert_eq!(ask("198.18.0.1", 6, Some(443)), 1);
         assert_eq!(ask("198.18.0.1", 17, Some(443)), 1);
@@ -329,8 +329,8 @@ mod tests {
         table.never_block.push("198.18.0.8/31".parse().unwrap());
         let fake = FakeDataplane::new(CAPACITY);
         fake.publish(&build(&table, &Slots::default(), 1, CAPACITY).unwrap().image).unwrap();
-        assert_eq!(fake.ask("198.18.0.7".parse().unwrap(), 6, Some(1)).unwrap(), 1);
-        assert_eq!(fake.ask("198.18.0.9".parse().unwrap(), 6, Some(1)).unwrap(), 0);
+        assert_eq!(fake.ask("198.18.0.7".parse().unwrap(), 6, Some(1)).unwrap().all(), 1);
+        assert_eq!(fake.ask("198.18.0.9".parse().unwrap(), 6, Some(1)).unwrap().all(), 0);
     }
 
     #[test]

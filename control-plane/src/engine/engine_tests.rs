@@ -44,7 +44,7 @@ impl Bench {
 
     fn drops(&self, remote: &str) -> bool {
         let remote: IpAddr = remote.parse().unwrap();
-        self.kernel.ask(remote, 6, Some(443)).unwrap() != 0
+        self.kernel.ask(remote, 6, Some(443)).unwrap().all() != 0
     }
 
     fn hits(&self) -> Vec<StoredHit> {

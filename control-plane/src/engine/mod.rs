@@ -2,6 +2,7 @@
 
 mod collect;
 mod links;
+pub mod live_answer;
 mod proof;
 mod publish;
 pub mod service;

@@ -13,13 +13,16 @@ use jiff::Timestamp;
 use sekisho_abi::{image::Header, reason::Reason, record::Modes};
 use sekisho_rules::{
     compile::Compiled,
-    explain::{Explanation, Query, explain},
+    explain::{Query, explain},
     feed::FeedName,
 };
 
-use super::status::{
-    InterfaceStatus, ModeStatus, ProofStatus, PutRight, RulesetReport, RulesetStatus, Status,
-    degraded,
+use super::{
+    live_answer::{self, Explained},
+    status::{
+        InterfaceStatus, ModeStatus, ProofStatus, PutRight, RulesetReport, RulesetStatus, Status,
+        degraded,
+    },
 };
 use crate::{
     config::Share,
@@ -186,9 +189,11 @@ impl Service {
         })
     }
 
-    /// What happens to traffic of an address; `None` before the first ruleset.
-    pub fn explain(&self, query: Query) -> Option<Explanation> {
-        Some(explain(&self.ruleset()?.compiled, query))
+    /// What happens to traffic of an address; `None` before the first ruleset. Blocks.
+    pub fn explain(&self, query: Query) -> Result<Option<Explained>, DataplaneError> {
+        let Some(ruleset) = self.ruleset() else { return Ok(None) };
+        let explanation = explain(&ruleset.compiled, query);
+        Ok(Some(Explained { explanation, live: live_answer::ask(self, query)? }))
     }
 
     /// Recorded hits; blocks.

@@ -36,7 +36,10 @@ fn flow_rows_and_overflow_are_all_hits_whatever_the_number_of_flows() {
 fn the_live_ruleset_answers_as_the_image_does_and_a_swap_changes_all_at_once() {
     let lab = Lab::of("swap", &Setup::everything());
     let ask = |remote: &str, protocol, port| {
-        lab.dataplane.ask(remote.parse().expect("an address"), protocol, port).expect("an answer")
+        lab.dataplane
+            .ask(remote.parse().expect("an address"), protocol, port)
+            .expect("an answer")
+            .all()
     };
     assert_eq!(ask(LISTED, TCP, Some(1)), DROPS);
     assert_eq!(ask(BY_PORT, TCP, Some(23)), DROPS);

@@ -29,7 +29,11 @@ const XDP_DROP: u32 = 1;
 
 /// What was answered last.
 #[derive(Default)]
-pub(super) struct Probes(Vec<Probed>);
+pub(super) struct Probes {
+    answers: Vec<Probed>,
+    /// Why a program could not be asked, as it was last told.
+    failure: Option<String>,
+}
 
 /// An answer, and what it came from.
 struct Probed {
@@ -41,7 +45,7 @@ struct Probed {
 impl Probes {
     /// The last answer, if it was right and nothing that it came from changed.
     fn known(&self, program: &LiveProgram, image: u32, evidence: &CanaryEvidence) -> bool {
-        self.0.iter().any(|probed| {
+        self.answers.iter().any(|probed| {
             (probed.program, probed.image) == (program.program, image)
                 && probed.evidence == *evidence
         })
@@ -59,7 +63,7 @@ impl KernelDataplane {
         depth: Depth,
     ) -> Result<Vec<CanaryEvidence>, DataplaneError> {
         let mut probes = lock(&self.probes);
-        let mut probed = Vec::new();
+        let (mut probed, mut failure) = (Vec::new(), None);
         for program in programs {
             for address in ADDRESSES {
                 let expected = self.expected(program.slot)?;
@@ -68,28 +72,36 @@ impl KernelDataplane {
                 let evidence = if depth == Depth::Shallow && probes.known(program, image, &right) {
                     right
                 } else {
-                    self.ask_live(program, right)?
+                    self.ask_live(program, right, &mut failure)?
                 };
                 probed.push(Probed { program: program.program, image, evidence });
             }
         }
-        probes.0 = probed;
-        Ok(probes.0.iter().map(|probed| probed.evidence.clone()).collect())
+        if let Some(told) = failure.as_ref().filter(|told| probes.failure.as_ref() != Some(told)) {
+            tracing::error!("{told}");
+        }
+        *probes = Probes { answers: probed, failure };
+        Ok(probes.answers.iter().map(|probed| probed.evidence.clone()).collect())
     }
 
     /// Asks until the answer is right: the switch may be turned, and the lease may end, between the
-    /// question and the answer.
+    /// question and the answer. A program that can't be asked must not keep what else differs from
+    /// being put right.
     fn ask_live(
         &self,
         program: &LiveProgram,
         mut evidence: CanaryEvidence,
+        failure: &mut Option<String>,
     ) -> Result<CanaryEvidence, DataplaneError> {
         for attempt in 0..TRIES {
             if attempt > 0 {
                 thread::sleep(LAG);
             }
             evidence.expected = self.expected(program.slot)?;
-            evidence.answer = self.answer(program, &evidence)?;
+            evidence.answer = self.answer(program, &evidence).unwrap_or_else(|error| {
+                *failure = Some(error.to_string());
+                Answer::Failed
+            });
             if evidence.answer == evidence.expected {
                 break;
             }

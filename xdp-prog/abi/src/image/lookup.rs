@@ -330,7 +330,7 @@ pub fn rule_lists(image: &[u8]) -> Vec<u64> {
 
 /// The lists that match an address for a protocol (IANA number) and port.
 #[cfg(any(feature = "build", test))]
-pub fn ask(image: &[u8], remote: core::net::IpAddr, protocol: u8, port: Option<u16>) -> u64 {
+pub fn ask(image: &[u8], remote: core::net::IpAddr, protocol: u8, port: Option<u16>) -> Lists {
     let selector = match remote {
         core::net::IpAddr::V4(v4) => find_v4(image, v4.into()),
         core::net::IpAddr::V6(v6) => {
@@ -341,5 +341,5 @@ pub fn ask(image: &[u8], remote: core::net::IpAddr, protocol: u8, port: Option<u
     selector
         .and_then(|selector| resolve(image, selector, protocol, port))
         .and_then(|rule| lists_of(image, rule))
-        .map_or(0, Lists::all)
+        .unwrap_or_default()
 }
