@@ -175,6 +175,10 @@ impl Follower {
                 Some(fault)
             }
         };
+        if outcome.is_some() {
+            // The next look tries again: what was in the way may be gone.
+            self.seen = None;
+        }
         self.service.opt_out_outcome(outcome);
     }
 }

@@ -9,9 +9,8 @@ use crate::{
     dataplane::kernel::{self, Guarded, Settings, SinkholeWay},
 };
 
-/// The settings, and the interfaces to guard. The error says what of the configuration does not fit
-/// this machine.
-pub fn of(config: &Config) -> Result<(Settings, Vec<Guarded>), String> {
+/// The settings, and the interfaces to guard.
+pub fn of(config: &Config) -> (Settings, Vec<Guarded>) {
     let dataplane = &config.dataplane;
     let (pins, capacity) = (dataplane.pin_dir.clone(), dataplane.image_capacity_bytes());
     let settings = Settings {
@@ -25,7 +24,7 @@ pub fn of(config: &Config) -> Result<(Settings, Vec<Guarded>), String> {
         unwrapped: dataplane.unwrapped(),
         embedding: dataplane.embedding(),
         infrastructure: dataplane.own_infrastructure(),
-        sinkhole: dataplane.sinkhole.as_ref().map(way).transpose()?,
+        sinkhole: dataplane.sinkhole.as_ref().and_then(reachable),
         opt_out_rows: dataplane.opt_out_rows,
         ..Settings::new(pins, capacity)
     };
@@ -35,7 +34,18 @@ pub fn of(config: &Config) -> Result<(Settings, Vec<Guarded>), String> {
         forwarding: interface.forwarding.into(),
         peer: interface.peer.clone(),
     });
-    Ok((settings, guarded.collect()))
+    (settings, guarded.collect())
+}
+
+/// The way to the sinkhole, if there is one now. Without it everything else is guarded all the same.
+fn reachable(config: &SinkholeConfig) -> Option<SinkholeWay> {
+    way(config)
+        .inspect_err(|fault| {
+            tracing::error!(
+                "what should go to the sinkhole is dropped until the next start: {fault}"
+            );
+        })
+        .ok()
 }
 
 fn way(config: &SinkholeConfig) -> Result<SinkholeWay, String> {

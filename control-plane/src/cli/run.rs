@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let inputs = Inputs::read(&args.config).map_err(Failure::usage)?;
     log::start(&inputs.config.log);
     let store = Store::open(&inputs.config.state_dir).map_err(Failure::failed)?;
-    let (settings, guarded) = settings::of(&inputs.config).map_err(Failure::usage)?;
+    let (settings, guarded) = settings::of(&inputs.config);
     let faults = faults(&guarded);
     if let Some(member) = faults.iter().find(|fault| fault.check == Topic::Master) {
         return Err(Failure::failed(&member.text));

@@ -21,6 +21,8 @@ const EMBEDDING_LENGTHS: [u8; 6] = [32, 40, 48, 56, 64, 96];
 const WELL_KNOWN_NAT64: Ipv6Net =
     Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
 const LARGEST_TABLE: u32 = 1 << 24;
+/// What every IPv4 way takes (RFC 791, 3.2).
+const LEAST_MTU: u16 = 576;
 /// Most bits of the outer source that may differ from flow to flow.
 const MOST_FLOW_BITS: u8 = 16;
 
@@ -232,12 +234,24 @@ pub struct TunnelConfig {
 
 impl SinkholeConfig {
     fn fault(&self) -> Option<String> {
+        let HardwareAddress([first, ..]) = self.next_hop;
+        if self.next_hop.0 == [0; 6] || first & 1 != 0 {
+            return Some(format!("next_hop {}: expected the address of one host", self.next_hop));
+        }
+        if self.mtu < LEAST_MTU {
+            return Some(format!("mtu {}: expected at least {LEAST_MTU}", self.mtu));
+        }
         let tunnel = self.tunnel.as_ref()?;
         let TunnelConfig { destination_v4, source_v4, destination_v6, source_v6 } = tunnel;
         if destination_v4.is_some() != source_v4.is_some()
             || destination_v6.is_some() != source_v6.is_some()
         {
             return Some("expected source and destination of a family, or neither".to_owned());
+        }
+        let is_nowhere = destination_v4.is_some_and(|address| address.is_unspecified())
+            || destination_v6.is_some_and(|address| address.is_unspecified());
+        if is_nowhere {
+            return Some("expected the sinkhole's address as destination".to_owned());
         }
         (destination_v4.is_none() && destination_v6.is_none())
             .then(|| "expected the destination of at least one family in `tunnel`".to_owned())

@@ -115,6 +115,21 @@ fn wire_fault(interface: &InterfaceConfig, all: &[InterfaceConfig]) -> Option<St
     let leads_back = all
         .iter()
         .any(|end| end.name == *peer && end.name != *name && end.peer.as_ref() == Some(name));
+    let roles = all.iter().find(|end| end.name == *peer).map(|end| (interface.role, end.role));
+    let fits = |roles| {
+        matches!(
+            roles,
+            (Role::Subscriber, Role::Uplink)
+                | (Role::Uplink, Role::Subscriber)
+                | (Role::Both, Role::Both)
+        )
+    };
+    if leads_back && !roles.is_some_and(fits) {
+        return Some(format!(
+            "the wire from '{name}' to '{peer}' has no two sides: expected the roles subscriber and \
+             uplink, or both at both ends"
+        ));
+    }
     (!leads_back).then(|| {
         format!("the wire from '{name}' does not come back: expected '{peer}' with `peer: {name}`")
     })

@@ -108,6 +108,7 @@ impl KernelDataplane {
             programs.push((port, *number, attach::load(&pins, settings, port, *number, peer)?));
         }
         let mut maps = Maps::open(&pins)?;
+        let switching = pins.lock_switch()?;
         if maps.modes()?.written == 0 {
             maps.set_modes(&Modes::all(settings.initial_mode))?;
         }
@@ -116,14 +117,17 @@ impl KernelDataplane {
                 maps.begin_port(*number)?;
             }
         }
+        drop(switching);
         ledger::check_flow_tables(&pins, settings.flow_table_entries)?;
-        devices::fill(&pins, guarded.iter().zip(&slots), settings.sinkhole.as_ref())?;
         let (mut attached, mut guards) = (Vec::new(), Vec::new());
         for (port, number, mut program) in programs {
             attach::attach(&pins, settings.attach, port, number, &mut program)?;
             guards.push((port.clone(), number, attach::program_id(&mut program)?));
             attached.push((port.interface.clone(), Mutex::new(program)));
         }
+        attach::check_wires(&pins, guarded)?;
+        // Only now: a frame is not to be sent to an end that has no program yet.
+        devices::fill(&pins, guarded.iter().zip(&slots), settings.sinkhole.as_ref())?;
         attach::forget_unguarded(&pins, guarded)?;
         promiscuous::forget(&pins, guarded)?;
         for (capacity, path) in pins.rulesets()? {
@@ -350,8 +354,9 @@ impl Dataplane for KernelDataplane {
         &self,
         change: &mut dyn FnMut(&mut Modes),
     ) -> Result<(Modes, Modes), DataplaneError> {
-        let _alone = self.pins.lock_switch()?;
+        // In this order: who waits for a drain must not keep the mode command waiting as well.
         let mut maps = self.maps();
+        let _alone = self.pins.lock_switch()?;
         let before = maps.modes()?;
         let mut after = before;
         change(&mut after);

@@ -8,6 +8,9 @@ use sekisho_abi::{
     opt_out::{self, BlockKey, BlockPorts},
 };
 
+/// Bytes of the image of opted-out addresses: room for some 400,000 of them.
+pub(super) const CAPACITY: usize = 16 << 20;
+
 /// Addresses whose traffic passes unseen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OptOuts {
@@ -34,6 +37,19 @@ impl OptOuts {
         self.networks.is_empty() && self.blocks.is_empty()
     }
 
+    /// Whether the kernel can hold them, with so many rows for port blocks.
+    pub fn check(&self, rows: u32) -> Result<(), String> {
+        self.image(CAPACITY).map_err(|error| error.to_string())?;
+        let needed = self.rows().len();
+        if needed > rows as usize {
+            return Err(format!(
+                "the port blocks take {needed} rows of sixteen ports and dataplane.opt_out_rows is \
+                 {rows}"
+            ));
+        }
+        Ok(())
+    }
+
     /// The image of the addresses, in at most `capacity` bytes.
     pub fn image(&self, capacity: usize) -> Result<Image, BuildError> {
         let list = |name: &str| List { name: name.to_owned(), action: Action::Observe };
@@ -58,9 +74,13 @@ impl OptOuts {
     pub fn rows(&self) -> Vec<(BlockKey, BlockPorts)> {
         let mut rows: BTreeMap<(u32, u32), BlockPorts> = BTreeMap::new();
         for block in &self.blocks {
-            for port in block.first..=block.last {
-                let (key, bit) = BlockKey::of(block.address.into(), port);
-                *rows.entry((key.address, key.ports)).or_default() |= bit;
+            let (first, _) = BlockKey::of(block.address.into(), block.first);
+            let (last, _) = BlockKey::of(block.address.into(), block.last);
+            for ports in first.ports..=last.ports {
+                let from = if ports == first.ports { block.first & 15 } else { 0 };
+                let to = if ports == last.ports { block.last & 15 } else { 15 };
+                let bits = (0xffff_u64 >> (15 - to)) & (0xffff << from);
+                *rows.entry((first.address, ports)).or_default() |= bits;
             }
         }
         rows.into_iter()

@@ -79,7 +79,13 @@ impl Inputs {
             None => Subscribers::default(),
         };
         let opt_outs = match &config.opt_outs.csv {
-            Some(csv) => opt_out_file::read(csv).map_err(|error| error.to_string())?,
+            Some(csv) => {
+                let opt_outs = opt_out_file::read(csv).map_err(|error| error.to_string())?;
+                opt_outs
+                    .check(config.dataplane.opt_out_rows)
+                    .map_err(|fault| format!("{}: {fault}", csv.display()))?;
+                opt_outs
+            }
             None => OptOuts::default(),
         };
         rulebook.protect(&subscribers);
@@ -93,6 +99,9 @@ pub enum EngineError {
     /// The kernel side refused.
     #[error(transparent)]
     Dataplane(#[from] DataplaneError),
+    /// Nobody would be let out who opted out.
+    #[error("the opt-outs can't be put into force, so nothing is enforced: {0}")]
+    OptOuts(String),
     /// Lists can't be fetched at all.
     #[error("the HTTP client can't be set up: {0}")]
     Http(String),
@@ -203,6 +212,13 @@ impl Engine {
             follower
         });
         let follower = follower.await.map_err(|_| EngineError::Stopped)?;
+        // With an earlier set in force nobody is exposed; without one, nothing may be enforced.
+        if let Some(fault) = self.service.opt_out_error() {
+            let modes = self.dataplane.modes()?;
+            if modes.opt_outs == 0 {
+                return Err(EngineError::OptOuts(fault));
+            }
+        }
         Ok(Some(tokio::spawn(follower.run(shutdown.clone()))))
     }
 

@@ -24,7 +24,8 @@ use crate::dataplane::{
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sekisho-xdp"));
 
-/// A port slot for each guarded interface: the one it has, or the lowest free one.
+/// A port slot for each guarded interface: the one it has, or the lowest that no link holds. Until
+/// the start is done, interfaces that are no longer guarded go on, and so does what leads to them.
 pub(super) fn allocate_ports(
     pinned: &[LinkPin],
     guarded: &[Guarded],
@@ -34,16 +35,20 @@ pub(super) fn allocate_ports(
     }
     let mut taken: BTreeMap<u8, &str> = BTreeMap::new();
     for link in pinned {
-        if guarded.iter().any(|port| port.interface == link.interface) {
-            taken.insert(link.slot, &link.interface);
-        }
+        taken.insert(link.slot, &link.interface);
     }
     let mut slots = Vec::new();
     for port in guarded {
         let kept = taken.iter().find(|(_, name)| **name == port.interface).map(|(slot, _)| *slot);
         let free = || (0..MAX_PORTS as u8).find(|slot| !taken.contains_key(slot));
+        // Where all are held, one whose interface is no longer guarded has to do.
+        let given_up = || {
+            let is_guarded = |name: &str| guarded.iter().any(|port| port.interface == name);
+            taken.iter().find(|(_, name)| !is_guarded(name)).map(|(slot, _)| *slot)
+        };
         let slot = kept
             .or_else(free)
+            .or_else(given_up)
             .ok_or(DataplaneError::TooManyInterfaces { configured: guarded.len() })?;
         taken.insert(slot, &port.interface);
         slots.push(slot);
@@ -201,9 +206,32 @@ pub(super) fn undo(pins: &Pins, before: &[LinkPin]) -> Result<(), DataplaneError
         return pins.remove_layout();
     }
     for link in pins.links()? {
-        let was_there = before.iter().any(|old| old.slot == link.slot);
+        let was_there =
+            before.iter().any(|old| old.slot == link.slot && old.interface == link.interface);
         if !was_there {
             Pins::remove(&pins.link(&link))?;
+        }
+    }
+    Ok(())
+}
+
+/// A wire whose ends are attached in different ways loses all frames of one direction: no driver
+/// sends what a generic program hands it, nor the other way round.
+pub(super) fn check_wires(pins: &Pins, guarded: &[Guarded]) -> Result<(), DataplaneError> {
+    let links = pins.links()?;
+    let attachment = |interface: &str| {
+        links.iter().find(|link| link.interface == interface).map(|link| link.attachment)
+    };
+    for port in guarded {
+        let Some(peer) = &port.peer else { continue };
+        if attachment(&port.interface) != attachment(peer) {
+            return Err(DataplaneError::NoXdp {
+                name: port.interface.clone(),
+                reason: format!(
+                    "one end of the wire to '{peer}' takes programs in the driver and the other \
+                     does not; set dataplane.attach: generic, or see `sekisho preflight`"
+                ),
+            });
         }
     }
     Ok(())

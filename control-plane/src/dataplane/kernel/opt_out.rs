@@ -13,14 +13,12 @@ use super::{
     map_error,
     ruleset::{new_image_map, open_fd, put_live},
 };
+pub(super) use crate::dataplane::opt_outs::CAPACITY;
 use crate::dataplane::{
     DataplaneError, OptOuts,
     pins::{Pins, system},
     sys,
 };
-
-/// Bytes of the image of opted-out addresses: room for some 400,000 of them.
-pub(super) const CAPACITY: usize = 16 << 20;
 
 /// Creates the slot of the image unless it is there.
 pub(super) fn adopt(pins: &Pins) -> Result<(), DataplaneError> {
