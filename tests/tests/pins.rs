@@ -170,8 +170,14 @@ fn an_interface_that_left_takes_its_switch_along() {
     let second = stage.start(&["two"]).expect("starts with another interface");
     second.publish(&image(1)).expect("published");
     second.renew_lease(Duration::from_secs(60)).expect("renewed");
-    assert_eq!(ports(&second), [("two".to_owned(), 0, Some(Attachment::Native))]);
+    // Slot 0 was still held when the other one came.
+    assert_eq!(ports(&second), [("two".to_owned(), 1, Some(Attachment::Native))]);
     assert!(drops(&second, "two"));
+    drop(second);
+    let third = stage.start(&["one"]).expect("starts with the first interface again");
+    third.renew_lease(Duration::from_secs(60)).expect("renewed");
+    assert_eq!(ports(&third), [("one".to_owned(), 0, Some(Attachment::Native))]);
+    assert!(drops(&third, "one"), "what comes back begins with a switch of its own");
 }
 
 #[test]
