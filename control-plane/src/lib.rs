@@ -20,6 +20,7 @@
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod csv_file;
 pub mod dataplane;
 pub mod demo;
 pub mod engine;

@@ -1,7 +1,7 @@
 //! Those who opted out, from a CSV file: `prefix,ports`.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -13,10 +13,10 @@ use tokio::{sync::watch, task::spawn_blocking, time::interval};
 use tracing::{error, info};
 
 use crate::{
+    csv_file::{self, CsvFileError, network},
     dataplane::{OptOuts, PortBlock},
     engine::service::Service,
     shutdown::stopped,
-    subscribers::csv_file::{line_of, network},
 };
 
 /// The columns, in this order.
@@ -24,57 +24,15 @@ const HEADER: [&str; 2] = ["prefix", "ports"];
 /// How often the file is looked at: a change is in force well within a second.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Why the opt-outs can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum OptOutsError {
-    /// The file can't be read.
-    #[error("{}: {source}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// A line says something else than expected.
-    #[error("{}:{line}: {message}", path.display())]
-    Wrong {
-        /// The file.
-        path: PathBuf,
-        /// The line, 1-based.
-        line: u64,
-        /// What was found and what was expected.
-        message: String,
-    },
-}
-
 /// Reads a file.
-pub fn read(path: &Path) -> Result<OptOuts, OptOutsError> {
-    let bytes = fs::read(path)
-        .map_err(|source| OptOutsError::Unreadable { path: path.to_owned(), source })?;
-    parse(&bytes, path)
+pub fn read(path: &Path) -> Result<OptOuts, CsvFileError> {
+    parse(&csv_file::read(path)?, path)
 }
 
 /// Reads a text; `path` only serves the error text.
-fn parse(bytes: &[u8], path: &Path) -> Result<OptOuts, OptOutsError> {
-    let wrong = |line, message| OptOutsError::Wrong { path: path.to_owned(), line, message };
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let mut reader = csv::ReaderBuilder::new()
-        .trim(csv::Trim::All)
-        .comment(Some(b'#'))
-        .flexible(true)
-        .from_reader(bytes);
-    let header = reader.headers().map_err(|error| wrong(1, error.to_string()))?;
-    if header.iter().ne(HEADER) {
-        return Err(wrong(1, format!("expected the header {}", HEADER.join(","))));
-    }
+fn parse(bytes: &[u8], path: &Path) -> Result<OptOuts, CsvFileError> {
     let mut opt_outs = OptOuts::default();
-    for record in reader.records() {
-        let record = record.map_err(|error| {
-            wrong(line_of(bytes, error.position()), "expected UTF-8 text".to_owned())
-        })?;
-        add(&mut opt_outs, &record)
-            .map_err(|message| wrong(line_of(bytes, record.position()), message))?;
-    }
+    csv_file::rows(bytes, path, &HEADER, |record| add(&mut opt_outs, record))?;
     Ok(opt_outs)
 }
 

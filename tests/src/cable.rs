@@ -2,13 +2,13 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     sync::Arc,
 };
 
-use aya_obj::generated::{
-    bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_map_type, bpf_prog_type,
-};
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_insn, bpf_map_type};
+use nix::net::if_::if_nametoindex;
+use sekisho::dataplane::trial::{attach, load};
 
 use crate::bpf::{bpf, owned, zeroed};
 
@@ -19,10 +19,6 @@ pub const MARK_AT: usize = 11;
 
 /// Run the program on real frames and send them, `BPF_F_TEST_XDP_LIVE_FRAMES` of linux/bpf.h.
 const LIVE_FRAMES: u32 = 1 << 1;
-/// Attach in the driver or not at all, `XDP_FLAGS_DRV_MODE` of linux/if_link.h.
-const DRIVER_MODE: u32 = 1 << 2;
-/// The program takes frames of several buffers, `BPF_F_XDP_HAS_FRAGS` of linux/bpf.h.
-const HAS_FRAGS: u32 = 1 << 5;
 const MARKS: u32 = 256;
 
 /// Puts frames into a cable.
@@ -37,7 +33,7 @@ impl Source {
     /// which carries nothing: for one that sits nowhere, each call of [`Self::send`] would rewrite
     /// the kernel's dispatcher of programs, which takes a thirtieth of a second.
     pub fn new(interface: &str, berth: &str) -> io::Result<Self> {
-        let index = nix::net::if_::if_nametoindex(interface)?;
+        let index = if_nametoindex(interface)?;
         let program = load(
             "sekisho_source",
             &[
@@ -47,7 +43,7 @@ impl Source {
                 op(0x95, 0, 0, 0, 0),                   // exit
             ],
         )?;
-        let link = attach(&program, berth)?;
+        let link = attach(program.as_fd(), if_nametoindex(berth)?)?;
         Ok(Self { program: Arc::new(program), _berth: Arc::new(link) })
     }
 
@@ -86,7 +82,7 @@ impl Tally {
     pub fn attach(interface: &str, then: Then) -> io::Result<Self> {
         let counts = counters()?;
         let program = load("sekisho_tally", &tally(&counts, then))?;
-        let link = attach(&program, interface)?;
+        let link = attach(program.as_fd(), if_nametoindex(interface)?)?;
         Ok(Self { counts, _link: link })
     }
 
@@ -131,34 +127,6 @@ fn tally(counts: &OwnedFd, then: Then) -> [bpf_insn; 17] {
         op(0xb7, 0, 0, 0, then as i32),        // out: r0 = verdict
         op(0x95, 0, 0, 0, 0),                  // exit
     ]
-}
-
-fn attach(program: &OwnedFd, interface: &str) -> io::Result<OwnedFd> {
-    let mut attr = zeroed();
-    attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
-    attr.link_create.__bindgen_anon_2.target_ifindex = nix::net::if_::if_nametoindex(interface)?;
-    attr.link_create.attach_type = bpf_attach_type::BPF_XDP as u32;
-    attr.link_create.flags = DRIVER_MODE;
-    bpf(bpf_cmd::BPF_LINK_CREATE, &attr).map(owned)
-}
-
-fn load(name: &str, code: &[bpf_insn]) -> io::Result<OwnedFd> {
-    let mut attr = zeroed();
-    // SAFETY: this arm of the union is the one that BPF_PROG_LOAD reads; the instructions and the
-    // licence outlive the call.
-    unsafe {
-        let load = &mut attr.__bindgen_anon_3;
-        load.prog_type = bpf_prog_type::BPF_PROG_TYPE_XDP as u32;
-        load.expected_attach_type = bpf_attach_type::BPF_XDP as u32;
-        load.prog_flags = HAS_FRAGS;
-        load.insns = code.as_ptr() as u64;
-        load.insn_cnt = code.len() as u32;
-        load.license = c"MIT".as_ptr() as u64;
-        for (to, from) in load.prog_name.iter_mut().zip(name.bytes()) {
-            *to = from as _;
-        }
-    }
-    bpf(bpf_cmd::BPF_PROG_LOAD, &attr).map(owned)
 }
 
 /// An instruction as linux/bpf.h numbers it.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use aya::programs::{loaded_links, loaded_programs};
-use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type};
+use aya_obj::generated::{bpf_attach_type, bpf_cmd, bpf_insn, bpf_prog_type};
 use sekisho_abi::names;
 
 use super::{
@@ -22,6 +22,9 @@ const DRIVER_MODE: u32 = 1 << 2;
 /// A program that passes every frame, to try interfaces with.
 #[derive(Debug)]
 pub struct PassProgram(OwnedFd);
+
+/// Longest name of a program, the final zero left out.
+const LONGEST_NAME: usize = 15;
 
 /// The program on an interface. It goes with this value, even if the process dies.
 #[derive(Debug)]
@@ -52,33 +55,13 @@ impl PassProgram {
     pub fn load() -> io::Result<Self> {
         // r0 = XDP_PASS; exit
         let code = [instruction(0xb7, 2), instruction(0x95, 0)];
-        let mut attr = zeroed_attr();
-        // SAFETY: this arm of the union is the one that BPF_PROG_LOAD reads; the instructions and
-        // the licence outlive the call.
-        unsafe {
-            let load = &mut attr.__bindgen_anon_3;
-            load.prog_type = bpf_prog_type::BPF_PROG_TYPE_XDP as u32;
-            load.expected_attach_type = bpf_attach_type::BPF_XDP as u32;
-            load.prog_flags = HAS_FRAGS;
-            load.insns = code.as_ptr() as u64;
-            load.insn_cnt = code.len() as u32;
-            load.license = c"MIT".as_ptr() as u64;
-            for (to, from) in load.prog_name.iter_mut().zip(b"sekisho_try") {
-                *to = *from as _;
-            }
-        }
-        bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr).map(|fd| Self(owned(fd)))
+        load("sekisho_try", &code).map(Self)
     }
 
     /// Puts it into the driver of an interface, until the returned value goes. A program that is
     /// there already stays untouched: then the kernel refuses with EBUSY.
     pub fn attach(&self, interface: u32) -> io::Result<Held> {
-        let mut attr: bpf_attr = zeroed_attr();
-        attr.link_create.__bindgen_anon_1.prog_fd = self.0.as_raw_fd() as u32;
-        attr.link_create.__bindgen_anon_2.target_ifindex = interface;
-        attr.link_create.attach_type = bpf_attach_type::BPF_XDP as u32;
-        attr.link_create.flags = DRIVER_MODE;
-        bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr).map(|fd| Held { _link: owned(fd) })
+        attach(self.as_fd(), interface).map(|link| Held { _link: link })
     }
 }
 
@@ -86,6 +69,36 @@ impl AsFd for PassProgram {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// Loads an XDP program that takes frames of several buffers. Its name is cut to 15 bytes.
+pub fn load(name: &str, code: &[bpf_insn]) -> io::Result<OwnedFd> {
+    let mut attr = zeroed_attr();
+    // SAFETY: this arm of the union is the one that BPF_PROG_LOAD reads; the instructions and the
+    // licence outlive the call.
+    unsafe {
+        let load = &mut attr.__bindgen_anon_3;
+        load.prog_type = bpf_prog_type::BPF_PROG_TYPE_XDP as u32;
+        load.expected_attach_type = bpf_attach_type::BPF_XDP as u32;
+        load.prog_flags = HAS_FRAGS;
+        load.insns = code.as_ptr() as u64;
+        load.insn_cnt = code.len() as u32;
+        load.license = c"MIT".as_ptr() as u64;
+        for (to, from) in load.prog_name.iter_mut().take(LONGEST_NAME).zip(name.bytes()) {
+            *to = from as _;
+        }
+    }
+    bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr).map(owned)
+}
+
+/// Puts a program into the driver of an interface; it stays as long as the link.
+pub fn attach(program: BorrowedFd<'_>, interface: u32) -> io::Result<OwnedFd> {
+    let mut attr = zeroed_attr();
+    attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
+    attr.link_create.__bindgen_anon_2.target_ifindex = interface;
+    attr.link_create.attach_type = bpf_attach_type::BPF_XDP as u32;
+    attr.link_create.flags = DRIVER_MODE;
+    bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr).map(owned)
 }
 
 fn instruction(code: u8, immediate: i32) -> bpf_insn {

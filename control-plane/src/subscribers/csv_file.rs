@@ -1,93 +1,32 @@
 //! Assignments from a CSV file: `prefix,subscriber,tenant,from,to`.
 
-use std::{
-    collections::HashSet,
-    fs, io,
-    net::IpAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::HashSet, path::Path, sync::Arc};
 
 use csv::StringRecord;
-use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::{Assignment, Subscriber};
+use crate::csv_file::{self, CsvFileError, network};
 
 /// The columns, in this order.
 const HEADER: [&str; 5] = ["prefix", "subscriber", "tenant", "from", "to"];
 /// Longest name of a subscriber or a tenant, in bytes.
 const LONGEST_NAME: usize = 128;
 
-/// Why assignments can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SubscribersError {
-    /// The file can't be read.
-    #[error("{}: {source}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// A line says something else than expected.
-    #[error("{}:{line}: {message}", path.display())]
-    Wrong {
-        /// The file.
-        path: PathBuf,
-        /// The line, 1-based.
-        line: u64,
-        /// What was found and what was expected.
-        message: String,
-    },
-}
-
 /// Reads a file.
-pub(super) fn read(path: &Path) -> Result<Vec<Assignment>, SubscribersError> {
-    let bytes = fs::read(path)
-        .map_err(|source| SubscribersError::Unreadable { path: path.to_owned(), source })?;
-    parse(&bytes, path)
+pub(super) fn read(path: &Path) -> Result<Vec<Assignment>, CsvFileError> {
+    parse(&csv_file::read(path)?, path)
 }
 
 /// Reads a text; `path` only serves the error text.
-pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Vec<Assignment>, SubscribersError> {
-    let wrong = |line, message| SubscribersError::Wrong { path: path.to_owned(), line, message };
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let mut reader = csv::ReaderBuilder::new()
-        .trim(csv::Trim::All)
-        .comment(Some(b'#'))
-        .flexible(true)
-        .from_reader(bytes);
-    let header = reader.headers().map_err(|error| wrong(1, error.to_string()))?;
-    if header.iter().ne(HEADER) {
-        return Err(wrong(
-            header.position().map_or(1, csv::Position::line).max(1),
-            format!("expected the header {}", HEADER.join(",")),
-        ));
-    }
+pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Vec<Assignment>, CsvFileError> {
     let mut names = Names::default();
     let mut assignments = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(|error| {
-            wrong(line_of(bytes, error.position()), "expected UTF-8 text".to_owned())
-        })?;
-        let fault = |message| wrong(line_of(bytes, record.position()), message);
-        assignments.push(names.assignment(&record).map_err(fault)?);
-    }
+    csv_file::rows(bytes, path, &HEADER, |record| {
+        assignments.push(names.assignment(record)?);
+        Ok(())
+    })?;
     Ok(assignments)
-}
-
-/// The line of a record. The reader's position is where the record before ended: blank lines and
-/// comments may follow.
-pub(crate) fn line_of(bytes: &[u8], position: Option<&csv::Position>) -> u64 {
-    let Some(position) = position else { return 0 };
-    let start = usize::try_from(position.byte()).unwrap_or(usize::MAX);
-    let rest = bytes.get(start..).unwrap_or_default();
-    let skipped = rest
-        .split(|byte| *byte == b'\n')
-        .take_while(|line| line.trim_ascii().is_empty() || line.starts_with(b"#"))
-        .count();
-    position.line() + skipped as u64
 }
 
 /// Every name once, since few tenants have many subscribers and few subscribers many lines.
@@ -126,18 +65,6 @@ impl Names {
         self.0.insert(Arc::clone(&name));
         Ok(name)
     }
-}
-
-pub(crate) fn network(text: &str) -> Result<IpNet, String> {
-    let wrong = || format!("'{text}' is no prefix: expected 192.0.2.1, 192.0.2.0/24 or the like");
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(IpNet::from(address.to_canonical()));
-    }
-    let network: IpNet = text.parse().map_err(|_| wrong())?;
-    if network.trunc() != network {
-        return Err(format!("'{text}' has host bits: expected {}", network.trunc()));
-    }
-    Ok(network)
 }
 
 fn time(column: &str, text: &str) -> Result<Option<Timestamp>, String> {

@@ -1,13 +1,14 @@
 //! Who used an address at a given time.
 
-pub(crate) mod csv_file;
+mod csv_file;
 
 use std::{collections::HashMap, net::IpAddr, path::Path, sync::Arc};
 
-pub use csv_file::SubscribersError;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::Serialize;
+
+use crate::csv_file::CsvFileError;
 
 /// How sure an attribution is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -107,7 +108,7 @@ impl Subscribers {
     }
 
     /// Reads a CSV file.
-    pub fn read(path: &Path) -> Result<Self, SubscribersError> {
+    pub fn read(path: &Path) -> Result<Self, CsvFileError> {
         Ok(Self::new(csv_file::read(path)?))
     }
 

@@ -15,9 +15,9 @@ use sekisho_abi::{
     names::{self, globals},
 };
 
-use super::{Attach, Guarded, Settings, chain, opt_out, rejected};
+use super::{Attach, Guarded, Settings, chain, rejected};
 use crate::dataplane::{
-    Attachment, DataplaneError, PortStatus,
+    Attachment, DataplaneError, PortStatus, opt_outs,
     pins::{LinkPin, Pins, system},
     sys,
 };
@@ -64,7 +64,7 @@ pub(super) fn load(
     peer: u8,
 ) -> Result<aya::Ebpf, DataplaneError> {
     let image_bytes = settings.image_capacity as u64;
-    let opt_out_bytes = opt_out::CAPACITY as u64;
+    let opt_out_bytes = opt_outs::CAPACITY as u64;
     let (port, peer) = (u32::from(slot), u32::from(peer));
     let (role, forwarding) = (guarded.role as u32, guarded.forwarding as u32);
     let unwrapped = u32::from(settings.unwrapped.0);

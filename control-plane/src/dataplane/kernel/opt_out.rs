@@ -13,9 +13,9 @@ use super::{
     map_error,
     ruleset::{new_image_map, open_fd, put_live},
 };
-pub(super) use crate::dataplane::opt_outs::CAPACITY;
 use crate::dataplane::{
     DataplaneError, OptOuts,
+    opt_outs::CAPACITY,
     pins::{Pins, system},
     sys,
 };
