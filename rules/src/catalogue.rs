@@ -6,13 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     feed::FeedSpec,
+    operator,
     period::Period,
     yaml::{Spanned, YamlError, from_yaml},
 };
 
-/// Most enabled feeds at a time: an entry of the ruleset has one bit for each, and one for the canary
-/// that tells whether enforcement works.
-pub const MAX_ENABLED: usize = 63;
+/// Most lists of a ruleset: an entry of it has one bit for each, and one for the canary that tells
+/// whether enforcement works.
+pub const MAX_LISTS: usize = 63;
+/// Most enabled feeds at a time: the others are the operator's own lists.
+pub const MAX_ENABLED: usize = MAX_LISTS - operator::MAX_LISTS;
 /// Shortest time between two requests to the same web server; abuse.ch names it as the least.
 pub const SHORTEST_HTTP_REFRESH: Period = Period::minutes(5);
 
@@ -34,6 +37,11 @@ impl Catalogue {
             let FeedSpec { name, source, refresh, .. } = &feed.value;
             if let Some(line) = lines.insert(name, feed.referenced.line()) {
                 return refuse(format!("feed '{name}' is there twice, first in line {line}"));
+            }
+            if operator::is_reserved(name) {
+                return refuse(format!(
+                    "'{name}' is the name of a list of the operator's own entries"
+                ));
             }
             if source.is_http() && *refresh < SHORTEST_HTTP_REFRESH {
                 return refuse(format!(
@@ -113,7 +121,7 @@ mod tests {
         let text = feed(
             "    action: observe\n    enabled: false\n    min_prefix_v4: 24\n    min_prefix_v6: 48
     expire_after: 36h\n    ports: ignore\n    min_confidence: 75\n    confidence: 80\n    refresh: 30m\n    min_refresh: 15m
-    max_bytes: 1000\n    licence: CC0-1.0\n    attribution: a\n    class: scanner\n    homepage: https://a.example\n    comment: 'x: y'\n",
+    max_bytes: 1000\n    may_be_empty: true\n    approval: required\n    older_after: 5d\n    stale_after: 40d\n    limits: {grow_percent: 10, slack: 3}\n    licence: CC0-1.0\n    attribution: a\n    class: scanner\n    homepage: https://a.example\n    comment: 'x: y'\n",
         );
         let catalogue = Catalogue::from_yaml(&text, "feeds.yaml").unwrap();
         let printed = serde_yaml::to_string(&catalogue).unwrap();
@@ -160,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_twice_a_hasty_refresh_and_a_64th_feed_are_refused() {
+    fn a_name_twice_a_hasty_refresh_and_one_feed_too_many_are_refused() {
         let row = |name: &str| format!("  - {{name: {name}, source: x, format: plain}}\n");
         let twice = error(&format!("feeds:\n{}{}", row("a"), row("a")));
         assert_eq!(twice, "feeds.yaml:3:5: feed 'a' is there twice, first in line 2");
@@ -169,9 +177,11 @@ mod tests {
         assert!(error(hasty).contains("at least 5m"), "{}", error(hasty));
         let often = "feeds:\n  - {name: a, source: x, format: plain, refresh: 1h, min_refresh: 2h}";
         assert!(error(often).contains("allows 2h at the least"), "{}", error(often));
-        let rows: String = (0..64).map(|n| row(&format!("f{n}"))).collect();
+        let own = error(&format!("feeds:\n{}", row("operator-observe")));
+        assert!(own.starts_with("feeds.yaml:2:5: 'operator-observe' is the name"), "{own}");
+        let rows: String = (0..60).map(|n| row(&format!("f{n}"))).collect();
         let many = error(&format!("feeds:\n{rows}"));
-        assert!(many.starts_with("feeds.yaml:65:5: feed 'f63' is one too many"), "{many}");
+        assert!(many.starts_with("feeds.yaml:61:5: feed 'f59' is one too many"), "{many}");
     }
 
     #[test]

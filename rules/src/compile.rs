@@ -6,11 +6,12 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::{
-    catalogue::MAX_ENABLED,
+    catalogue::MAX_LISTS,
     feed::{Class, FeedName, FeedSpec, Ports},
     indicator::{Indicator, Traffic},
     merge::{Indicators, Place, Rows},
     moment::Moment,
+    operator::{self, OperatorEntry},
     parse::{ParseFailure, Parsed, Rejects},
     policy::{Guards, Judge, NeverBlock, Policy},
     refusal::{MAX_KEPT_PER_FEED, Refusal, RefusalReason, Refusals, Why},
@@ -39,6 +40,8 @@ pub struct Compiled {
     pub feeds: Vec<FeedReport>,
     /// What may never be blocked, for explanations.
     pub guards: Guards,
+    /// The operator's own entries in force, for explanations.
+    pub operator: Vec<OperatorEntry>,
 }
 
 /// The account of one feed: `indicators = accepted + refused`.
@@ -88,10 +91,24 @@ pub fn compile(
     never_block: &[NeverBlock],
     now: Moment,
 ) -> Result<Compiled, CompileError> {
-    if inputs.len() > MAX_ENABLED {
-        return Err(CompileError::TooManyFeeds { found: inputs.len(), most: MAX_ENABLED });
+    compile_with(inputs, policy, never_block, &[], now)
+}
+
+/// The same, with the operator's own entries.
+pub fn compile_with(
+    inputs: &[FeedInput<'_>],
+    policy: &Policy,
+    never_block: &[NeverBlock],
+    entries: &[OperatorEntry],
+    now: Moment,
+) -> Result<Compiled, CompileError> {
+    let guards = Guards::new(policy, never_block).with_entries(entries, now);
+    let own = operator::lists(entries, policy, now);
+    let own = own.iter().map(|(spec, parsed)| FeedInput { spec, parsed: Ok(parsed), fetched_at: now });
+    let inputs: &[FeedInput<'_>] = &inputs.iter().copied().chain(own).collect::<Vec<_>>();
+    if inputs.len() > MAX_LISTS {
+        return Err(CompileError::TooManyFeeds { found: inputs.len(), most: MAX_LISTS });
     }
-    let guards = Guards::new(policy, never_block);
     let judge =
         |input: &FeedInput<'_>| Judge::new(&guards, policy, input.spec, input.fetched_at, now);
     let mut feeds = Feeds {
@@ -106,7 +123,8 @@ pub fn compile(
     rows.merge(policy, &mut feeds, &mut table);
     table.never_block = never_blocked_parts(&table, &guards);
     let Feeds { refusals, reports, .. } = feeds;
-    Ok(Compiled { table, refusals, feeds: reports, guards })
+    let operator = entries.iter().filter(|entry| entry.is_in_force(now)).cloned().collect();
+    Ok(Compiled { table, refusals, feeds: reports, guards, operator })
 }
 
 impl<'a> FeedInput<'a> {

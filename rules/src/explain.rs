@@ -14,6 +14,7 @@ use crate::{
     feed::{Action, Class, FeedName},
     indicator::{Protocol, Traffic},
     moment::Moment,
+    operator::{Decision, OperatorEntry},
     refusal::{RefusalReason, indicator_text},
     table::{Claim, Table},
 };
@@ -89,6 +90,21 @@ pub enum Because {
     },
     /// A never-block list of the tier `warn` speaks of the address.
     Warning {
+        /// A full sentence.
+        text: String,
+    },
+    /// An entry of the operator's own that names the address.
+    Operator {
+        /// Its number.
+        entry: u32,
+        /// What it decides.
+        decision: Decision,
+        /// Who answers for it.
+        owner: String,
+        /// Why it was made.
+        reason: String,
+        /// When it ends by itself.
+        until: Option<Moment>,
         /// A full sentence.
         text: String,
     },
@@ -171,7 +187,20 @@ pub fn explain(compiled: &Compiled, query: Query) -> Explanation {
     if because.is_empty() {
         because.push(not_listed(compiled, query.address));
     }
+    let own = compiled.operator.iter().filter(|entry| entry.network.contains(&query.address));
+    because.splice(0..0, own.take(MAX_FACTS).map(decided));
     Explanation { verdict, because, omitted }
+}
+
+fn decided(entry: &OperatorEntry) -> Because {
+    Because::Operator {
+        entry: entry.id,
+        decision: entry.decision,
+        owner: entry.owner.clone(),
+        reason: entry.reason.clone(),
+        until: entry.until,
+        text: entry.to_string(),
+    }
 }
 
 /// Whether the claim is about the traffic asked about. What the query leaves open matches a claim

@@ -7,7 +7,7 @@ use serde::{
     de::{self, Error as _, Unexpected, Visitor},
 };
 
-use crate::{mapping::Mapping, period::Period};
+use crate::{change::Limits, mapping::Mapping, period::Period};
 
 /// Shortest IPv4 prefix that any configuration may allow a feed.
 pub const SHORTEST_FLOOR_V4: u8 = 8;
@@ -73,6 +73,23 @@ pub struct FeedSpec {
     /// Largest list that is read, in bytes. Unset, the reader's own limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<u64>,
+    /// How much the list may change at once.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Whether a list without anything in it is a list, where something was in it before.
+    #[serde(default)]
+    pub may_be_empty: bool,
+    /// Whether somebody has to accept each change.
+    #[serde(default)]
+    pub approval: Approval,
+    /// How long only lists that are older than the one in force must have come, by the publisher's
+    /// own date, until one of them is taken. Unset, 72 hours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub older_after: Option<Period>,
+    /// How old the content may be until the feed counts as stale; what is empty ages from when it
+    /// was last filled. Unset, 30 days for what comes over HTTP, and never for a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_after: Option<Period>,
     /// The licence or terms the list comes under.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,
@@ -85,6 +102,17 @@ pub struct FeedSpec {
     /// Anything an operator should know of the feed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
+}
+
+/// Whether changes of a feed wait for somebody's word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Approval {
+    /// A change within the limits is taken.
+    #[default]
+    None,
+    /// Every change is held until it is accepted.
+    Required,
 }
 
 /// What a listed host is.
@@ -109,6 +137,11 @@ pub enum Class {
 pub struct FeedName(Arc<str>);
 
 impl FeedName {
+    /// A name of our own, which is known to be one.
+    pub(crate) fn reserved(name: &str) -> Self {
+        Self(name.into())
+    }
+
     /// The shared text.
     pub fn shared(&self) -> Arc<str> {
         Arc::clone(&self.0)

@@ -10,6 +10,8 @@
 //! - [`catalogue`]: the feeds of a file
 //! - [`parse`]: the bytes of a list to indicators, one format a file
 //! - [`indicator`]: what a feed claims
+//! - [`change`]: whether a list may take the place of the one in force
+//! - [`operator`]: what the operator decides besides: blocks, allows, suppressions
 //! - [`policy`]: what no feed may make us block
 //! - [`refusal`]: the indicators that the policy kept out, and why
 //! - [`compile`](mod@compile): many feeds to one table
@@ -19,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 pub mod catalogue;
+pub mod change;
 pub mod compile;
 pub mod explain;
 pub mod feed;
@@ -26,6 +29,7 @@ pub mod indicator;
 pub mod mapping;
 mod merge;
 pub mod moment;
+pub mod operator;
 pub mod parse;
 pub mod period;
 pub mod policy;

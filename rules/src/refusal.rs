@@ -25,6 +25,10 @@ pub enum RefusalReason {
     NeverBlock,
     /// Inside a network whose addresses many share, and not on a port of its own.
     SharedAddress,
+    /// The operator lets it pass.
+    Allowed,
+    /// The operator lets the claim count for nothing.
+    Suppressed,
     /// The feed is not sure enough.
     LowConfidence,
     /// Not seen for longer than the feed's claims last.
@@ -37,12 +41,14 @@ pub enum RefusalReason {
 
 impl RefusalReason {
     /// All reasons.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Reserved,
         Self::OwnPrefix,
         Self::TooWide,
         Self::NeverBlock,
         Self::SharedAddress,
+        Self::Allowed,
+        Self::Suppressed,
         Self::LowConfidence,
         Self::Expired,
         Self::TooManyPorts,
@@ -57,6 +63,8 @@ impl RefusalReason {
             Self::TooWide => "too_wide",
             Self::NeverBlock => "never_block",
             Self::SharedAddress => "shared_address",
+            Self::Allowed => "allowed",
+            Self::Suppressed => "suppressed",
             Self::LowConfidence => "low_confidence",
             Self::Expired => "expired",
             Self::TooManyPorts => "too_many_ports",
@@ -106,6 +114,19 @@ pub enum Why {
         /// Whether the list lets claims on a port stand that is no port of the web.
         is_shared: bool,
     },
+    /// An entry of the operator's own.
+    Operator {
+        /// Its number.
+        entry: u32,
+        /// The network that it names.
+        range: IpNet,
+        /// Who answers for it.
+        owner: Arc<str>,
+        /// Why it was made.
+        reason: Arc<str>,
+        /// Whether it lets the network pass, rather than suppressing claims on it.
+        is_allowed: bool,
+    },
     /// The confidence.
     LowConfidence {
         /// The feed's confidence.
@@ -143,6 +164,8 @@ impl Why {
             Self::TooWide { .. } => RefusalReason::TooWide,
             Self::NeverBlock { is_shared: false, .. } => RefusalReason::NeverBlock,
             Self::NeverBlock { is_shared: true, .. } => RefusalReason::SharedAddress,
+            Self::Operator { is_allowed: true, .. } => RefusalReason::Allowed,
+            Self::Operator { is_allowed: false, .. } => RefusalReason::Suppressed,
             Self::LowConfidence { .. } => RefusalReason::LowConfidence,
             Self::Expired { .. } => RefusalReason::Expired,
             Self::TooManyPorts { .. } => RefusalReason::TooManyPorts,
@@ -172,6 +195,12 @@ impl fmt::Display for Why {
                 "{range} is on the list '{list}', where only ports other than 80 and 443 are \
                  blocked: {reason}"
             ),
+            Self::Operator { entry, range, owner, reason, is_allowed: true } => {
+                write!(f, "entry {entry} of {owner} lets {range} pass: {reason}")
+            }
+            Self::Operator { entry, range, owner, reason, is_allowed: false } => {
+                write!(f, "entry {entry} of {owner} suppresses claims on {range}: {reason}")
+            }
             Self::LowConfidence { confidence, least } => {
                 write!(f, "the feed's confidence is {confidence}, and {least} is the least")
             }

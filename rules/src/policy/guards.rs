@@ -3,21 +3,24 @@
 use ipnet::IpNet;
 
 use super::{
-    NeverBlock, Policy, confidence, expiry::Expiry, floor::Floor, never_block::NeverBlocked,
+    NeverBlock, Policy, confidence, decisions::Decisions, expiry::Expiry, floor::Floor, never_block::NeverBlocked,
     refuse::Refused,
 };
 use crate::{
-    feed::FeedSpec,
+    feed::{FeedName, FeedSpec},
     indicator::{Indicator, Traffic},
     moment::Moment,
+    operator::OperatorEntry,
     refusal::Why,
 };
 
-/// What may never be blocked: the built-in list, the operator's networks, the never-block lists.
+/// What may never be blocked: the built-in list, the operator's networks, the never-block lists, and
+/// what the operator decided besides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Guards {
     refused: Refused,
     never_blocked: NeverBlocked,
+    decisions: Decisions,
 }
 
 impl Guards {
@@ -26,13 +29,21 @@ impl Guards {
         Self {
             refused: Refused::new(&policy.own_prefixes),
             never_blocked: NeverBlocked::new(never_block),
+            decisions: Decisions::default(),
         }
+    }
+
+    /// The same, with the allows and suppressions among these entries that are in force.
+    pub fn with_entries(self, entries: &[OperatorEntry], now: Moment) -> Self {
+        Self { decisions: Decisions::new(entries, now), ..self }
     }
 
     /// What would refuse a claim on all traffic of the network, whoever lists it.
     pub fn check(&self, network: IpNet) -> Option<Why> {
         let refused = self.refused.check(network).map(|(why, _)| why);
-        refused.or_else(|| self.never_blocked.check(network, Traffic::ANY))
+        refused
+            .or_else(|| self.never_blocked.check(network, Traffic::ANY))
+            .or_else(|| self.decisions.allowed(network, Traffic::ANY))
     }
 
     /// Whether a list of the tier `warn` speaks of the network: the list's name and its reason.
@@ -45,15 +56,18 @@ impl Guards {
     pub(crate) fn never_blocked_inside(
         &self,
         network: IpNet,
-        traffic: impl Iterator<Item = Traffic>,
+        traffic: impl Iterator<Item = Traffic> + Clone,
     ) -> Vec<IpNet> {
-        self.never_blocked.inside(network, traffic)
+        let mut parts = self.never_blocked.inside(network, traffic.clone());
+        parts.extend(self.decisions.inside(network, traffic));
+        parts
     }
 }
 
 /// All stages for one feed.
 pub(crate) struct Judge<'a> {
     guards: &'a Guards,
+    feed: FeedName,
     floor: Floor,
     usual_confidence: Option<u8>,
     least_confidence: u8,
@@ -71,6 +85,7 @@ impl<'a> Judge<'a> {
         let expire_after = spec.expire_after.unwrap_or(policy.expire_after);
         Self {
             guards,
+            feed: spec.name.clone(),
             floor: Floor::new(spec, policy),
             usual_confidence: spec.confidence,
             least_confidence: spec.min_confidence,
@@ -94,6 +109,7 @@ impl<'a> Judge<'a> {
             .check(network)
             .or_else(|| refused.map(|(why, _)| why))
             .or_else(|| self.guards.never_blocked.check(network, meant))
+            .or_else(|| self.guards.decisions.check(&self.feed, network, meant))
             .or_else(|| confidence::check(self.confidence(indicator), self.least_confidence))
             .or_else(|| self.expiry.check(indicator.last_seen, indicator.valid_until).err());
         why.map_or(Ok(()), Err)

@@ -2,6 +2,7 @@
 
 mod confidence;
 pub(crate) mod coverage;
+mod decisions;
 mod expiry;
 mod floor;
 mod guards;
@@ -19,7 +20,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    feed::bounded,
+    feed::{SHORTEST_FLOOR_V4, SHORTEST_FLOOR_V6, bounded},
     period::Period,
     yaml::{YamlError, from_yaml},
 };
@@ -48,6 +49,14 @@ pub struct Policy {
     /// Most ports of one network that one feed may list one by one; the highest beyond it are
     /// refused. No count of ports ever turns into a claim on all traffic.
     pub max_ports_per_network: u32,
+    /// Shortest IPv4 prefix that the operator's own entries may block, 8 to 32.
+    #[serde(deserialize_with = "entry_floor_v4")]
+    pub entry_min_prefix_v4: u8,
+    /// Shortest IPv6 prefix that the operator's own entries may block, 16 to 128.
+    #[serde(deserialize_with = "entry_floor_v6")]
+    pub entry_min_prefix_v6: u8,
+    /// Longest that an entry of the operator's own may last.
+    pub longest_entry: Period,
     /// The operator's own infrastructure and subscribers.
     pub own_prefixes: Vec<OwnPrefix>,
 }
@@ -79,6 +88,9 @@ impl Default for Policy {
             max_addresses_v4: 1 << 26,
             max_sites_v6: 1 << 26,
             max_ports_per_network: 4_000,
+            entry_min_prefix_v4: 24,
+            entry_min_prefix_v6: 48,
+            longest_entry: Period::days(90),
             own_prefixes: Vec::new(),
         }
     }
@@ -90,6 +102,14 @@ fn floor_v4<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u8, D::
 
 fn floor_v6<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
     bounded(deserializer, "an IPv6 prefix length", SHORTEST_UNSET_V6, 128)
+}
+
+fn entry_floor_v4<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    bounded(deserializer, "an IPv4 prefix length", SHORTEST_FLOOR_V4, 32)
+}
+
+fn entry_floor_v6<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    bounded(deserializer, "an IPv6 prefix length", SHORTEST_FLOOR_V6, 128)
 }
 
 #[cfg(test)]
