@@ -16,6 +16,8 @@
 //! - [`refusal`]: the indicators that the policy kept out, and why
 //! - [`compile`](mod@compile): many feeds to one table
 //! - [`table`]: the claims that stand, merged by network, ready for the dataplane
+//! - [`snapshot`]: a table in few bytes, to be kept and read back
+//! - [`diff`](mod@diff): what changed from one table to another
 //! - [`explain`](mod@explain): what happens to traffic of an address, and why
 //! - [`shipped`]: the catalogue, policy and never-block lists that come with the program
 #![forbid(unsafe_code)]
@@ -23,6 +25,7 @@
 pub mod catalogue;
 pub mod change;
 pub mod compile;
+pub mod diff;
 pub mod explain;
 pub mod feed;
 pub mod indicator;
@@ -35,5 +38,6 @@ pub mod period;
 pub mod policy;
 pub mod refusal;
 pub mod shipped;
+pub mod snapshot;
 pub mod table;
 pub mod yaml;

@@ -3,6 +3,7 @@
 //! One thread writes; readers open the file for themselves. There is a row only for packets that
 //! matched a listed indicator, no payload, and no way to ask for other traffic.
 
+mod entries;
 mod query;
 mod schema;
 mod writer;
@@ -19,7 +20,10 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 
+use sekisho_rules::operator::OperatorEntry;
+
 use crate::hits::Hit;
+pub use entries::StoredEntry;
 pub use query::{Cursor, Filter, LARGEST_PAGE, Page, StoredHit};
 
 /// Name of the file below the state folder.
@@ -81,6 +85,7 @@ pub struct Store {
 enum Job {
     Record(Vec<Hit>, oneshot::Sender<Result<(), NotRecorded>>),
     Forget(Timestamp, oneshot::Sender<Result<usize, StoreError>>),
+    Other(Box<dyn FnOnce(&mut Connection) + Send>),
 }
 
 impl Store {
@@ -103,6 +108,10 @@ impl Store {
                     Job::Forget(before, done) => {
                         done.send(writer::forget(&mut connection, before, &file)).is_ok()
                     }
+                    Job::Other(work) => {
+                        work(&mut connection);
+                        true
+                    }
                 };
             }
         };
@@ -117,7 +126,7 @@ impl Store {
         if let Err(mpsc::error::SendError(job)) = self.jobs.send(Job::Record(hits, done)).await {
             return Err(stopped(match job {
                 Job::Record(hits, _) => hits,
-                Job::Forget(..) => Vec::new(),
+                Job::Forget(..) | Job::Other(_) => Vec::new(),
             }));
         }
         outcome.await.map_err(|_| stopped(Vec::new()))?
@@ -128,6 +137,44 @@ impl Store {
         let (done, outcome) = oneshot::channel();
         self.jobs.send(Job::Forget(before, done)).await.map_err(|_| StoreError::Stopped)?;
         outcome.await.map_err(|_| StoreError::Stopped)?
+    }
+
+    /// Keeps a new entry of the operator's own and gives its number.
+    pub async fn add_entry(
+        &self,
+        entry: OperatorEntry,
+        made_by: String,
+    ) -> Result<u32, StoreError> {
+        self.other(move |connection| entries::add(connection, &entry, &made_by)).await
+    }
+
+    /// Ends an entry; gives it, unless there is none of that number that has not ended.
+    pub async fn end_entry(
+        &self,
+        id: u32,
+        by: String,
+        now: Timestamp,
+    ) -> Result<Option<StoredEntry>, StoreError> {
+        self.other(move |connection| entries::end(connection, id, &by, now)).await
+    }
+
+    /// Reads the operator's own entries, those that ended as well; blocks.
+    pub fn entries(&self) -> Result<Vec<StoredEntry>, StoreError> {
+        entries_of(&self.path)
+    }
+
+    async fn other<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (done, outcome) = oneshot::channel();
+        let job = move |connection: &mut Connection| {
+            // Whoever asked may have stopped waiting.
+            let _ = done.send(work(connection));
+        };
+        self.jobs.send(Job::Other(Box::new(job))).await.map_err(|_| StoreError::Stopped)?;
+        let outcome = outcome.await.map_err(|_| StoreError::Stopped)?;
+        outcome.map_err(|source| StoreError::Sqlite { path: self.path.to_path_buf(), source })
     }
 
     /// Reads hits; blocks.
@@ -141,12 +188,30 @@ pub fn read_hits(state_dir: &Path, filter: &Filter) -> Result<Page, StoreError> 
     hits(&state_dir.join(FILE), filter)
 }
 
+/// Reads the operator's own entries from the store of a daemon that may or may not run; none if
+/// there is no store. Blocks.
+pub fn read_entries(state_dir: &Path) -> Result<Vec<StoredEntry>, StoreError> {
+    let path = state_dir.join(FILE);
+    if path.exists() { entries_of(&path) } else { Ok(Vec::new()) }
+}
+
 fn hits(path: &Path, filter: &Filter) -> Result<Page, StoreError> {
+    reading(path, |connection| query::page(connection, filter))
+}
+
+fn entries_of(path: &Path) -> Result<Vec<StoredEntry>, StoreError> {
+    reading(path, entries::all)
+}
+
+fn reading<T>(
+    path: &Path,
+    read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> Result<T, StoreError> {
     let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
     connection.busy_timeout(schema::BUSY_TIMEOUT).map_err(sqlite)?;
-    query::page(&connection, filter).map_err(sqlite)
+    read(&connection).map_err(sqlite)
 }
 
 #[cfg(test)]

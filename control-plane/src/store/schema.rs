@@ -21,7 +21,7 @@ const PRIVATE: u32 = 0o600;
 ///
 /// A row holds all packets of one flow within one hour, whatever generation of the ruleset they
 /// matched; times are milliseconds since 1970 in UTC. The key's columns come first.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE hits (
         id INTEGER PRIMARY KEY,
@@ -70,6 +70,25 @@ const MIGRATIONS: [&str; 2] = [
         interface, vlans, vlan_tags, encapsulation, pppoe_session, feeds, malware, subscriber,
         tenant, attribution
     );
+",
+    // The operator's own entries; times are seconds since 1970 in UTC. Numbers are never used twice.
+    "
+    CREATE TABLE operator_entries (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        decision TEXT NOT NULL,
+        action TEXT NOT NULL,
+        network TEXT NOT NULL,
+        protocol TEXT,
+        ports TEXT NOT NULL,
+        feed TEXT,
+        reason TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        made_by TEXT NOT NULL,
+        since INTEGER NOT NULL,
+        until INTEGER,
+        ended_at INTEGER,
+        ended_by TEXT
+    ) STRICT;
 ",
 ];
 
