@@ -195,15 +195,23 @@ impl Default for HitsConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ApiConfig {
-    /// Address and port. It has no authentication of its own. Default: 127.0.0.1:9320.
+    /// Address and port. Whoever reaches it may read. Default: 127.0.0.1:9320.
     pub listen: SocketAddr,
     /// Whether `listen` may be an address that others can reach. Default: false.
     pub allow_remote: bool,
+    /// File with the tokens of those who may change something through it: a line `NAME TOKEN` each.
+    /// Default: none; nobody can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
 }
 
 impl Default for ApiConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9320), allow_remote: false }
+        Self {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9320),
+            allow_remote: false,
+            token_file: None,
+        }
     }
 }
 
@@ -303,8 +311,13 @@ impl Config {
     }
 
     fn rebase(&mut self, folder: &Path) {
-        let paths =
-            [&mut self.feeds, &mut self.policy, &mut self.subscribers.csv, &mut self.opt_outs.csv];
+        let paths = [
+            &mut self.feeds,
+            &mut self.policy,
+            &mut self.subscribers.csv,
+            &mut self.opt_outs.csv,
+            &mut self.api.token_file,
+        ];
         for path in paths.into_iter().flatten().chain(&mut self.never_block.files) {
             *path = folder.join(&path);
         }
@@ -386,7 +399,7 @@ impl Config {
     }
 
     fn api_fault(&self) -> Option<Fault> {
-        let ApiConfig { listen, allow_remote } = self.api;
+        let ApiConfig { listen, allow_remote, .. } = self.api;
         (!listen.ip().is_loopback() && !allow_remote).then(|| Fault {
             path: &["api", "listen"],
             message: format!(

@@ -13,8 +13,9 @@ use jiff::Timestamp;
 use nix::fcntl::OFlag;
 use sekisho_rules::{
     catalogue::Catalogue,
-    compile::{CompileError, Compiled, FeedInput, compile},
+    compile::{CompileError, Compiled, FeedInput, compile_with},
     feed::{FeedSpec, Source},
+    operator::OperatorEntry,
     parse::{Limits, ParseFailure, Parsed, parse_feed},
     policy::{NeverBlock, OwnPrefix, Policy},
     shipped,
@@ -111,6 +112,16 @@ impl Rulebook {
         lists: &[(&FeedSpec, &ReadList)],
         now: Timestamp,
     ) -> Result<Compiled, CompileError> {
+        self.compile_with(lists, &[], now)
+    }
+
+    /// The same, with the operator's own entries.
+    pub fn compile_with(
+        &self,
+        lists: &[(&FeedSpec, &ReadList)],
+        entries: &[OperatorEntry],
+        now: Timestamp,
+    ) -> Result<Compiled, CompileError> {
         let inputs: Vec<FeedInput<'_>> = lists
             .iter()
             .map(|(spec, list)| FeedInput {
@@ -119,7 +130,7 @@ impl Rulebook {
                 fetched_at: list.confirmed_at.into(),
             })
             .collect();
-        compile(&inputs, &self.policy, &self.never_block, now.into())
+        compile_with(&inputs, &self.policy, &self.never_block, entries, now.into())
     }
 }
 

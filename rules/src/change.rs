@@ -118,7 +118,8 @@ fn beyond(in_force: &Parsed, candidate: &Parsed, limits: &Limits) -> Option<Hold
     };
     if is_beyond(after.saturating_sub(before), limits.grow_percent, limits.grow_entries) {
         Some(HoldReason::Growth)
-    } else if is_beyond(before.saturating_sub(after), limits.shrink_percent, limits.shrink_entries) {
+    } else if is_beyond(before.saturating_sub(after), limits.shrink_percent, limits.shrink_entries)
+    {
         Some(HoldReason::Shrinkage)
     } else {
         None

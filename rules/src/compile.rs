@@ -104,7 +104,8 @@ pub fn compile_with(
 ) -> Result<Compiled, CompileError> {
     let guards = Guards::new(policy, never_block).with_entries(entries, now);
     let own = operator::lists(entries, policy, now);
-    let own = own.iter().map(|(spec, parsed)| FeedInput { spec, parsed: Ok(parsed), fetched_at: now });
+    let own =
+        own.iter().map(|(spec, parsed)| FeedInput { spec, parsed: Ok(parsed), fetched_at: now });
     let inputs: &[FeedInput<'_>] = &inputs.iter().copied().chain(own).collect::<Vec<_>>();
     if inputs.len() > MAX_LISTS {
         return Err(CompileError::TooManyFeeds { found: inputs.len(), most: MAX_LISTS });

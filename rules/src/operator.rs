@@ -252,7 +252,9 @@ fn end_fault(entry: &OperatorEntry, policy: &Policy, now: Moment) -> Option<Stri
     let longest = policy.longest_entry;
     match entry.until {
         None if entry.decision == Decision::Suppress => None,
-        None => Some(format!("until: a {} needs an end, at most {longest} from now", entry.decision)),
+        None => {
+            Some(format!("until: a {} needs an end, at most {longest} from now", entry.decision))
+        }
         Some(until) if until <= now => Some(format!("until: {until} is over")),
         Some(until) if until > now.after(longest) => {
             Some(format!("until: expected at most {longest} from now, found {until}"))
@@ -273,7 +275,8 @@ pub(crate) fn lists(
             entry.decision == Decision::Block && entry.action == action && entry.is_in_force(now)
         });
         let first = blocks.clone().next()?;
-        let parsed = Parsed { indicators: blocks.flat_map(indicators).collect(), ..Parsed::default() };
+        let parsed =
+            Parsed { indicators: blocks.flat_map(indicators).collect(), ..Parsed::default() };
         Some((spec(first.list(), action, policy), parsed))
     };
     actions.into_iter().filter_map(list).collect()

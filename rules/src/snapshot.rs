@@ -54,14 +54,24 @@ pub fn encode(table: &Table) -> Vec<u8> {
     writer.number(table.v4.len() as u128);
     for entry in &table.v4 {
         let address = u128::from(u32::from(entry.network.network()));
-        writer.entry(address - before, entry.network.prefix_len(), table.claims_of(entry), &families);
+        writer.entry(
+            address - before,
+            entry.network.prefix_len(),
+            table.claims_of(entry),
+            &families,
+        );
         before = address;
     }
     before = 0;
     writer.number(table.v6.len() as u128);
     for entry in &table.v6 {
         let address = u128::from(entry.network.network());
-        writer.entry(address - before, entry.network.prefix_len(), table.claims_of(entry), &families);
+        writer.entry(
+            address - before,
+            entry.network.prefix_len(),
+            table.claims_of(entry),
+            &families,
+        );
         before = address;
     }
     writer.bytes
@@ -148,7 +158,13 @@ impl Writer {
         self.bytes.extend(text.as_bytes());
     }
 
-    fn entry(&mut self, distance: u128, length: u8, claims: &[Claim], families: &HashMap<&str, u32>) {
+    fn entry(
+        &mut self,
+        distance: u128,
+        length: u8,
+        claims: &[Claim],
+        families: &HashMap<&str, u32>,
+    ) {
         self.number(distance);
         self.bytes.push(length);
         self.number(claims.len() as u128);

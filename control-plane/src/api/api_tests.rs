@@ -10,6 +10,9 @@ use crate::{
     testing,
 };
 
+/// Every request that changes something.
+const CHANGES: [(&str, &str); 2] = [("POST", "entries"), ("DELETE", "entries/1")];
+
 /// The API of an engine that runs on a fake kernel.
 struct Bench {
     base: String,
@@ -19,9 +22,19 @@ struct Bench {
 
 impl Bench {
     async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// One with a file of tokens, unless that is empty.
+    async fn start_with(tokens: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let inputs: Inputs = testing::inputs(dir.path(), &["198.18.0.7:443"]);
-        let config = inputs.config.api.clone();
+        let mut config = inputs.config.api.clone();
+        if !tokens.is_empty() {
+            let file = dir.path().join("tokens");
+            std::fs::write(&file, tokens).unwrap();
+            config.token_file = Some(file);
+        }
         let store = Store::open(dir.path()).unwrap();
         let dataplane = Arc::new(FakeDataplane::new(64 << 20));
         let engine = Engine::new(inputs, None, dataplane, store);
@@ -55,6 +68,145 @@ impl Drop for Bench {
     fn drop(&mut self) {
         self.stop.send_replace(true);
     }
+}
+
+const TOKEN: &str = "0123456789abcdef";
+
+impl Bench {
+    /// One whose operator has a token.
+    async fn with_token() -> Self {
+        Self::start_with("alice 0123456789abcdef\nbob fedcba9876543210\n").await
+    }
+
+    /// Sends a change with a token; an empty one is left away.
+    async fn change(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        token: &str,
+        body: &Value,
+    ) -> (u16, Value) {
+        crate::feeds::fetch::install_tls();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let mut request = client
+            .request(method, format!("{}/api/v1/{path}", self.base))
+            .header("content-type", "application/json")
+            .body(body.to_string());
+        if !token.is_empty() {
+            request = request.bearer_auth(token);
+        }
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        let text = response.text().await.unwrap();
+        (status, serde_json::from_str(&text).unwrap_or_else(|_| panic!("{path}: {text}")))
+    }
+
+    async fn verdict(&self, address: &str) -> String {
+        let (_, body) = self.get(&format!("/api/v1/explain?address={address}")).await;
+        body["verdict"].as_str().unwrap().to_owned()
+    }
+}
+
+fn entry(decision: &str, network: &str) -> Value {
+    serde_json::json!({"decision": decision, "network": network, "reason": "ticket 7", "lasts": "1h"})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_file_of_tokens_nothing_can_be_changed() {
+    let bench = Bench::start().await;
+    for (method, path) in CHANGES {
+        let method = method.parse().unwrap();
+        let (status, body) = bench.change(method, path, TOKEN, &entry("block", "198.18.0.9")).await;
+        assert_eq!((status, &body["error"]["code"]), (403, &"no_token_file".into()), "{path}");
+        assert!(body["error"]["message"].as_str().unwrap().contains("api.token_file"), "{body}");
+    }
+    assert_eq!(bench.verdict("198.18.0.9").await, "pass");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_needs_a_token_of_the_file() {
+    let bench = Bench::with_token().await;
+    for token in ["", "0123456789abcdeX", "0123456789abcdef0", "alice", "null"] {
+        for (method, path) in CHANGES {
+            let method = method.parse().unwrap();
+            let body = entry("block", "198.18.0.9");
+            let (status, body) = bench.change(method, path, token, &body).await;
+            assert_eq!((status, &body["error"]["code"]), (401, &"unauthorized".into()), "{path}");
+        }
+    }
+    assert_eq!(bench.verdict("198.18.0.9").await, "pass");
+    let (status, body) = bench.get("/api/v1/entries?ended=true").await;
+    assert_eq!((status, body), (200, serde_json::json!({"entries": []})));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_and_allows_are_live_when_they_are_answered() {
+    let bench = Bench::with_token().await;
+    let post = reqwest::Method::POST;
+    let mut body = entry("block", "198.18.0.9");
+    body["ports"] = serde_json::json!([443, 80]);
+    body["protocol"] = "tcp".into();
+    let (status, made) = bench.change(post.clone(), "entries", TOKEN, &body).await;
+    assert_eq!((status, &made["live"]), (201, &true.into()), "{made}");
+    let entry_made = &made["entry"];
+    assert_eq!((&entry_made["owner"], &entry_made["made_by"]), (&"alice".into(), &"alice".into()));
+    assert_eq!(entry_made["ports"], serde_json::json!([80, 443]));
+    assert_eq!(bench.verdict("198.18.0.9:443/tcp").await, "drop");
+    let (_, told) = bench.get("/api/v1/explain?address=198.18.0.9:443/tcp").await;
+    assert_eq!(told["live"]["lists"], serde_json::json!(["operator"]));
+    assert_eq!(
+        (&told["because"][0]["kind"], &told["because"][0]["entry"]),
+        (&"operator".into(), &1.into())
+    );
+
+    assert_eq!(bench.verdict("198.18.0.7:443/tcp").await, "drop");
+    let second = "fedcba9876543210";
+    let (status, _) =
+        bench.change(post.clone(), "entries", second, &entry("allow", "198.18.0.7")).await;
+    assert_eq!(status, 201);
+    assert_eq!(bench.verdict("198.18.0.7:443/tcp").await, "pass");
+    let (_, told) = bench.get("/api/v1/explain?address=198.18.0.7:443/tcp").await;
+    assert_eq!(told["live"]["lists"], serde_json::json!([]), "the kernel knows it as well");
+
+    let delete = reqwest::Method::DELETE;
+    let (status, _) = bench.change(delete.clone(), "entries/2", TOKEN, &Value::Null).await;
+    assert_eq!(status, 200);
+    assert_eq!(bench.verdict("198.18.0.7:443/tcp").await, "drop");
+    let (status, _) = bench.change(delete, "entries/2", TOKEN, &Value::Null).await;
+    assert_eq!(status, 404, "it can't end twice");
+    let (_, body) = bench.get("/api/v1/entries").await;
+    assert_eq!(body["entries"].as_array().unwrap().len(), 1);
+    let (_, body) = bench.get("/api/v1/entries?ended=true").await;
+    assert_eq!(
+        (&body["entries"][1]["made_by"], &body["entries"][1]["ended_by"]),
+        (&"bob".into(), &"alice".into())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_must_not_be_blocked_is_refused_with_the_reason() {
+    let bench = Bench::with_token().await;
+    for (network, code, words) in [
+        ("10.1.2.3", "refused", "10.0.0.0/8, private use (RFC 1918)"),
+        ("100.64.0.7", "refused", "100.64.0.0/10"),
+        ("198.18.0.0/16", "refused", "nothing wider than a /24"),
+        ("198.18.0.1/24", "bad_request", "host bits"),
+        ("example.net", "bad_request", "expected an address or a network"),
+    ] {
+        let (status, body) =
+            bench.change(reqwest::Method::POST, "entries", TOKEN, &entry("block", network)).await;
+        let expected = if code == "refused" { 422 } else { 400 };
+        assert_eq!((status, &body["error"]["code"]), (expected, &code.into()), "{body}");
+        assert!(body["error"]["message"].as_str().unwrap().contains(words), "{body}");
+    }
+    let mut endless = entry("allow", "198.18.0.7");
+    endless.as_object_mut().unwrap().remove("lasts");
+    let (status, body) = bench.change(reqwest::Method::POST, "entries", TOKEN, &endless).await;
+    assert_eq!(status, 400);
+    assert!(body["error"]["message"].as_str().unwrap().contains("needs an end"), "{body}");
+    let unknown = serde_json::json!({"decision": "block", "colour": "red"});
+    let (status, body) = bench.change(reqwest::Method::POST, "entries", TOKEN, &unknown).await;
+    assert_eq!((status, &body["error"]["code"]), (400, &"bad_request".into()), "{body}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,14 +1,17 @@
 //! What programs can ask the daemon, over HTTP.
 //!
-//! It has no authentication of its own and therefore listens on the loopback interface unless the
-//! operator says otherwise. It only reads.
+//! Whoever reaches it may read, and therefore it listens on the loopback interface unless the operator
+//! says otherwise. Who wants to change something needs a token.
 
+mod changes;
 mod error;
 mod routes;
+pub mod tokens;
 
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -33,7 +36,7 @@ use crate::{config::ApiConfig, engine::service::Service, shutdown::stopped};
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Requests that are answered at a time; more are turned away.
 const AT_ONCE: usize = 32;
-/// Largest body of a request: none has one.
+/// Largest body of a request.
 const LARGEST_BODY: usize = 4096;
 
 /// The API; inert until it runs.
@@ -58,9 +61,14 @@ impl Api {
         if address.ip().is_loopback() {
             info!(%address, "API listens");
         } else {
-            warn!(%address, "API listens where others can reach it, and has no authentication");
+            warn!(%address, "API listens where others can reach it, and to read needs no authentication");
         }
-        Ok(Listening { listener, address, service: self.service })
+        Ok(Listening {
+            listener,
+            address,
+            service: self.service,
+            token_file: self.config.token_file,
+        })
     }
 }
 
@@ -69,6 +77,7 @@ pub struct Listening {
     listener: TcpListener,
     address: SocketAddr,
     service: Arc<Service>,
+    token_file: Option<PathBuf>,
 }
 
 impl Listening {
@@ -83,19 +92,21 @@ impl Listening {
             // A sender that is gone means the same.
             let () = stopped(&mut shutdown).await;
         };
-        let router = router(self.service, self.address);
+        let router = router(self.service, self.address, self.token_file);
         axum::serve(self.listener, router).with_graceful_shutdown(stop).await
     }
 }
 
 /// All routes, with their limits. `address` is where they are to be reached.
-pub fn router(service: Arc<Service>, address: SocketAddr) -> Router {
+pub fn router(service: Arc<Service>, address: SocketAddr, token_file: Option<PathBuf>) -> Router {
     let v1 = Router::new()
         .route("/status", get(routes::status))
         .route("/feeds", get(routes::feeds))
         .route("/ruleset", get(routes::ruleset))
         .route("/hits", get(routes::hits))
-        .route("/explain", get(routes::explain));
+        .route("/explain", get(routes::explain))
+        .route("/entries", get(routes::entries))
+        .merge(changes::routes(token_file));
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     Router::new()
         .nest("/api/v1", v1)

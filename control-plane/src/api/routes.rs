@@ -22,7 +22,7 @@ use crate::{
     },
     feeds::FeedStatus,
     health::Health,
-    store::{Cursor, Filter, LARGEST_PAGE, Page},
+    store::{Cursor, Filter, LARGEST_PAGE, Page, StoredEntry},
 };
 
 /// Hits on a page of a request that names no limit.
@@ -135,6 +135,28 @@ pub(super) async fn explain(
     blocking(service, explain).await.map(Json)
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EntriesQuery {
+    ended: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Entries {
+    entries: Vec<StoredEntry>,
+}
+
+pub(super) async fn entries(
+    State(service): State<Arc<Service>>,
+    query: Result<Query<EntriesQuery>, QueryRejection>,
+) -> Answer<Entries> {
+    let ended = field("ended", "true or false", read(query)?.ended)?.unwrap_or(false);
+    let entries = move |service: &Service| {
+        service.entries(ended).map_err(|error| ApiError::internal("store", &error))
+    };
+    blocking(service, entries).await.map(|entries| Json(Entries { entries }))
+}
+
 fn read<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
     match query {
         Ok(Query(query)) => Ok(query),
@@ -164,6 +186,6 @@ pub(super) async fn not_found(uri: Uri) -> ApiError {
 }
 
 pub(super) async fn method_not_allowed() -> ApiError {
-    let message = "the API only reads: use GET";
+    let message = "what is here takes no such request: the documentation says which";
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
 }

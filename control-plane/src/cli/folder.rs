@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use sekisho_rules::{
     compile::Compiled,
     feed::{FeedName, FeedSpec, Source},
+    operator::OperatorEntry,
 };
 
 use super::Failure;
@@ -14,6 +15,7 @@ use crate::{
     dataplane::tables::{self, Built, Slots},
     feeds::last_good::LastGood,
     rulebook::{ReadList, Rulebook, read_list_file},
+    store,
 };
 
 /// What a folder of lists comes to.
@@ -36,10 +38,10 @@ pub(super) struct Missing {
 /// Reads and compiles a lists folder.
 pub(super) fn compile(folder: &Path, capacity: usize, now: Timestamp) -> Result<Folder, Failure> {
     let rulebook = Rulebook::of_folder(folder).map_err(Failure::usage)?;
-    compile_read(&rulebook, capacity, now, |spec| read(spec, now))
+    compile_read(&rulebook, &[], capacity, now, |spec| read(spec, now))
 }
 
-/// Compiles the last good lists of a daemon.
+/// Compiles the last good lists of a daemon, and the operator's own entries.
 pub(super) fn compile_last_good(
     rulebook: &Rulebook,
     config: &Config,
@@ -47,7 +49,10 @@ pub(super) fn compile_last_good(
 ) -> Result<Folder, Failure> {
     let kept = LastGood::new(&config.state_dir);
     let capacity = config.dataplane.image_capacity_bytes();
-    compile_read(rulebook, capacity, now, |spec| match kept.load(&spec.name) {
+    let entries = store::read_entries(&config.state_dir).map_err(Failure::failed)?;
+    let entries = entries.into_iter().filter(|row| row.ended_at.is_none()).map(|row| row.entry);
+    let entries: Vec<_> = entries.collect();
+    compile_read(rulebook, &entries, capacity, now, |spec| match kept.load(&spec.name) {
         Ok(Some((bytes, meta))) => Ok(ReadList::new(spec, &bytes, meta.confirmed_at)),
         Ok(None) => Err(format!("no copy is kept in {}", config.state_dir.display())),
         Err(error) => Err(error.to_string()),
@@ -56,6 +61,7 @@ pub(super) fn compile_last_good(
 
 fn compile_read(
     rulebook: &Rulebook,
+    entries: &[OperatorEntry],
     capacity: usize,
     now: Timestamp,
     read: impl Fn(&FeedSpec) -> Result<ReadList, String>,
@@ -72,7 +78,7 @@ fn compile_read(
         }
     }
     let pairs: Vec<_> = specs.iter().zip(&lists).collect();
-    let compiled = rulebook.compile(&pairs, now).map_err(Failure::failed)?;
+    let compiled = rulebook.compile_with(&pairs, entries, now).map_err(Failure::failed)?;
     drop(pairs);
     let built = tables::build(&compiled.table, &Slots::default(), 1, capacity)
         .map_err(|error| Failure::failed(format!("the ruleset does not fit: {error}")))?;

@@ -8,6 +8,7 @@ pub(crate) mod columns;
 mod compile;
 mod daemon;
 mod detach;
+mod entries;
 mod explain;
 mod folder;
 pub(crate) mod hits;
@@ -25,6 +26,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use serde::Serialize;
+use serde_json::Value;
 
 /// ISP-side C&C traffic blocking.
 #[derive(Debug, Parser)]
@@ -50,6 +52,14 @@ enum Command {
     Explain(explain::Args),
     /// Show the recorded hits: which subscriber called which listed address
     Hits(hits::Args),
+    /// Block an address or network for a time, whatever the feeds say
+    Block(entries::BlockArgs),
+    /// Let an address or network pass for a time, whatever the feeds say
+    Allow(entries::AllowArgs),
+    /// Let what feeds say of an address or network count for nothing
+    Suppress(entries::SuppressArgs),
+    /// Show the operator's own blocks, allows and suppressions, or end one
+    Entries(entries::EntriesArgs),
     /// Show how the daemon and the kernel are
     Status(status::Args),
     /// Show or set the kill switch, for everything, an interface or a list; needs no daemon
@@ -90,6 +100,10 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Compile(args) => compile::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Hits(args) => hits::run(&args),
+        Command::Block(args) => entries::block(&args),
+        Command::Allow(args) => entries::allow(&args),
+        Command::Suppress(args) => entries::suppress(&args),
+        Command::Entries(args) => entries::entries(&args),
         Command::Status(args) => status::run(&args),
         Command::Mode(args) => mode::run(&args),
         Command::Detach(args) => detach::run(&args),
@@ -118,6 +132,15 @@ fn print(text: &str) -> Result<(), Failure> {
 fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(Failure::failed)?;
     print(&format!("{text}\n"))
+}
+
+/// A value of the daemon's answer as a word, without what could steer a terminal.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.chars().filter(|c| !c.is_control()).collect(),
+        other => other.to_string(),
+    }
 }
 
 #[cfg(test)]

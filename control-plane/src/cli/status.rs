@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Failure, daemon, print, print_json};
+use super::{Failure, daemon, plain, print, print_json};
 use crate::{
     config::DataplaneConfig,
     dataplane::{Dataplane as _, kernel::KernelDataplane},
@@ -68,11 +68,6 @@ fn pinned(args: &Args, silence: String) -> Result<Pinned, Failure> {
 }
 
 fn text(status: &Value) -> String {
-    let plain = |value: &Value| match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
     let names = |value: &Value| {
         let names = value.as_array().into_iter().flatten().filter_map(Value::as_str);
         names.collect::<Vec<_>>().join(", ")

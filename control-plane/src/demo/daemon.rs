@@ -96,7 +96,7 @@ impl Home {
             opt_outs: Default::default(),
             alerts: Default::default(),
             hits: Default::default(),
-            api: ApiConfig { listen: API, allow_remote: false },
+            api: ApiConfig { listen: API, ..ApiConfig::default() },
             log: Default::default(),
         })
     }

@@ -1,5 +1,7 @@
 use std::{fs, net::IpAddr};
 
+use sekisho_rules::feed::Action;
+
 use super::*;
 use crate::{
     dataplane::fake::FakeDataplane,
@@ -340,4 +342,64 @@ fn health_names_the_switch_and_packets_that_cannot_be_read() {
     assert!(!told());
     service.watch_parsing(&counts(20_010, 9_026));
     assert!(!told(), "twenty packets tell nothing");
+}
+
+fn own_entry(decision: &str, network: &str, lasts: &str) -> entries::NewEntry {
+    let text = format!(
+        "{{\"decision\": \"{decision}\", \"network\": \"{network}\", \"reason\": \"a test\",
+          \"lasts\": \"{lasts}\"}}"
+    );
+    serde_json::from_str(&text).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operators_entries_outlive_the_daemon() {
+    let bench = Bench::start(&["198.18.0.7", "198.18.0.8"]);
+    until(|| bench.drops("198.18.0.7")).await;
+    // Orders are taken once the first ruleset is live.
+    until(|| bench.service.orders().is_some()).await;
+    bench.service.add_entry(own_entry("allow", "198.18.0.7", "1h"), "alice").await.unwrap();
+    bench.service.add_entry(own_entry("block", "198.18.0.9", "1h"), "alice").await.unwrap();
+    assert!(!bench.drops("198.18.0.7") && bench.drops("198.18.0.9"));
+    let (dir, kernel) = bench.end().await;
+    let bench = Bench::start_in(dir, kernel);
+    until(|| bench.service.ruleset().is_some()).await;
+    assert!(!bench.drops("198.18.0.7") && bench.drops("198.18.0.8") && bench.drops("198.18.0.9"));
+    bench.end().await;
+}
+
+#[test]
+fn an_entry_ends_by_itself_and_says_when_to_compile_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut publisher, kernel, service) = two_feeds(&dir);
+    let now = Timestamp::now();
+    give(&mut publisher, "one", "198.18.0.1\n", now);
+    give(&mut publisher, "two", "198.18.0.2\n", now);
+    publisher.publish(now).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut allow = sekisho_rules::operator::OperatorEntry {
+        id: 0,
+        decision: sekisho_rules::operator::Decision::Allow,
+        action: Action::Drop,
+        network: "198.18.0.1/32".parse().unwrap(),
+        protocol: None,
+        ports: Vec::new(),
+        feed: None,
+        reason: "a test".to_owned(),
+        owner: "alice".to_owned(),
+        since: now.into(),
+        until: Some((now + Duration::from_secs(600)).into()),
+    };
+    runtime.block_on(service.store().add_entry(allow.clone(), "alice".to_owned())).unwrap();
+    let lapses = publisher.publish(now).unwrap().unwrap();
+    assert_eq!(lapses.as_second(), now.as_second() + 600);
+    let asked = |address: &str| kernel.ask(address.parse().unwrap(), 6, Some(443)).unwrap().all();
+    assert_eq!(asked("198.18.0.1"), 0);
+    publisher.publish(now + Duration::from_secs(601)).unwrap();
+    assert_ne!(asked("198.18.0.1"), 0);
+    // The same number is never given again.
+    allow.until = None;
+    allow.decision = sekisho_rules::operator::Decision::Suppress;
+    let id = runtime.block_on(service.store().add_entry(allow, "alice".to_owned())).unwrap();
+    assert_eq!(id, 2);
 }

@@ -1,8 +1,10 @@
 //! The daemon: lists in, rulesets into the kernel, hits out.
 
 mod collect;
+pub mod entries;
 mod links;
 pub mod live_answer;
+pub mod orders;
 mod proof;
 mod publish;
 pub mod service;
@@ -30,11 +32,13 @@ use tracing::{error, info, warn};
 use self::{
     collect::{Collector, Pause},
     links::LinkChanges,
+    orders::Order,
     proof::{Proof, Remedy},
     publish::Publisher,
     service::Service,
 };
 use crate::{
+    api::tokens,
     config::Config,
     dataplane::{Dataplane, DataplaneError, OptOuts},
     feeds::{Feed, FeedConfig, News, fetch::Fetcher, last_good::LastGood},
@@ -88,6 +92,10 @@ impl Inputs {
             }
             None => OptOuts::default(),
         };
+        if let Some(file) = &config.api.token_file {
+            let named = |error| format!("api.token_file {}: {error}", file.display());
+            tokens::read(file).map_err(named)?;
+        }
         rulebook.protect(&subscribers);
         Ok(Self { config, rulebook, subscribers, opt_outs })
     }
@@ -133,6 +141,7 @@ impl Engine {
         let service =
             Arc::new(Service::new(Arc::clone(&dataplane), store.clone(), Timestamp::now()));
         service.set_subscribers(subscribers);
+        service.set_policy(&rulebook.policy);
         service.set_list_lifetime(config.list_lifetime.unsigned());
         service.set_heartbeat_lifetime(config.heartbeat_lifetime.unsigned());
         service.set_unparsed_limit(config.alerts.unparsed_share);
@@ -184,8 +193,10 @@ impl Engine {
         };
         worker.start_feeds().await;
         worker.publish().await?;
+        let (orders, mut ordered) = mpsc::channel(orders::QUEUE);
+        self.service.take_orders(orders);
         let collector = tokio::spawn(collector.run(shutdown.clone()));
-        worker.work(&mut heard, &mut reload, shutdown).await?;
+        worker.work(&mut heard, &mut reload, &mut ordered, shutdown).await?;
         worker.feeds.stop_all();
         if let Some(follower) = follower {
             follower.await.map_err(|_| EngineError::Stopped)?;
@@ -257,6 +268,7 @@ impl Worker {
         &mut self,
         heard: &mut mpsc::Receiver<News>,
         reload: &mut mpsc::Receiver<()>,
+        ordered: &mut mpsc::Receiver<Order>,
         mut shutdown: watch::Receiver<bool>,
     ) -> Result<(), EngineError> {
         let beat = self.config.heartbeat_lifetime.unsigned() / 3;
@@ -273,6 +285,7 @@ impl Worker {
                     self.reload().await;
                     self.publish().await?;
                 }
+                Some(order) = ordered.recv() => self.obey(order).await?,
                 Some(news) = heard.recv() => {
                     let mut changed = self.hear(news);
                     while let Ok(news) = heard.try_recv() {
@@ -390,6 +403,7 @@ impl Worker {
             warn!(field, "takes effect at the next start");
         }
         self.service.set_subscribers(subscribers);
+        self.service.set_policy(&rulebook.policy);
         self.service.set_list_lifetime(config.list_lifetime.unsigned());
         self.service.set_heartbeat_lifetime(config.heartbeat_lifetime.unsigned());
         self.service.set_unparsed_limit(config.alerts.unparsed_share);

@@ -22,11 +22,15 @@ use crate::{
     },
     hits::Generation,
     rulebook::{ReadList, Rulebook},
+    store::StoreError,
 };
 
 /// Why the ruleset that is live stays.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PublishError {
+    /// The operator's own entries can't be read.
+    #[error("the operator's own entries can't be read: {0}")]
+    Store(#[from] StoreError),
     /// The rules refused the lists.
     #[error(transparent)]
     Compile(#[from] CompileError),
@@ -92,7 +96,9 @@ impl Publisher {
         let silent = lists.iter().filter(|list| list.is_silent).map(|list| list.spec.name.clone());
         self.service.set_silent(silent.collect());
         let pairs: Vec<_> = lists.iter().map(|list| (&*list.spec, list.read)).collect();
-        let compiled = Arc::new(self.rulebook.compile(&pairs, now)?);
+        let entries = self.service.entries(false)?.into_iter().map(|row| row.entry);
+        let entries: Vec<_> = entries.collect();
+        let compiled = Arc::new(self.rulebook.compile_with(&pairs, &entries, now)?);
         let falls_silent = lists.iter().filter(|list| !list.is_silent).map(|list| list.until).min();
         let next = self.generation.checked_add(1).unwrap_or(1);
         let built = tables::build(&compiled.table, &self.slots, next, self.capacity)?;
@@ -223,7 +229,9 @@ struct InForce<'a> {
     is_silent: bool,
 }
 
-/// When the first claim lapses.
+/// When the first claim lapses, or the first entry of the operator's own.
 fn next_lapse(compiled: &Compiled) -> Option<Timestamp> {
-    compiled.table.claims.iter().map(|claim| claim.expires).min().map(Into::into)
+    let claims = compiled.table.claims.iter().map(|claim| claim.expires);
+    let entries = compiled.operator.iter().filter_map(|entry| entry.until);
+    claims.chain(entries).min().map(Into::into)
 }

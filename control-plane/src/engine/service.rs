@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -15,10 +15,13 @@ use sekisho_rules::{
     compile::Compiled,
     explain::{Query, explain},
     feed::FeedName,
+    policy::Policy,
 };
+use tokio::sync::mpsc;
 
 use super::{
     live_answer::{self, Explained},
+    orders::Order,
     status::{
         InterfaceStatus, ModeStatus, ProofStatus, PutRight, RulesetReport, RulesetStatus, Status,
         degraded,
@@ -46,6 +49,7 @@ pub struct Service {
     store: Store,
     started_at: Timestamp,
     state: Mutex<State>,
+    orders: OnceLock<mpsc::Sender<Order>>,
     rows_drained: AtomicU64,
     hits_lost: AtomicU64,
     store_errors: AtomicU64,
@@ -60,6 +64,7 @@ struct State {
     ruleset: Option<Arc<Ruleset>>,
     generations: Generations,
     subscribers: Arc<Subscribers>,
+    policy: Arc<Policy>,
     feeds: BTreeMap<FeedName, FeedStatus>,
     confirmed_at: Option<Timestamp>,
     list_lifetime: Duration,
@@ -129,6 +134,7 @@ impl Service {
             store,
             started_at: now,
             state: Mutex::default(),
+            orders: OnceLock::new(),
             rows_drained: AtomicU64::new(0),
             hits_lost: AtomicU64::new(0),
             store_errors: AtomicU64::new(0),
@@ -369,6 +375,31 @@ impl Service {
 
     pub(super) fn set_subscribers(&self, subscribers: Subscribers) {
         self.state().subscribers = Arc::new(subscribers);
+    }
+
+    pub(super) fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.state().policy)
+    }
+
+    pub(super) fn set_policy(&self, policy: &Policy) {
+        self.state().policy = Arc::new(policy.clone());
+    }
+
+    pub(super) const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(super) fn orders(&self) -> Option<&mpsc::Sender<Order>> {
+        self.orders.get()
+    }
+
+    pub(super) fn take_orders(&self, orders: mpsc::Sender<Order>) {
+        // A service belongs to one engine.
+        let _ = self.orders.set(orders);
+    }
+
+    pub(super) fn publish_error(&self) -> Option<String> {
+        self.state().publish_error.clone()
     }
 
     pub(super) fn set_list_lifetime(&self, lifetime: Duration) {

@@ -24,7 +24,8 @@ pub struct StoredEntry {
     pub ended_by: Option<String>,
 }
 
-const COLUMNS: &str = "id, decision, action, network, protocol, ports, feed, reason, owner, made_by,
+const COLUMNS: &str =
+    "id, decision, action, network, protocol, ports, feed, reason, owner, made_by,
                        since, until, ended_at, ended_by";
 
 /// Keeps a new entry and gives its number. It is on disk before this returns.

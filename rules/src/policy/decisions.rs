@@ -21,9 +21,8 @@ pub(super) struct Decisions {
 impl Decisions {
     pub(super) fn new(entries: &[OperatorEntry], now: Moment) -> Self {
         let of = |decision| {
-            let meant = |entry: &&OperatorEntry| {
-                entry.decision == decision && entry.is_in_force(now)
-            };
+            let meant =
+                |entry: &&OperatorEntry| entry.decision == decision && entry.is_in_force(now);
             Entries::new(entries.iter().filter(meant).cloned().collect())
         };
         Self { allows: of(Decision::Allow), suppressions: of(Decision::Suppress) }

@@ -3,8 +3,8 @@
 use ipnet::IpNet;
 
 use super::{
-    NeverBlock, Policy, confidence, decisions::Decisions, expiry::Expiry, floor::Floor, never_block::NeverBlocked,
-    refuse::Refused,
+    NeverBlock, Policy, confidence, decisions::Decisions, expiry::Expiry, floor::Floor,
+    never_block::NeverBlocked, refuse::Refused,
 };
 use crate::{
     feed::{FeedName, FeedSpec},

@@ -1,0 +1,96 @@
+//! What somebody wants of the daemon while it runs, and how it answers.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{EngineError, Worker, service::Service};
+
+/// Longest wait for the daemon to have done what is wanted.
+const LONGEST: Duration = Duration::from_secs(15);
+/// Orders that may wait for the daemon.
+pub(super) const QUEUE: usize = 16;
+
+/// What is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// An entry of the operator's own was made or ended.
+    Entry(u32),
+}
+
+/// What is wanted, who wants it, and where the answer goes.
+#[derive(Debug)]
+pub(crate) struct Order {
+    change: Change,
+    by: String,
+    done: oneshot::Sender<Result<Done, OrderError>>,
+}
+
+/// What came of an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Done {
+    /// The ruleset that is live.
+    pub generation: Option<u32>,
+    /// Whether it has what was wanted in it.
+    pub live: bool,
+    /// Why not yet.
+    pub detail: Option<String>,
+}
+
+/// Why nothing came of an order.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OrderError {
+    /// The daemon has not begun, or is at its end.
+    #[error("the daemon is starting or stopping; try again")]
+    Away,
+    /// It did not answer in time.
+    #[error("the daemon is at work for longer than {} seconds; ask for the status", LONGEST.as_secs())]
+    Busy,
+}
+
+impl Service {
+    /// Gives an order and waits for what comes of it.
+    pub(crate) async fn order(&self, change: Change, by: String) -> Result<Done, OrderError> {
+        let orders = self.orders().ok_or(OrderError::Away)?;
+        let (done, outcome) = oneshot::channel();
+        orders.try_send(Order { change, by, done }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => OrderError::Busy,
+            mpsc::error::TrySendError::Closed(_) => OrderError::Away,
+        })?;
+        match timeout(LONGEST, outcome).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(OrderError::Away),
+            Err(_) => Err(OrderError::Busy),
+        }
+    }
+}
+
+impl Worker {
+    /// Does what is wanted.
+    pub(super) async fn obey(&mut self, order: Order) -> Result<(), EngineError> {
+        let Order { change, by, done } = order;
+        tracing::info!(?change, by, "ordered");
+        let outcome = match change {
+            Change::Entry(_) => {
+                self.publish().await?;
+                Ok(self.done())
+            }
+        };
+        // Whoever asked may have stopped waiting.
+        let _ = done.send(outcome);
+        Ok(())
+    }
+
+    /// What is live after an order.
+    fn done(&self) -> Done {
+        let waits_for = self.publisher.as_ref().and_then(|publisher| publisher.waits_for());
+        let waits = waits_for.map(|feed| format!("the ruleset waits for feed '{feed}'"));
+        let detail = self.service.publish_error().or(waits);
+        let generation = self.service.ruleset().map(|ruleset| ruleset.generation);
+        Done { generation, live: detail.is_none(), detail }
+    }
+}
