@@ -14,6 +14,7 @@ use sekisho_abi::{
     reason::{Reason, Verdict},
     record::{Count, Mode, Modes, RuleTotals},
 };
+use sekisho_rules::change::HoldReason;
 
 use crate::{
     config::Share,
@@ -109,8 +110,10 @@ names! {
     FEED_INDICATORS: Gauge = "sekisho_feed_indicators", "Indicators in the list of the feed that is in force.";
     FEED_REJECTED: Gauge = "sekisho_feed_rejected_lines", "Lines of that list that could not be read.";
     FEED_CONFIRMED_AGE: Gauge = "sekisho_feed_confirmed_age_seconds", "Time since the source last said that this is its list.";
-    FEED_CONTENT_AGE: Gauge = "sekisho_feed_content_age_seconds", "Time since the content of the list last changed.";
+    FEED_CONTENT_AGE: Gauge = "sekisho_feed_content_age_seconds", "Time since the content of the list last changed to something that is not empty.";
     FEED_BROKEN: Gauge = "sekisho_feed_broken", "1 while the last request of the feed failed or its list was refused.";
+    FEED_HELD: Gauge = "sekisho_feed_held", "1 while a list of the feed is held for this reason, and waits to be accepted or rejected; 0 for the other reasons.";
+    FEED_STALE: Gauge = "sekisho_feed_stale", "1 if the content of the feed has not changed, or has been empty, for longer than it may.";
     FEED_SUCCESSES: Counter = "sekisho_feed_successes_total", "Requests of the feed that were answered well.";
     FEED_FAILURES: Counter = "sekisho_feed_failures_total", "Requests of the feed that failed and lists that were refused, by reason.";
     ROWS_DRAINED: Counter = "sekisho_flow_rows_drained_total", "Flows taken out of the kernel.";
@@ -257,10 +260,17 @@ fn one_feed(feed: &FeedStatus, now: Timestamp) {
     if let Some(confirmed_at) = feed.confirmed_at {
         gauge!(FEED_CONFIRMED_AGE, label().iter()).set(age(now, confirmed_at));
     }
-    if let Some(fetched_at) = feed.fetched_at {
-        gauge!(FEED_CONTENT_AGE, label().iter()).set(age(now, fetched_at));
+    if let Some(content_at) = feed.content_at {
+        gauge!(FEED_CONTENT_AGE, label().iter()).set(age(now, content_at));
     }
     gauge!(FEED_BROKEN, label().iter()).set(flag(feed.trouble.is_some()));
+    for reason in HoldReason::ALL {
+        let is_held = feed.held.as_ref().is_some_and(|held| held.reason == reason);
+        let labels =
+            [Label::new("feed", feed.name.shared()), Label::new("reason", reason.as_str())];
+        gauge!(FEED_HELD, labels.iter()).set(flag(is_held));
+    }
+    gauge!(FEED_STALE, label().iter()).set(flag(feed.is_stale(now)));
     counter!(FEED_SUCCESSES, label().iter()).absolute(feed.successes);
     for (reason, failures) in &feed.failures_by_reason {
         let labels = [Label::new("feed", feed.name.shared()), Label::new("reason", *reason)];

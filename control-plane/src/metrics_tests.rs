@@ -1,9 +1,11 @@
 use std::collections::BTreeMap;
 
+use sekisho_rules::change::Figures;
+
 use super::*;
 use crate::{
     dataplane::{Attachment, PortStatus},
-    feeds::Trouble,
+    feeds::{Trouble, hold::HeldStatus},
 };
 
 fn sample() -> Sample {
@@ -55,6 +57,17 @@ fn sample() -> Sample {
     }
 }
 
+fn held(now: Timestamp) -> HeldStatus {
+    HeldStatus {
+        list: "01020304".to_owned(),
+        reason: HoldReason::Shrinkage,
+        figures: Figures::default(),
+        since: now,
+        fetched_at: now,
+        text: String::new(),
+    }
+}
+
 fn feed(now: Timestamp) -> FeedStatus {
     FeedStatus {
         name: "one".parse().unwrap(),
@@ -71,6 +84,9 @@ fn feed(now: Timestamp) -> FeedStatus {
         successes: 3,
         failures_by_reason: BTreeMap::from([("html", 1)]),
         next_at: None,
+        held: Some(held(now)),
+        content_at: Some(now - Duration::from_secs(500)),
+        stale_at: Some(now - Duration::from_secs(1)),
     }
 }
 
@@ -100,6 +116,9 @@ fn every_series_has_its_value() {
         "sekisho_ruleset_entries{family=\"ipv6\"} 2",
         "sekisho_feed_confirmed_age_seconds{feed=\"one\"} 60",
         "sekisho_feed_content_age_seconds{feed=\"one\"} 500",
+        "sekisho_feed_held{feed=\"one\",reason=\"shrinkage\"} 1",
+        "sekisho_feed_held{feed=\"one\",reason=\"growth\"} 0",
+        "sekisho_feed_stale{feed=\"one\"} 1",
         "sekisho_feed_broken{feed=\"one\"} 1",
         "sekisho_feed_failures_total{feed=\"one\",reason=\"html\"} 1",
         "sekisho_attributions_total{verdict=\"exact\"} 6",

@@ -178,5 +178,8 @@ pub(crate) fn status(feed: &str) -> FeedStatus {
         successes: 0,
         failures_by_reason: Default::default(),
         next_at: None,
+        held: None,
+        content_at: None,
+        stale_at: None,
     }
 }

@@ -1,14 +1,17 @@
-//! Whether a list may take the place of the one in force: by how much it grew or shrank.
+//! Whether a list may take the place of the one in force: whether it is older, or empty, and by how
+//! much it grew or shrank.
 
-use std::{collections::HashSet, fmt};
+use std::{cmp::Ordering, collections::HashSet, fmt};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    feed::Approval,
+    feed::{Approval, FeedSpec},
     indicator::{Indicator, Traffic},
+    moment::Moment,
     parse::Parsed,
+    period::Period,
 };
 
 /// How much a list may change at once. A change beyond a limit is held until somebody accepts it.
@@ -25,6 +28,17 @@ pub struct Limits {
     pub shrink_entries: u64,
     /// A change of up to so many entries is never beyond a limit in percent: short lists move much.
     pub slack: u64,
+}
+
+impl Limits {
+    /// Any change is within these.
+    const NONE: Self = Self {
+        grow_percent: u32::MAX,
+        grow_entries: u64::MAX,
+        shrink_percent: 100,
+        shrink_entries: u64::MAX,
+        slack: u64::MAX,
+    };
 }
 
 /// ThreatFox moved by more than a quarter once in 18,176 hourly updates, when its rules changed.
@@ -51,6 +65,19 @@ pub struct Figures {
     pub added: u64,
     /// Networks with their traffic that only the list in force has.
     pub removed: u64,
+}
+
+/// `it grew from 5 to 17 entries (12 new, 0 gone)`
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { before, after, added, removed } = self;
+        let verb = match after.cmp(before) {
+            Ordering::Greater => "grew",
+            Ordering::Less => "shrank",
+            Ordering::Equal => "went",
+        };
+        write!(f, "it {verb} from {before} to {after} entries ({added} new, {removed} gone)")
+    }
 }
 
 /// Why a list is held.
@@ -90,12 +117,44 @@ impl fmt::Display for HoldReason {
 pub enum Verdict {
     /// It takes the place of the one in force.
     Take,
+    /// Nothing is in it, and something was: it is refused.
+    Emptied,
+    /// By the publisher's own date, it is older than the one in force: it is refused until only
+    /// older ones have come for long enough.
+    Older(Moment),
     /// It waits until somebody accepts it.
     Hold(HoldReason, Figures),
 }
 
+/// How long only older lists must have come until one is taken, of a feed that doesn't say. Spamhaus
+/// DROP went back in time 26 times in 447 fetches, by at most 2.7 days.
+pub const OLDER_AFTER: Period = Period::hours(72);
+
 /// Judges a list that is to take the place of the one in force; `None` if there is none yet.
+/// `older_since` is when the first of those older lists came since which no other one came.
 pub fn judge(
+    in_force: Option<&Parsed>,
+    candidate: &Parsed,
+    spec: &FeedSpec,
+    older_since: Option<Moment>,
+    now: Moment,
+) -> Verdict {
+    let is_emptied = candidate.is_empty() && in_force.is_some_and(|list| !list.is_empty());
+    if is_emptied && !spec.may_be_empty {
+        return Verdict::Emptied;
+    }
+    let known = in_force.and_then(|list| list.stamp);
+    if let Some(stamp) = candidate.stamp.filter(|stamp| known.is_some_and(|known| *stamp < known)) {
+        let patience = spec.older_after.unwrap_or(OLDER_AFTER);
+        if older_since.is_none_or(|since| now < since.after(patience)) {
+            return Verdict::Older(stamp);
+        }
+    }
+    let limits = if is_emptied { &Limits::NONE } else { &spec.limits };
+    by_size(in_force, candidate, limits, spec.approval)
+}
+
+fn by_size(
     in_force: Option<&Parsed>,
     candidate: &Parsed,
     limits: &Limits,

@@ -11,7 +11,12 @@ use crate::{
 };
 
 /// Every request that changes something.
-const CHANGES: [(&str, &str); 2] = [("POST", "entries"), ("DELETE", "entries/1")];
+const CHANGES: [(&str, &str); 4] = [
+    ("POST", "entries"),
+    ("DELETE", "entries/1"),
+    ("POST", "feeds/one/accept"),
+    ("POST", "feeds/one/reject"),
+];
 
 /// The API of an engine that runs on a fake kernel.
 struct Bench {

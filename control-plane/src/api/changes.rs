@@ -13,13 +13,13 @@ use axum::{
     response::Response,
     routing::{delete, post},
 };
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use tokio::task::spawn_blocking;
 
 use super::{ApiError, tokens};
 use crate::engine::{
     entries::{EntryFailure, Made, NewEntry},
-    orders::OrderError,
+    orders::{Change, Done, OrderError},
     service::Service,
 };
 
@@ -41,6 +41,8 @@ pub(super) fn routes(token_file: Option<PathBuf>) -> Router<Arc<Service>> {
     Router::new()
         .route("/entries", post(add_entry))
         .route("/entries/{id}", delete(end_entry))
+        .route("/feeds/{name}/accept", post(accept))
+        .route("/feeds/{name}/reject", post(reject))
         .route_layer(middleware::from_fn(move |request, next| {
             authorised(token_file.clone(), request, next)
         }))
@@ -116,6 +118,46 @@ async fn end_entry(
     service.end_entry(number, &who).await.map(Json).map_err(entry_failure)
 }
 
+/// Which held list is meant.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeldList {
+    /// Its name; without one, whichever is held.
+    #[serde(default)]
+    list: Option<String>,
+}
+
+async fn accept(
+    service: State<Arc<Service>>,
+    who: Extension<Who>,
+    name: extract::Path<String>,
+    body: Body<HeldList>,
+) -> Answer<Done> {
+    word(service, who, name, body, true).await
+}
+
+async fn reject(
+    service: State<Arc<Service>>,
+    who: Extension<Who>,
+    name: extract::Path<String>,
+    body: Body<HeldList>,
+) -> Answer<Done> {
+    word(service, who, name, body, false).await
+}
+
+async fn word(
+    State(service): State<Arc<Service>>,
+    Extension(Who(who)): Extension<Who>,
+    extract::Path(name): extract::Path<String>,
+    body: Body<HeldList>,
+    accepts: bool,
+) -> Answer<Done> {
+    let feed = name.parse().map_err(ApiError::bad_query)?;
+    let HeldList { list } = read(body)?;
+    let done = service.order(Change::Word { feed, accepts, list }, who).await;
+    done.map(Json).map_err(|error| order_error(&error, error.to_string()))
+}
+
 fn entry_failure(failure: EntryFailure) -> ApiError {
     use sekisho_rules::operator::EntryError;
     let text = failure.to_string();
@@ -136,6 +178,8 @@ fn entry_failure(failure: EntryFailure) -> ApiError {
 fn order_error(error: &OrderError, text: String) -> ApiError {
     let (status, code) = match error {
         OrderError::Away | OrderError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+        OrderError::NoFeed(_) => (StatusCode::NOT_FOUND, "not_found"),
+        OrderError::Word(_) => (StatusCode::CONFLICT, "conflict"),
     };
     ApiError::new(status, code, text)
 }

@@ -10,6 +10,7 @@ mod daemon;
 mod detach;
 mod entries;
 mod explain;
+mod feeds;
 mod folder;
 pub(crate) mod hits;
 pub(crate) mod log;
@@ -60,6 +61,12 @@ enum Command {
     Suppress(entries::SuppressArgs),
     /// Show the operator's own blocks, allows and suppressions, or end one
     Entries(entries::EntriesArgs),
+    /// Show the feeds, and the lists that are held
+    Feeds(feeds::Args),
+    /// Put the held list of a feed into force
+    Accept(feeds::WordArgs),
+    /// Drop the held list of a feed
+    Reject(feeds::WordArgs),
     /// Show how the daemon and the kernel are
     Status(status::Args),
     /// Show or set the kill switch, for everything, an interface or a list; needs no daemon
@@ -104,6 +111,9 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Allow(args) => entries::allow(&args),
         Command::Suppress(args) => entries::suppress(&args),
         Command::Entries(args) => entries::entries(&args),
+        Command::Feeds(args) => feeds::run(&args),
+        Command::Accept(args) => feeds::accept(&args),
+        Command::Reject(args) => feeds::reject(&args),
         Command::Status(args) => status::run(&args),
         Command::Mode(args) => mode::run(&args),
         Command::Detach(args) => detach::run(&args),

@@ -124,9 +124,13 @@ fn text(status: &Value) -> String {
             Some(text) => format!("; broken: {text}"),
             None => String::new(),
         };
+        let held = match feed["held"]["text"].as_str() {
+            Some(text) => format!("; held: {text}"),
+            None => String::new(),
+        };
         let (name, indicators) = (plain(&feed["name"]), plain(&feed["indicators"]));
         let confirmed = plain(&feed["confirmed_at"]);
-        let line = format!("{name}: {indicators} indicators, confirmed {confirmed}{trouble}");
+        let line = format!("{name}: {indicators} indicators, confirmed {confirmed}{trouble}{held}");
         rows.push(("feed", line));
     }
     rows.retain(|(_, value)| !value.is_empty());

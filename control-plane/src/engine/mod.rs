@@ -32,7 +32,7 @@ use tracing::{error, info, warn};
 use self::{
     collect::{Collector, Pause},
     links::LinkChanges,
-    orders::Order,
+    orders::{Order, Words},
     proof::{Proof, Remedy},
     publish::Publisher,
     service::Service,
@@ -41,7 +41,7 @@ use crate::{
     api::tokens,
     config::Config,
     dataplane::{Dataplane, DataplaneError, OptOuts},
-    feeds::{Feed, FeedConfig, News, fetch::Fetcher, last_good::LastGood},
+    feeds::{Feed, FeedConfig, News, fetch::Fetcher, hold::Word, last_good::LastGood},
     opt_out_file::{self, Follower},
     rulebook::Rulebook,
     shutdown::stopped,
@@ -189,6 +189,7 @@ impl Engine {
             config_path: self.config_path,
             retention,
             proof: Proof::default(),
+            words: Words::default(),
             next: None,
         };
         worker.start_feeds().await;
@@ -259,6 +260,7 @@ struct Worker {
     config_path: Option<PathBuf>,
     retention: watch::Sender<Period>,
     proof: Proof,
+    words: Words,
     /// When to compile again although nothing came.
     next: Option<Instant>,
 }
@@ -296,6 +298,7 @@ impl Worker {
                     } else {
                         self.renew_lease().await;
                     }
+                    self.answer_words();
                 }
                 () = sleep_until(lapse) => self.publish().await?,
                 _ = lease.tick() => self.renew_lease().await,
@@ -317,7 +320,10 @@ impl Worker {
     }
 
     /// Whether that changes anything for the ruleset.
-    fn hear(&mut self, News { feed, list, status }: News) -> bool {
+    fn hear(&mut self, News { feed, list, status, word }: News) -> bool {
+        if let Some(word) = word {
+            self.words.heard(&feed, word);
+        }
         let Some(publisher) = &mut self.publisher else { return false };
         if !publisher.rulebook.catalogue.enabled().any(|spec| spec.name == feed) {
             return false;
@@ -451,12 +457,19 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     fields.into_iter().filter(|(_, same)| !same).map(|(field, _)| field).collect()
 }
 
+/// A feed that asks for news, and hears words on its held list.
+struct Running {
+    spec: FeedSpec,
+    task: JoinHandle<()>,
+    words: mpsc::Sender<Word>,
+}
+
 /// The feeds that ask for news.
 struct Feeds {
     config: Config,
     fetcher: Fetcher,
     permits: Arc<Semaphore>,
-    running: HashMap<FeedName, (FeedSpec, JoinHandle<()>)>,
+    running: HashMap<FeedName, Running>,
     news: mpsc::Sender<News>,
     shutdown: watch::Receiver<bool>,
 }
@@ -482,16 +495,17 @@ impl Feeds {
         while let Some(Ok(feed)) = loading.join_next().await {
             news.push(feed.news());
             let spec = feed.spec().clone();
-            let task = tokio::spawn(feed.run(self.news.clone(), self.shutdown.clone()));
-            self.running.insert(spec.name.clone(), (spec, task));
+            let (words, heard) = mpsc::channel(1);
+            let task = tokio::spawn(feed.run(self.news.clone(), heard, self.shutdown.clone()));
+            self.running.insert(spec.name.clone(), Running { spec, task, words });
         }
         news
     }
 
     /// Stops the feeds that are gone or described otherwise.
     fn stop_unless(&mut self, wanted: &HashMap<FeedName, FeedSpec>) {
-        self.running.retain(|name, (spec, task)| {
-            let stays = wanted.get(name) == Some(spec);
+        self.running.retain(|name, Running { spec, task, .. }| {
+            let stays = wanted.get(name) == Some(&*spec);
             if !stays {
                 task.abort();
             }

@@ -8,7 +8,10 @@ use tokio::{
     time::timeout,
 };
 
+use sekisho_rules::feed::FeedName;
+
 use super::{EngineError, Worker, service::Service};
+use crate::feeds::hold::{Word, WordError, WordOutcome};
 
 /// Longest wait for the daemon to have done what is wanted.
 const LONGEST: Duration = Duration::from_secs(15);
@@ -20,6 +23,15 @@ pub(super) const QUEUE: usize = 16;
 pub(crate) enum Change {
     /// An entry of the operator's own was made or ended.
     Entry(u32),
+    /// A held list is to take the place of the one in force, or is to be dropped.
+    Word {
+        /// The feed.
+        feed: FeedName,
+        /// Whether it is to take its place.
+        accepts: bool,
+        /// The list that is meant; `None` is whichever is held.
+        list: Option<String>,
+    },
 }
 
 /// What is wanted, who wants it, and where the answer goes.
@@ -50,6 +62,32 @@ pub enum OrderError {
     /// It did not answer in time.
     #[error("the daemon is at work for longer than {} seconds; ask for the status", LONGEST.as_secs())]
     Busy,
+    /// There is no such feed, or it is off.
+    #[error("no feed '{0}' is enabled")]
+    NoFeed(FeedName),
+    /// Nothing came of a word on a held list.
+    #[error(transparent)]
+    Word(#[from] WordError),
+}
+
+/// Words on held lists that their feeds have not answered yet, or whose answer waits for the next
+/// publication.
+#[derive(Debug, Default)]
+pub(super) struct Words {
+    asked: Vec<(FeedName, Answer)>,
+    answered: Vec<(Answer, WordOutcome)>,
+}
+
+type Answer = oneshot::Sender<Result<Done, OrderError>>;
+
+impl Words {
+    /// A feed did as it was told, or not.
+    pub(super) fn heard(&mut self, feed: &FeedName, outcome: WordOutcome) {
+        if let Some(at) = self.asked.iter().position(|(asked, _)| asked == feed) {
+            let (_, answer) = self.asked.remove(at);
+            self.answered.push((answer, outcome));
+        }
+    }
 }
 
 impl Service {
@@ -79,10 +117,32 @@ impl Worker {
                 self.publish().await?;
                 Ok(self.done())
             }
+            Change::Word { feed, accepts, list } => {
+                let word = Word { accepts, list, by };
+                let told = match self.feeds.running.get(&feed) {
+                    Some(running) => running.words.try_send(word).map_err(|_| OrderError::Busy),
+                    None => Err(OrderError::NoFeed(feed.clone())),
+                };
+                match told {
+                    Ok(()) => {
+                        self.words.asked.push((feed, done));
+                        return Ok(());
+                    }
+                    Err(error) => Err(error),
+                }
+            }
         };
         // Whoever asked may have stopped waiting.
         let _ = done.send(outcome);
         Ok(())
+    }
+
+    /// Answers those whose word a feed has heard, once what came of it is live.
+    pub(super) fn answer_words(&mut self) {
+        for (answer, WordOutcome { outcome, .. }) in std::mem::take(&mut self.words.answered) {
+            let outcome = outcome.map(|()| self.done()).map_err(OrderError::from);
+            let _ = answer.send(outcome);
+        }
     }
 
     /// What is live after an order.

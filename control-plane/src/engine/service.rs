@@ -24,7 +24,7 @@ use super::{
     orders::Order,
     status::{
         InterfaceStatus, ModeStatus, ProofStatus, PutRight, RulesetReport, RulesetStatus, Status,
-        degraded,
+        degraded, troubled,
     },
 };
 use crate::{
@@ -291,8 +291,10 @@ impl Service {
                 "{share} of the packets of the last minute could not be read, more than {limit}"
             ));
         }
+        let now = Timestamp::now();
         let mut degraded = degraded(installed, modes, &state.silent);
-        let lately = Timestamp::now().saturating_sub(REMEMBERED).unwrap_or(Timestamp::MIN);
+        degraded.extend(state.feeds.values().flat_map(|feed| troubled(feed, now)));
+        let lately = now.saturating_sub(REMEMBERED).unwrap_or(Timestamp::MIN);
         let put_right = state.proof.put_right.iter().filter(|put_right| put_right.at >= lately);
         degraded
             .extend(put_right.map(|PutRight { at, what }| format!("put right at {at:.0}: {what}")));

@@ -186,3 +186,15 @@ pub(super) fn degraded(installed: &Installed, modes: &Modes, silent: &[FeedName]
     }));
     told
 }
+
+/// What somebody should look at of a feed.
+pub(super) fn troubled(feed: &FeedStatus, now: Timestamp) -> Vec<String> {
+    let name = &feed.name;
+    let held = feed.held.as_ref().map(|held| {
+        format!("feed '{name}': a list is held since {:.0}: {}", held.since, held.text)
+    });
+    let stale = feed.content_at.filter(|_| feed.is_stale(now)).map(|at| {
+        format!("feed '{name}': its content has not changed, or was empty, since {at:.0}")
+    });
+    held.into_iter().chain(stale).collect()
+}

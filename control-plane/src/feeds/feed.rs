@@ -1,20 +1,25 @@
 //! One feed through its life: it asks, checks, keeps and tells.
 
-use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use jiff::{SignedDuration, Timestamp};
-use sekisho_rules::feed::{FeedName, FeedSpec, Source};
+use jiff::Timestamp;
+use sekisho_rules::{
+    feed::{FeedName, FeedSpec, Source},
+    period::Period,
+};
 use serde::Serialize;
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::spawn_blocking,
-    time::sleep,
+    time::{Instant, sleep_until},
 };
 use tracing::{info, warn};
 
 use super::{
     backoff,
+    check::{self, Came, Checked, Good, Refused},
     fetch::{FetchError, FetchErrorKind, Fetched, Fetcher, Validators, redacted},
+    hold::{Held, HeldStatus, Word, WordError, WordOutcome},
     last_good::{LastGood, Meta},
     misp::{self, MispError},
 };
@@ -23,10 +28,8 @@ use crate::{
     shutdown::stopped,
 };
 
-/// A list whose own date is older than that of the last good copy is held back for as long as that
-/// copy is younger than this. Spamhaus DROP went back in time 26 times in 447 days, at most 2.7
-/// days.
-const OLDER_LIST_HELD: SignedDuration = SignedDuration::from_hours(72);
+/// After how long content that comes over HTTP and does not change is stale, unless the feed says.
+const STALE_AFTER: Period = Period::days(30);
 
 /// How a feed is asked.
 #[derive(Clone, Debug)]
@@ -47,6 +50,7 @@ pub struct Feed {
     permits: Arc<Semaphore>,
     meta: Option<Meta>,
     list: Option<ReadList>,
+    held: Option<Held>,
     status: FeedStatus,
 }
 
@@ -59,6 +63,8 @@ pub struct News {
     pub list: Option<ReadList>,
     /// How the feed is.
     pub status: FeedStatus,
+    /// What came of somebody's word on a held list.
+    pub word: Option<WordOutcome>,
 }
 
 /// How a feed is.
@@ -92,6 +98,19 @@ pub struct FeedStatus {
     pub failures_by_reason: BTreeMap<&'static str, u64>,
     /// When the source is asked next.
     pub next_at: Option<Timestamp>,
+    /// The list that waits for somebody's word.
+    pub held: Option<HeldStatus>,
+    /// When the content last changed, to something that is not empty.
+    pub content_at: Option<Timestamp>,
+    /// From when on the content is stale, if it does not change before.
+    pub stale_at: Option<Timestamp>,
+}
+
+impl FeedStatus {
+    /// Whether the content has not changed, or has been empty, for longer than it may.
+    pub fn is_stale(&self, now: Timestamp) -> bool {
+        self.stale_at.is_some_and(|at| at <= now)
+    }
 }
 
 /// Why a request brought nothing.
@@ -103,52 +122,6 @@ pub struct Trouble {
     pub reason: &'static str,
     /// In words, without credentials.
     pub text: String,
-}
-
-/// Why a list is not taken.
-#[derive(Debug)]
-enum Refused {
-    Fetch(FetchError),
-    Parse(sekisho_rules::parse::ParseFailure),
-    /// Nothing is in it, and something was.
-    Emptied,
-    /// The publisher's date is older than that of the last good copy.
-    Older(Timestamp),
-    Disk(io::Error),
-    /// The work on it was stopped.
-    Stopped,
-}
-
-impl Refused {
-    const fn reason(&self) -> &'static str {
-        match self {
-            Self::Fetch(error) => error.kind.as_str(),
-            Self::Parse(failure) => failure.as_str(),
-            Self::Emptied => "emptied",
-            Self::Older(_) => "older",
-            Self::Disk(_) => "disk",
-            Self::Stopped => "stopped",
-        }
-    }
-
-    fn text(&self) -> String {
-        match self {
-            Self::Fetch(error) => error.detail.clone(),
-            Self::Parse(failure) => failure.to_string(),
-            Self::Emptied => "the list is empty and was not before; its claims stand until they \
-                              lapse"
-                .to_owned(),
-            Self::Older(stamp) => format!("the list is older ({stamp}) than the one we have"),
-            Self::Disk(error) => format!("the last good copy can't be written: {error}"),
-            Self::Stopped => "reading it was stopped".to_owned(),
-        }
-    }
-}
-
-/// A list that passed all checks.
-struct Good {
-    list: ReadList,
-    meta: Meta,
 }
 
 impl Feed {
@@ -177,8 +150,11 @@ impl Feed {
             successes: 0,
             failures_by_reason: BTreeMap::new(),
             next_at: None,
+            held: None,
+            content_at: None,
+            stale_at: None,
         };
-        Self { config, fetcher, last_good, permits, meta: None, list: None, status }
+        Self { config, fetcher, last_good, permits, meta: None, list: None, held: None, status }
     }
 
     /// The row of the catalogue.
@@ -203,6 +179,11 @@ impl Feed {
             Ok(None) => {}
             Err(error) => warn!(feed = %spec.name, %error, "the last good copy can't be read"),
         }
+        let spec = &self.config.spec;
+        match self.last_good.load_held(&spec.name, &spec.source) {
+            Ok(held) => self.set_held(held),
+            Err(error) => warn!(feed = %spec.name, %error, "the held list can't be read"),
+        }
     }
 
     /// What there is to tell now.
@@ -211,22 +192,36 @@ impl Feed {
             feed: self.config.spec.name.clone(),
             list: self.list.clone(),
             status: self.status.clone(),
+            word: None,
         }
     }
 
-    /// Asks again and again, and tells each time, until `shutdown` or nobody listens.
-    pub async fn run(mut self, news: mpsc::Sender<News>, mut shutdown: watch::Receiver<bool>) {
-        let mut wait = self.first_wait(Timestamp::now());
+    /// Asks again and again, and tells each time, until `shutdown` or nobody listens; hears in between
+    /// what somebody says of a held list.
+    pub async fn run(
+        mut self,
+        news: mpsc::Sender<News>,
+        mut words: mpsc::Receiver<Word>,
+        mut shutdown: watch::Receiver<bool>,
+    ) {
+        let mut next = Instant::now() + self.first_wait(Timestamp::now());
         loop {
             tokio::select! {
-                () = sleep(wait) => {}
+                () = sleep_until(next) => {}
                 () = stopped(&mut shutdown) => return,
+                Some(word) = words.recv() => {
+                    let word = Some(self.obey(word).await);
+                    if news.send(News { word, ..self.news() }).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
             }
             let retry_after = tokio::select! {
                 retry_after = self.poll() => retry_after,
                 () = stopped(&mut shutdown) => return,
             };
-            wait = backoff::wait(
+            let wait = backoff::wait(
                 self.config.spec.refresh.unsigned(),
                 self.floor(),
                 self.status.failures,
@@ -234,6 +229,7 @@ impl Feed {
                 backoff::chance(),
             );
             self.status.next_at = Timestamp::now().checked_add(wait).ok();
+            next = Instant::now() + wait;
             if news.send(self.news()).await.is_err() {
                 return;
             }
@@ -242,19 +238,34 @@ impl Feed {
 
     /// Asks once; gives how long the server wants us to wait.
     pub async fn poll(&mut self) -> Option<Duration> {
+        self.poll_at(Timestamp::now()).await
+    }
+
+    async fn poll_at(&mut self, now: Timestamp) -> Option<Duration> {
         let permits = Arc::clone(&self.permits);
         let Ok(_permit) = permits.acquire().await else { return None };
-        let now = Timestamp::now();
         let name = self.config.spec.name.clone();
         match self.ask(now).await {
-            Ok(good) => {
+            Ok(checked) => {
                 if self.status.failures > 0 {
                     info!(feed = %name, "the feed is back");
                 }
                 self.status.failures = 0;
                 self.status.trouble = None;
                 self.status.successes += 1;
-                self.take(good);
+                match checked {
+                    Checked::Good(good) => {
+                        self.set_held(None);
+                        self.take(*good);
+                    }
+                    Checked::Held(held, confirmed) => {
+                        self.tell_held(&held);
+                        self.set_held(Some(*held));
+                        if let Some(good) = confirmed {
+                            self.take(*good);
+                        }
+                    }
+                }
                 None
             }
             Err(refused) => {
@@ -275,10 +286,64 @@ impl Feed {
                 self.status.trouble = Some(Trouble { at: now, reason, text });
                 match refused {
                     Refused::Fetch(error) => error.retry_after,
+                    Refused::Older(_, meta) => {
+                        self.meta = Some(*meta);
+                        None
+                    }
                     _ => None,
                 }
             }
         }
+    }
+
+    /// A list that is newly held is counted and logged.
+    fn tell_held(&mut self, held: &Held) {
+        if self.held.as_ref().is_some_and(|before| before.id() == held.id()) {
+            return;
+        }
+        let (name, reason) = (&self.config.spec.name, held.reason.as_str());
+        *self.status.failures_by_reason.entry(reason).or_default() += 1;
+        warn!(
+            feed = %name,
+            reason,
+            "the list is held and the last good one stays: {}; `sekisho accept {name}` takes it",
+            held.status().text
+        );
+    }
+
+    fn set_held(&mut self, held: Option<Held>) {
+        self.status.held = held.as_ref().map(Held::status);
+        self.held = held;
+    }
+
+    /// Does what somebody says of the held list.
+    pub async fn obey(&mut self, word: Word) -> WordOutcome {
+        let Word { accepts, list, by } = word;
+        let name = self.config.spec.name.clone();
+        let Some(held) = self.held.clone() else {
+            return WordOutcome { by, outcome: Err(WordError::NothingHeld(name)) };
+        };
+        if list.is_some_and(|list| list != held.id()) {
+            return WordOutcome { by, outcome: Err(WordError::Another { held: held.id() }) };
+        }
+        let (spec, last_good) = (self.config.spec.clone(), self.last_good.clone());
+        let meta = self.meta.clone();
+        let work = move || match accepts {
+            true => check::accept(&spec, &held, meta.as_ref(), &last_good).map(Ok),
+            false => check::reject(&spec, &held, meta, &last_good).map(Err),
+        };
+        let done = spawn_blocking(work).await.unwrap_or_else(|_| Err("it was stopped".to_owned()));
+        let outcome = done.map_err(WordError::Broken).map(|good| {
+            let list = self.held.as_ref().map(Held::id).unwrap_or_default();
+            let what = if accepts { "accepted" } else { "rejected" };
+            info!(feed = %name, by, list, "the held list is {what}");
+            self.set_held(None);
+            match good {
+                Ok(good) => self.take(good),
+                Err(meta) => self.meta = meta,
+            }
+        });
+        WordOutcome { by, outcome }
     }
 
     /// A feed that was confirmed just before a restart is not asked at once.
@@ -300,14 +365,17 @@ impl Feed {
         spec.min_refresh.map_or(*floor, |least| least.unsigned().max(*floor))
     }
 
-    async fn ask(&self, now: Timestamp) -> Result<Good, Refused> {
+    async fn ask(&self, now: Timestamp) -> Result<Checked, Refused> {
         let spec = self.config.spec.clone();
         let have = self.list.clone().zip(self.meta.clone());
         let have = have.filter(|(_, meta)| meta.is_from(&spec.source));
+        let held = self.held.clone();
         let (bytes, validators) = match &spec.source {
             Source::Url(url) => {
-                let known = have.as_ref().map(|(_, meta)| meta.validators.clone());
-                let known = known.unwrap_or_default();
+                // What is held need not come again and again.
+                let known = held.as_ref().map(|held| &held.validators);
+                let known = known.or(have.as_ref().map(|(_, meta)| &meta.validators));
+                let known = known.cloned().unwrap_or_default();
                 let fetched = if misp::is_feed(&spec) {
                     self.ask_misp(&spec, url, &known, now).await?
                 } else {
@@ -331,7 +399,8 @@ impl Feed {
             }
         };
         let last_good = self.last_good.clone();
-        spawn_blocking(move || check(&spec, bytes, validators, have.as_ref(), &last_good, now))
+        let came = Came { bytes, validators, now };
+        spawn_blocking(move || check::check(&spec, came, have.as_ref(), held, &last_good))
             .await
             .map_err(|_| Refused::Stopped)?
     }
@@ -361,6 +430,13 @@ impl Feed {
     fn take(&mut self, Good { list, meta }: Good) {
         self.status.fetched_at = Some(meta.fetched_at);
         self.status.confirmed_at = Some(meta.confirmed_at);
+        let content_at = meta.filled_at.unwrap_or(meta.fetched_at);
+        let spec = &self.config.spec;
+        let usual = spec.source.is_http().then_some(STALE_AFTER);
+        let stale_after = spec.stale_after.or(usual);
+        self.status.content_at = Some(content_at);
+        self.status.stale_at =
+            stale_after.and_then(|after| content_at.checked_add(after.signed()).ok());
         self.status.bytes = meta.bytes;
         if let Ok(parsed) = &list.parsed {
             self.status.stamp = parsed.stamp.map(Into::into);
@@ -371,46 +447,6 @@ impl Feed {
         self.list = Some(list);
         self.meta = Some(meta);
     }
-}
-
-/// Whether what came may replace what we have; if so it is kept. Blocks.
-fn check(
-    spec: &FeedSpec,
-    bytes: Option<Vec<u8>>,
-    validators: Validators,
-    have: Option<&(ReadList, Meta)>,
-    last_good: &LastGood,
-    now: Timestamp,
-) -> Result<Good, Refused> {
-    let same = |meta: &Meta| bytes.as_ref().is_none_or(|bytes| meta.is_of(bytes));
-    if let Some((list, mut meta)) = have.filter(|(_, meta)| same(meta)).cloned() {
-        if bytes.is_some() {
-            meta.validators = validators;
-        }
-        last_good.confirm(&spec.name, &mut meta, now).map_err(Refused::Disk)?;
-        return Ok(Good { list: ReadList { confirmed_at: now, ..list }, meta });
-    }
-    let Some(bytes) = bytes else {
-        // We sent nothing to compare with, so the server can't know that nothing changed.
-        let detail = "the server answers 304 to a request without conditions";
-        return Err(Refused::Fetch(FetchError::new(FetchErrorKind::Status, detail)));
-    };
-    let list = ReadList::new(spec, &bytes, now);
-    let parsed = list.parsed.as_ref().map_err(|failure| Refused::Parse(failure.clone()))?;
-    if let Some((ReadList { parsed: Ok(old), .. }, meta)) = have {
-        if parsed.is_empty() && !old.is_empty() {
-            return Err(Refused::Emptied);
-        }
-        if let (Some(stamp), Some(known)) = (parsed.stamp, old.stamp)
-            && stamp < known
-            && now.duration_since(meta.fetched_at) < OLDER_LIST_HELD
-        {
-            return Err(Refused::Older(stamp.into()));
-        }
-    }
-    let meta =
-        last_good.keep(&spec.name, &bytes, &spec.source, validators, now).map_err(Refused::Disk)?;
-    Ok(Good { list, meta })
 }
 
 #[cfg(test)]

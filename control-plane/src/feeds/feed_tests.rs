@@ -1,4 +1,4 @@
-use std::{fs, path::PathBuf};
+use std::{fs, io, path::PathBuf};
 
 use sekisho_rules::catalogue::Catalogue;
 
@@ -10,6 +10,7 @@ struct Bench {
     feed: Feed,
 }
 
+/// One with a format, and perhaps further keys of the catalogue behind it.
 fn feed(dir: &tempfile::TempDir, format: &str) -> Feed {
     let text = format!("feeds:\n  - {{name: one, source: list, format: {format}}}\n");
     let mut spec = Catalogue::from_yaml(&text, "feeds.yaml").unwrap().feeds.remove(0);
@@ -155,4 +156,150 @@ async fn a_compressed_list_is_read_and_a_bomb_leaves_it_in_force() {
     let mut again = feed(&bench.dir, "plain");
     again.load(Timestamp::now());
     assert_eq!(indicators(&again.news()), Some(2), "the last good copy is packed as it came");
+}
+
+/// So many hosts.
+fn hosts(count: u32) -> String {
+    (0..count).map(|n| format!("{}\n", std::net::Ipv4Addr::from(0xc612_0000 + n))).collect()
+}
+
+fn held(news: &News) -> Option<(&'static str, u64, u64)> {
+    let held = news.status.held.as_ref()?;
+    Some((held.reason.as_str(), held.figures.before, held.figures.after))
+}
+
+async fn say(bench: &mut Bench, accepts: bool, list: Option<&str>) -> Result<(), String> {
+    let list = list.map(str::to_owned);
+    let word = bench.feed.obey(Word { accepts, list, by: "alice".to_owned() }).await;
+    assert_eq!(word.by, "alice");
+    word.outcome.map_err(|error| error.to_string())
+}
+
+const STRICT: &str = "plain, limits: {grow_percent: 50, shrink_percent: 30, slack: 10}";
+
+#[tokio::test]
+async fn a_list_beyond_the_limits_is_held_through_restarts_until_it_is_accepted() {
+    let mut bench = Bench::new(STRICT);
+    bench.poll(&hosts(1_000)).await;
+    let before = bench.feed.news().status.confirmed_at;
+    let news = bench.poll(&hosts(500)).await;
+    assert_eq!((indicators(&news), held(&news)), (Some(1_000), Some(("shrinkage", 1_000, 500))));
+    assert_eq!((reason(&news), news.status.failures), (None, 0), "it is no failure");
+    assert_eq!(news.status.confirmed_at, before, "nobody vouches for the list in force");
+    assert_eq!(news.status.failures_by_reason.get("shrinkage"), Some(&1));
+    let since = news.status.held.unwrap().since;
+    let news = bench.poll(&hosts(500)).await;
+    assert_eq!(news.status.failures_by_reason.get("shrinkage"), Some(&1), "it is counted once");
+
+    bench.feed = feed(&bench.dir, STRICT);
+    bench.feed.load(Timestamp::now());
+    let news = bench.feed.news();
+    assert_eq!((indicators(&news), held(&news)), (Some(1_000), Some(("shrinkage", 1_000, 500))));
+    let news = bench.poll(&hosts(400)).await;
+    assert_eq!(held(&news), Some(("shrinkage", 1_000, 400)), "a newer one takes its place");
+    let now_held = news.status.held.unwrap();
+    assert_eq!(now_held.since, since, "held since the first");
+    let other = say(&mut bench, true, Some("00000000")).await.unwrap_err();
+    assert!(other.contains(&now_held.list), "{other}");
+    say(&mut bench, true, Some(&now_held.list)).await.unwrap();
+    let news = bench.feed.news();
+    assert_eq!((indicators(&news), held(&news)), (Some(400), None));
+    bench.feed = feed(&bench.dir, STRICT);
+    bench.feed.load(Timestamp::now());
+    assert_eq!((indicators(&bench.feed.news()), held(&bench.feed.news())), (Some(400), None));
+    let again = say(&mut bench, true, None).await.unwrap_err();
+    assert_eq!(again, "no list of feed 'one' is held");
+    let news = bench.poll(&hosts(400)).await;
+    assert_eq!((held(&news), reason(&news)), (None, None), "what was accepted is confirmed");
+}
+
+#[tokio::test]
+async fn a_list_within_the_limits_drops_the_one_that_is_held() {
+    let mut bench = Bench::new(STRICT);
+    bench.poll(&hosts(100)).await;
+    assert!(held(&bench.poll(&hosts(5_000)).await).is_some());
+    let news = bench.poll(&hosts(101)).await;
+    assert_eq!((indicators(&news), held(&news)), (Some(101), None));
+    assert!(held(&bench.poll(&hosts(5_000)).await).is_some());
+    let news = bench.poll(&hosts(101)).await;
+    assert_eq!((indicators(&news), held(&news)), (Some(101), None), "back to what is in force");
+    let left = fs::read_dir(bench.dir.path().join("feeds/one")).unwrap().count();
+    assert_eq!(left, 2, "nothing of a held list is left");
+}
+
+#[tokio::test]
+async fn a_rejected_list_stays_out_until_another_one_comes() {
+    let mut bench = Bench::new(STRICT);
+    bench.poll(&hosts(100)).await;
+    bench.poll(&hosts(5_000)).await;
+    say(&mut bench, false, None).await.unwrap();
+    assert_eq!(held(&bench.feed.news()), None);
+    let news = bench.poll(&hosts(5_000)).await;
+    assert_eq!((held(&news), reason(&news)), (None, Some("rejected")));
+    bench.feed = feed(&bench.dir, STRICT);
+    bench.feed.load(Timestamp::now());
+    assert_eq!(reason(&bench.poll(&hosts(5_000)).await), Some("rejected"), "after a restart, too");
+    assert!(held(&bench.poll(&hosts(5_001)).await).is_some());
+    assert_eq!(indicators(&bench.feed.news()), Some(100));
+}
+
+#[tokio::test]
+async fn where_changes_need_approval_each_waits_for_it_and_the_list_in_force_stays_confirmed() {
+    let mut bench = Bench::new("plain, approval: required");
+    let news = bench.poll("198.18.0.1\n").await;
+    assert_eq!((indicators(&news), held(&news)), (None, Some(("approval", 0, 1))));
+    say(&mut bench, true, None).await.unwrap();
+    assert_eq!(indicators(&bench.feed.news()), Some(1));
+    let before = bench.feed.news().status.confirmed_at;
+    let news = bench.poll("198.18.0.2\n").await;
+    assert_eq!((indicators(&news), held(&news)), (Some(1), Some(("approval", 1, 1))));
+    assert!(news.status.confirmed_at > before, "it is what was approved");
+    let news = bench.poll("# another comment\n198.18.0.1\n").await;
+    assert_eq!(held(&news), None, "which names the same");
+}
+
+#[tokio::test]
+async fn a_list_may_become_empty_where_that_may_be_and_ages_all_the_same() {
+    let mut bench = Bench::new("plain, may_be_empty: true, stale_after: 1d");
+    let hours = |n: i64| Timestamp::from_second(1_800_000_000 + n * 3_600).unwrap();
+    let poll = async |bench: &mut Bench, list: &str, at: Timestamp| {
+        fs::write(bench.path(), list).unwrap();
+        bench.feed.poll_at(at).await;
+        bench.feed.news()
+    };
+    poll(&mut bench, &hosts(500), hours(0)).await;
+    let news = poll(&mut bench, "# 10:00\n", hours(10)).await;
+    assert_eq!((indicators(&news), reason(&news), held(&news)), (Some(0), None, None));
+    let news = poll(&mut bench, "# 20:00\n", hours(20)).await;
+    assert_eq!(news.status.content_at, Some(hours(0)), "a new date fills nothing");
+    assert!(!news.status.is_stale(hours(23)) && news.status.is_stale(hours(24)));
+    bench.feed = feed(&bench.dir, "plain, may_be_empty: true, stale_after: 1d");
+    bench.feed.load(hours(21));
+    assert_eq!(bench.feed.news().status.content_at, Some(hours(0)), "after a restart, too");
+    let news = poll(&mut bench, &hosts(50), hours(30)).await;
+    assert!(!news.status.is_stale(hours(53)));
+}
+
+#[tokio::test]
+async fn an_older_list_is_taken_once_no_other_came_for_as_long_as_the_catalogue_says() {
+    let drop = |stamp: i64, network: u8| {
+        format!(
+            "{{\"cidr\":\"198.18.{network}.0/24\",\"sblid\":\"SBL1\"}}\n\
+             {{\"type\":\"metadata\",\"timestamp\":{stamp},\"records\":1}}\n"
+        )
+    };
+    let mut bench = Bench::new("spamhaus-drop-json, older_after: 3h");
+    let hours = |n: i64| Timestamp::from_second(1_800_000_000 + n * 3_600).unwrap();
+    let mut told = Vec::new();
+    // Hour and date of what comes; the list in force is four days old when the first older one comes.
+    for (hour, stamp) in [(0, 9), (96, 8), (97, 9), (98, 8), (100, 7), (101, 8)] {
+        fs::write(bench.path(), drop(stamp, stamp as u8)).unwrap();
+        bench.feed.poll_at(hours(hour)).await;
+        told.push(reason(&bench.feed.news()));
+        if hour == 98 {
+            bench.feed = feed(&bench.dir, "spamhaus-drop-json, older_after: 3h");
+            bench.feed.load(hours(99));
+        }
+    }
+    assert_eq!(told, [None, Some("older"), None, Some("older"), Some("older"), None]);
 }

@@ -36,6 +36,15 @@ pub struct Meta {
     pub fetched_at: Timestamp,
     /// When the source last said that this is its list.
     pub confirmed_at: Timestamp,
+    /// When a list that is not empty last came; unset, when this one came.
+    #[serde(default)]
+    pub filled_at: Option<Timestamp>,
+    /// Since when only lists have come that are older than this one.
+    #[serde(default)]
+    pub older_since: Option<Timestamp>,
+    /// CRC-32 and bytes of the held list that somebody rejected last.
+    #[serde(default)]
+    rejected: Option<(u32, u64)>,
 }
 
 impl Meta {
@@ -46,7 +55,17 @@ impl Meta {
 
     /// Whether it came from this source; a copy from another one says nothing about its lists.
     pub fn is_from(&self, source: &Source) -> bool {
-        self.source == crc32fast::hash(source.to_string().as_bytes())
+        self.source == source_crc32(source)
+    }
+
+    /// Whether this is the content that somebody rejected.
+    pub fn rejects(&self, bytes: &[u8]) -> bool {
+        self.rejected == Some((crc32fast::hash(bytes), bytes.len() as u64))
+    }
+
+    /// Remembers the content that somebody rejected.
+    pub fn reject(&mut self, crc32: u32, bytes: u64) {
+        self.rejected = Some((crc32, bytes));
     }
 
     fn list_name(&self) -> String {
@@ -93,16 +112,19 @@ impl LastGood {
             version: VERSION,
             crc32: crc32fast::hash(bytes),
             bytes: bytes.len() as u64,
-            source: crc32fast::hash(source.to_string().as_bytes()),
+            source: source_crc32(source),
             validators,
             fetched_at: now,
             confirmed_at: now,
+            filled_at: None,
+            older_since: None,
+            rejected: None,
         };
         let folder = self.of(feed);
         fs::create_dir_all(&folder)?;
         replace(&folder, &meta.list_name(), bytes)?;
         self.keep_meta(feed, &meta)?;
-        remove_others(&folder, &meta.list_name())?;
+        remove_others(&folder, LIST, &meta.list_name())?;
         Ok(meta)
     }
 
@@ -112,17 +134,18 @@ impl LastGood {
         self.keep_meta(feed, meta)
     }
 
-    fn keep_meta(&self, feed: &FeedName, meta: &Meta) -> io::Result<()> {
+    /// Keeps what changed beside the content.
+    pub fn keep_meta(&self, feed: &FeedName, meta: &Meta) -> io::Result<()> {
         replace(&self.of(feed), META, &serde_json::to_vec_pretty(meta)?)
     }
 
-    fn of(&self, feed: &FeedName) -> PathBuf {
+    pub(super) fn of(&self, feed: &FeedName) -> PathBuf {
         self.folder.join(&**feed)
     }
 }
 
 /// Replaces a file at once: a crash leaves the old one or the new one.
-fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
@@ -130,12 +153,17 @@ fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Removes the content that was replaced.
-fn remove_others(folder: &Path, kept: &str) -> io::Result<()> {
+/// What a source is told by.
+pub(super) fn source_crc32(source: &Source) -> u32 {
+    crc32fast::hash(source.to_string().as_bytes())
+}
+
+/// Removes the content that was replaced: files whose name begins so.
+pub(super) fn remove_others(folder: &Path, prefix: &str, kept: &str) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
-        if name != kept && name.to_string_lossy().starts_with(LIST) {
+        if name != kept && name.to_string_lossy().starts_with(prefix) {
             fs::remove_file(entry.path())?;
         }
     }
