@@ -22,7 +22,7 @@ const CHANGES: [(&str, &str); 4] = [
 struct Bench {
     base: String,
     stop: watch::Sender<bool>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Bench {
@@ -52,7 +52,7 @@ impl Bench {
         tokio::spawn(engine.run(shutdown, reload));
         testing::until(|| service.ruleset().is_some_and(|ruleset| ruleset.header.prefixes_v4 == 1))
             .await;
-        Self { base, stop, _dir: dir }
+        Self { base, stop, dir }
     }
 
     async fn send(&self, method: reqwest::Method, path: &str) -> (u16, String) {
@@ -212,6 +212,37 @@ async fn what_must_not_be_blocked_is_refused_with_the_reason() {
     let unknown = serde_json::json!({"decision": "block", "colour": "red"});
     let (status, body) = bench.change(reqwest::Method::POST, "entries", TOKEN, &unknown).await;
     assert_eq!((status, &body["error"]["code"]), (400, &"bad_request".into()), "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_list_is_told_and_live_once_it_is_accepted() {
+    let bench = Bench::with_token().await;
+    let hosts: String = (0..200).map(|n| format!("198.18.1.{n}\n")).collect();
+    std::fs::write(bench.dir.path().join("one.txt"), hosts).unwrap();
+    let mut feeds = Value::Null;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while feeds["feeds"][0]["held"].is_null() {
+        assert!(Instant::now() < deadline, "{feeds}");
+        (_, feeds) = bench.get("/api/v1/feeds").await;
+    }
+    let held = &feeds["feeds"][0]["held"];
+    assert_eq!((&held["reason"], &held["after"]), (&"growth".into(), &200.into()), "{held}");
+    let (_, health) = bench.get("/healthz").await;
+    assert_eq!(health["ok"], true, "the last good list is enforced");
+    let told = health["degraded"][0].as_str().unwrap();
+    assert!(told.contains("feed 'one': a list is held since"), "{told}");
+    assert_eq!(bench.verdict("198.18.1.5").await, "pass");
+    let (post, list) = (reqwest::Method::POST, serde_json::json!({"list": held["list"]}));
+    let other = serde_json::json!({"list": "00000000"});
+    let (status, body) = bench.change(post.clone(), "feeds/one/accept", TOKEN, &other).await;
+    assert_eq!((status, &body["error"]["code"]), (409, &"conflict".into()));
+    let (status, _) = bench.change(post.clone(), "feeds/two/accept", TOKEN, &list).await;
+    assert_eq!(status, 404);
+    let (status, done) = bench.change(post.clone(), "feeds/one/accept", TOKEN, &list).await;
+    assert_eq!((status, &done["live"]), (200, &true.into()), "{done}");
+    assert_eq!(bench.verdict("198.18.1.5").await, "drop");
+    let (status, _) = bench.change(post, "feeds/one/reject", TOKEN, &list).await;
+    assert_eq!(status, 409, "nothing is held any more");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -450,5 +450,9 @@ impl Feed {
 }
 
 #[cfg(test)]
+#[path = "replay_tests.rs"]
+mod replay;
+
+#[cfg(test)]
 #[path = "feed_tests.rs"]
 mod tests;
