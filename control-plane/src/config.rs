@@ -79,6 +79,9 @@ pub struct Config {
     /// The record of hits.
     #[serde(default)]
     pub hits: HitsConfig,
+    /// The rulesets that were live.
+    #[serde(default)]
+    pub history: HistoryConfig,
     /// The HTTP interface.
     #[serde(default)]
     pub api: ApiConfig,
@@ -188,6 +191,22 @@ pub struct HitsConfig {
 impl Default for HitsConfig {
     fn default() -> Self {
         Self { retention: Period::days(30) }
+    }
+}
+
+/// The rulesets that were live.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HistoryConfig {
+    /// How many are kept to go back to, 2 to 10000. Default: 50.
+    pub versions: u32,
+    /// Room for them in MiB, 1 to 65536; the oldest go first. Default: 512.
+    pub max_mib: u32,
+}
+
+impl Default for HistoryConfig {
+    fn default() -> Self {
+        Self { versions: 50, max_mib: 512 }
     }
 }
 
@@ -349,6 +368,19 @@ impl Config {
                 message: format!(
                     "expected {SMALLEST_IMAGE_MIB} to {LARGEST_IMAGE_MIB} MiB, found {image}"
                 ),
+            });
+        }
+        let HistoryConfig { versions, max_mib } = self.history;
+        if !(2..=10_000).contains(&versions) {
+            return Some(Fault {
+                path: &["history", "versions"],
+                message: format!("expected 2 to 10000, found {versions}"),
+            });
+        }
+        if !(1..=65_536).contains(&max_mib) {
+            return Some(Fault {
+                path: &["history", "max_mib"],
+                message: format!("expected 1 to 65536 MiB, found {max_mib}"),
             });
         }
         if !(1 << 10..=1 << 24).contains(flows) {

@@ -8,6 +8,7 @@
 //! - [`subscribers`]: who used an address at a given time
 //! - [`hits`]: rows of the kernel's flow tables to hits with names
 //! - [`store`]: the record of hits
+//! - [`history`]: every ruleset that was live, and the way back to one
 //! - [`engine`]: the daemon, which moves the data along this line
 //! - [`metrics`]: what the daemon counts, for Prometheus
 //! - [`health`]: whether the daemon does its work, and if not, why
@@ -26,6 +27,7 @@ pub mod demo;
 pub mod engine;
 pub mod feeds;
 pub mod health;
+pub mod history;
 pub mod hits;
 pub mod metrics;
 pub mod opt_out_file;

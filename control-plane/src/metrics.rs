@@ -30,6 +30,8 @@ pub struct Sample {
     pub now: Timestamp,
     /// Whether the daemon does its work.
     pub healthy: bool,
+    /// Whether somebody went back to an earlier version.
+    pub is_pinned: bool,
     /// Share of the packets of the last minute that could not be read; `None` if there were few.
     pub unparsed_lately: Option<Share>,
     /// The kill switch.
@@ -99,6 +101,7 @@ names! {
     LEASE: Gauge = "sekisho_lease_seconds", "For how long the lists are still enforced; at 0 they only observe.";
     GENERATION: Gauge = "sekisho_ruleset_generation", "Number of the ruleset that is live, 0 before the first.";
     ENTRIES: Gauge = "sekisho_ruleset_entries", "Entries of the ruleset that is live, by address family.";
+    PINNED: Gauge = "sekisho_ruleset_pinned", "1 while somebody went back to an earlier version, and new lists do not go live.";
     RULESET_AGE: Gauge = "sekisho_ruleset_age_seconds", "Time since the lists were last compiled.";
     IMAGE_BYTES: Gauge = "sekisho_ruleset_image_bytes", "Bytes of the ruleset that is live.";
     IMAGE_CAPACITY: Gauge = "sekisho_ruleset_image_capacity_bytes", "Bytes that a ruleset may have.";
@@ -230,6 +233,7 @@ fn ruleset(sample: &Sample) {
     gauge!(ENTRIES, "family" => "ipv6").set(installed.entries_v6);
     gauge!(IMAGE_BYTES).set(installed.image_bytes as f64);
     gauge!(IMAGE_CAPACITY).set(installed.image_capacity as f64);
+    gauge!(PINNED).set(flag(sample.is_pinned));
     counter!(PUBLISH_ERRORS).absolute(sample.publish_errors);
     let Some(ruleset) = &sample.ruleset else { return };
     gauge!(RULESET_AGE).set(age(sample.now, ruleset.compiled_at));

@@ -37,6 +37,7 @@ fn sample() -> Sample {
     Sample {
         now,
         healthy: true,
+        is_pinned: true,
         unparsed_lately: Some("1.5%".parse().unwrap()),
         modes: Modes::all(Mode::Observe),
         counts: vec![PortCounts { slot: 0, by_reason }],
@@ -119,6 +120,7 @@ fn every_series_has_its_value() {
         "sekisho_feed_held{feed=\"one\",reason=\"shrinkage\"} 1",
         "sekisho_feed_held{feed=\"one\",reason=\"growth\"} 0",
         "sekisho_feed_stale{feed=\"one\"} 1",
+        "sekisho_ruleset_pinned 1",
         "sekisho_feed_broken{feed=\"one\"} 1",
         "sekisho_feed_failures_total{feed=\"one\",reason=\"html\"} 1",
         "sekisho_attributions_total{verdict=\"exact\"} 6",

@@ -45,7 +45,8 @@ pub(crate) fn generation(number: u32, rows: &[Row<'_>]) -> (Generation, Vec<List
     (Generation::new(number, built.slots, Arc::new(compiled)), rules)
 }
 
-fn table(rows: &[Row<'_>]) -> Table {
+/// The table of rows that are sorted by network.
+pub(crate) fn table(rows: &[Row<'_>]) -> Table {
     let mut table = Table::default();
     for &(network, feed, port, malware) in rows {
         let known = table.feeds.iter().position(|known| &*known.name == feed);

@@ -11,11 +11,13 @@ use crate::{
 };
 
 /// Every request that changes something.
-const CHANGES: [(&str, &str); 4] = [
+const CHANGES: [(&str, &str); 6] = [
     ("POST", "entries"),
     ("DELETE", "entries/1"),
     ("POST", "feeds/one/accept"),
     ("POST", "feeds/one/reject"),
+    ("POST", "history/1/rollback"),
+    ("POST", "history/resume"),
 ];
 
 /// The API of an engine that runs on a fake kernel.
@@ -243,6 +245,56 @@ async fn a_held_list_is_told_and_live_once_it_is_accepted() {
     assert_eq!(bench.verdict("198.18.1.5").await, "drop");
     let (status, _) = bench.change(post, "feeds/one/reject", TOKEN, &list).await;
     assert_eq!(status, 409, "nothing is held any more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_are_told_compared_and_gone_back_to() {
+    let bench = Bench::with_token().await;
+    let post = reqwest::Method::POST;
+    let (_, made) =
+        bench.change(post.clone(), "entries", TOKEN, &entry("block", "198.18.0.9")).await;
+    let (status, told) = bench.get("/api/v1/history").await;
+    let numbers: Vec<u64> = told["versions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|version| version["number"].as_u64().unwrap())
+        .collect();
+    assert_eq!((status, numbers[0]), (200, made["generation"].as_u64().unwrap()));
+    assert_eq!(
+        told["versions"][0]["causes"][0],
+        serde_json::json!({"kind": "entry", "entry": 1, "by": "alice"})
+    );
+    let (_, one) = bench.get("/api/v1/history?limit=1").await;
+    assert_eq!(one["versions"].as_array().unwrap().len(), 1);
+    let path = format!("/api/v1/history/diff?from={}&to={}", numbers[1], numbers[0]);
+    let (status, diff) = bench.get(&path).await;
+    assert_eq!((status, &diff["added"], &diff["removed"]), (200, &1.into(), &0.into()), "{diff}");
+    assert_eq!(
+        diff["changes"][0]["after"],
+        serde_json::json!({"feeds": ["operator"], "action": "drop"})
+    );
+    let (status, body) = bench.get("/api/v1/history/diff?from=1&to=999").await;
+    assert_eq!((status, &body["error"]["code"]), (404, &"not_found".into()));
+    let (status, _) = bench.get("/api/v1/history/diff?from=1").await;
+    assert_eq!(status, 400);
+
+    let back = format!("history/{}/rollback", numbers[1]);
+    let (status, done) = bench.change(post.clone(), &back, TOKEN, &Value::Null).await;
+    assert_eq!((status, &done["live"]), (200, &true.into()), "{done}");
+    assert_eq!(bench.verdict("198.18.0.9").await, "pass");
+    let (_, status_now) = bench.get("/api/v1/status").await;
+    assert_eq!(
+        (&status_now["pinned"]["version"], &status_now["pinned"]["by"]),
+        (&numbers[1].into(), &"alice".into())
+    );
+    let (status, _) = bench.change(post.clone(), "history/999/rollback", TOKEN, &Value::Null).await;
+    assert_eq!(status, 404);
+    let (status, _) = bench.change(post.clone(), "history/resume", TOKEN, &Value::Null).await;
+    assert_eq!(status, 200);
+    assert_eq!(bench.verdict("198.18.0.9").await, "drop");
+    let (status, _) = bench.change(post, "history/resume", TOKEN, &Value::Null).await;
+    assert_eq!(status, 409, "nothing is pinned");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,6 +43,8 @@ pub(super) fn routes(token_file: Option<PathBuf>) -> Router<Arc<Service>> {
         .route("/entries/{id}", delete(end_entry))
         .route("/feeds/{name}/accept", post(accept))
         .route("/feeds/{name}/reject", post(reject))
+        .route("/history/{number}/rollback", post(rollback))
+        .route("/history/resume", post(resume))
         .route_layer(middleware::from_fn(move |request, next| {
             authorised(token_file.clone(), request, next)
         }))
@@ -158,6 +160,25 @@ async fn word(
     done.map(Json).map_err(|error| order_error(&error, error.to_string()))
 }
 
+async fn rollback(
+    State(service): State<Arc<Service>>,
+    Extension(Who(who)): Extension<Who>,
+    extract::Path(number): extract::Path<String>,
+) -> Answer<Done> {
+    let number =
+        number.parse().map_err(|_| ApiError::bad_query(format!("'{number}' is no number")))?;
+    let done = service.order(Change::Rollback(number), who).await;
+    done.map(Json).map_err(|error| order_error(&error, error.to_string()))
+}
+
+async fn resume(
+    State(service): State<Arc<Service>>,
+    Extension(Who(who)): Extension<Who>,
+) -> Answer<Done> {
+    let done = service.order(Change::Resume, who).await;
+    done.map(Json).map_err(|error| order_error(&error, error.to_string()))
+}
+
 fn entry_failure(failure: EntryFailure) -> ApiError {
     use sekisho_rules::operator::EntryError;
     let text = failure.to_string();
@@ -178,8 +199,10 @@ fn entry_failure(failure: EntryFailure) -> ApiError {
 fn order_error(error: &OrderError, text: String) -> ApiError {
     let (status, code) = match error {
         OrderError::Away | OrderError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
-        OrderError::NoFeed(_) => (StatusCode::NOT_FOUND, "not_found"),
-        OrderError::Word(_) => (StatusCode::CONFLICT, "conflict"),
+        OrderError::NoFeed(_) | OrderError::NoVersion(_) => (StatusCode::NOT_FOUND, "not_found"),
+        OrderError::Word(_) | OrderError::NotPinned => (StatusCode::CONFLICT, "conflict"),
+        OrderError::History(_) => (StatusCode::INTERNAL_SERVER_ERROR, "history"),
+        OrderError::NotLive(_) => (StatusCode::INTERNAL_SERVER_ERROR, "dataplane"),
     };
     ApiError::new(status, code, text)
 }

@@ -106,6 +106,8 @@ pub fn router(service: Arc<Service>, address: SocketAddr, token_file: Option<Pat
         .route("/hits", get(routes::hits))
         .route("/explain", get(routes::explain))
         .route("/entries", get(routes::entries))
+        .route("/history", get(routes::history))
+        .route("/history/diff", get(routes::diff))
         .merge(changes::routes(token_file));
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     Router::new()

@@ -16,17 +16,21 @@ use tokio::task::spawn_blocking;
 use super::ApiError;
 use crate::{
     engine::{
+        diff::{DiffError, VersionDiff},
         live_answer::Explained,
         service::Service,
         status::{RulesetReport, Status},
     },
     feeds::FeedStatus,
     health::Health,
+    history::Version,
     store::{Cursor, Filter, LARGEST_PAGE, Page, StoredEntry},
 };
 
 /// Hits on a page of a request that names no limit.
 const USUAL_PAGE: u32 = 100;
+/// Changes that a request without a limit is told one by one.
+const USUAL_CHANGES: usize = 100;
 
 type Answer<T> = Result<Json<T>, ApiError>;
 
@@ -155,6 +159,59 @@ pub(super) async fn entries(
         service.entries(ended).map_err(|error| ApiError::internal("store", &error))
     };
     blocking(service, entries).await.map(|entries| Json(Entries { entries }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HistoryQuery {
+    limit: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Versions {
+    versions: Vec<Version>,
+}
+
+pub(super) async fn history(
+    State(service): State<Arc<Service>>,
+    query: Result<Query<HistoryQuery>, QueryRejection>,
+) -> Answer<Versions> {
+    let limit = field("limit", "a number", read(query)?.limit)?.unwrap_or(usize::MAX);
+    let versions = move |service: &Service| {
+        let versions = service.versions().map_err(|error| ApiError::internal("history", &error));
+        versions.map(|versions| versions.into_iter().take(limit).collect())
+    };
+    blocking(service, versions).await.map(|versions| Json(Versions { versions }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DiffQuery {
+    from: String,
+    to: String,
+    limit: Option<String>,
+}
+
+pub(super) async fn diff(
+    State(service): State<Arc<Service>>,
+    query: Result<Query<DiffQuery>, QueryRejection>,
+) -> Answer<VersionDiff> {
+    let query = read(query)?;
+    let number = |name, text: String| {
+        let wrong = |_| ApiError::bad_query(format!("{name}: '{text}' is no version"));
+        text.parse::<u32>().map_err(wrong)
+    };
+    let (from, to) = (number("from", query.from.clone())?, number("to", query.to.clone())?);
+    let limit = field("limit", "a number", query.limit)?.unwrap_or(USUAL_CHANGES);
+    let diff = move |service: &Service| {
+        service.diff(from, to, limit).map_err(|error| match error {
+            DiffError::NoVersion(_) => {
+                ApiError::new(StatusCode::NOT_FOUND, "not_found", error.to_string())
+            }
+            DiffError::History(error) => ApiError::internal("history", &error),
+        })
+    };
+    blocking(service, diff).await.map(Json)
 }
 
 fn read<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {

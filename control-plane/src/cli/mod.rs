@@ -12,6 +12,7 @@ mod entries;
 mod explain;
 mod feeds;
 mod folder;
+mod history;
 pub(crate) mod hits;
 pub(crate) mod log;
 mod mode;
@@ -67,6 +68,14 @@ enum Command {
     Accept(feeds::WordArgs),
     /// Drop the held list of a feed
     Reject(feeds::WordArgs),
+    /// Show the rulesets that were live: when, why and by whom
+    History(history::Args),
+    /// Show what changed from one ruleset to another
+    Diff(history::DiffArgs),
+    /// Make an earlier ruleset live; new lists then wait for `sekisho resume`
+    Rollback(history::RollbackArgs),
+    /// Let new lists go live again after a rollback
+    Resume(history::ResumeArgs),
     /// Show how the daemon and the kernel are
     Status(status::Args),
     /// Show or set the kill switch, for everything, an interface or a list; needs no daemon
@@ -114,6 +123,10 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Feeds(args) => feeds::run(&args),
         Command::Accept(args) => feeds::accept(&args),
         Command::Reject(args) => feeds::reject(&args),
+        Command::History(args) => history::run(&args),
+        Command::Diff(args) => history::diff(&args),
+        Command::Rollback(args) => history::rollback(&args),
+        Command::Resume(args) => history::resume(&args),
         Command::Status(args) => status::run(&args),
         Command::Mode(args) => mode::run(&args),
         Command::Detach(args) => detach::run(&args),

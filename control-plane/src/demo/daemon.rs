@@ -96,6 +96,7 @@ impl Home {
             opt_outs: Default::default(),
             alerts: Default::default(),
             hits: Default::default(),
+            history: Default::default(),
             api: ApiConfig { listen: API, ..ApiConfig::default() },
             log: Default::default(),
         })

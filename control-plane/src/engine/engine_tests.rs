@@ -234,14 +234,15 @@ fn two_feeds(dir: &tempfile::TempDir) -> (Publisher, Arc<FakeDataplane>, Arc<Ser
     let rulebook = inputs.rulebook.clone();
     let engine = Engine::new(inputs, None, kernel.clone(), store);
     let installed = kernel.installed().unwrap();
-    let publisher = Publisher::new(rulebook, engine.service(), 64 << 20, installed);
+    let history = History::new(dir.path(), &crate::config::HistoryConfig::default());
+    let publisher = Publisher::new(rulebook, engine.service(), 64 << 20, installed, history);
     (publisher, kernel, engine.service())
 }
 
 fn give(publisher: &mut Publisher, feed: &str, list: &str, at: Timestamp) {
     let feeds = &publisher.rulebook.catalogue.feeds;
     let spec = feeds.iter().find(|spec| spec.name.to_string() == feed).unwrap();
-    let list = crate::rulebook::ReadList::new(spec, list.as_bytes(), at);
+    let list = ReadList::new(spec, list.as_bytes(), at);
     publisher.lists.insert(feed.parse().unwrap(), list);
 }
 

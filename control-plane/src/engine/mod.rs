@@ -1,12 +1,14 @@
 //! The daemon: lists in, rulesets into the kernel, hits out.
 
 mod collect;
+pub mod diff;
 pub mod entries;
 mod links;
 pub mod live_answer;
 pub mod orders;
 mod proof;
 mod publish;
+mod rollback;
 pub mod service;
 pub mod status;
 
@@ -42,8 +44,9 @@ use crate::{
     config::Config,
     dataplane::{Dataplane, DataplaneError, OptOuts},
     feeds::{Feed, FeedConfig, News, fetch::Fetcher, hold::Word, last_good::LastGood},
+    history::{History, What},
     opt_out_file::{self, Follower},
-    rulebook::Rulebook,
+    rulebook::{ReadList, Rulebook},
     shutdown::stopped,
     store::Store,
     subscribers::Subscribers,
@@ -145,6 +148,7 @@ impl Engine {
         service.set_list_lifetime(config.list_lifetime.unsigned());
         service.set_heartbeat_lifetime(config.heartbeat_lifetime.unsigned());
         service.set_unparsed_limit(config.alerts.unparsed_share);
+        service.set_history(History::new(&config.state_dir, &config.history));
         Self { config, config_path, rulebook, service, dataplane, store }
     }
 
@@ -239,12 +243,13 @@ impl Engine {
         let (dataplane, service) = (Arc::clone(&self.dataplane), self.service());
         let rulebook = self.rulebook.clone();
         let capacity = self.config.dataplane.image_capacity_bytes();
+        let history = History::new(&self.config.state_dir, &self.config.history);
         let prepare = move || {
             let installed = dataplane.installed()?;
             if let Some(generation) = installed.generation {
                 info!(generation, "the ruleset in the kernel is adopted");
             }
-            Ok(Publisher::new(rulebook, service, capacity, installed))
+            Ok(Publisher::new(rulebook, service, capacity, installed, history))
         };
         spawn_blocking(prepare).await.map_err(|_| EngineError::Stopped)?
     }
@@ -284,6 +289,7 @@ impl Worker {
                 biased;
                 () = stopped(&mut shutdown) => return Ok(()),
                 Some(()) = reload.recv() => {
+                    self.because(What::Reload, None);
                     self.reload().await;
                     self.publish().await?;
                 }
@@ -300,7 +306,10 @@ impl Worker {
                     }
                     self.answer_words();
                 }
-                () = sleep_until(lapse) => self.publish().await?,
+                () = sleep_until(lapse) => {
+                    self.because(What::Lapse, None);
+                    self.publish().await?;
+                }
                 _ = lease.tick() => self.renew_lease().await,
                 () = links.next() => self.prove().await?,
                 _ = proof.tick() => self.prove().await?,
@@ -322,6 +331,9 @@ impl Worker {
     /// Whether that changes anything for the ruleset.
     fn hear(&mut self, News { feed, list, status, word }: News) -> bool {
         if let Some(word) = word {
+            if word.outcome.is_ok() {
+                self.because(What::Accepted { feed: feed.clone() }, Some(&word.by));
+            }
             self.words.heard(&feed, word);
         }
         let Some(publisher) = &mut self.publisher else { return false };
@@ -334,10 +346,23 @@ impl Worker {
         }
         self.service.set_feed(status);
         let changed = list.is_some_and(|list| {
-            let before = publisher.lists.insert(feed, list.clone());
+            let before = publisher.lists.insert(feed.clone(), list.clone());
+            let same = |before: &ReadList| match (&before.parsed, &list.parsed) {
+                (Ok(before), Ok(list)) => Arc::ptr_eq(before, list),
+                _ => false,
+            };
+            if !before.as_ref().is_some_and(same) {
+                publisher.because(What::Feed { feed }, None);
+            }
             before.is_none_or(|before| before != list)
         });
         changed || waited && publisher.waits_for().is_none()
+    }
+
+    fn because(&mut self, what: What, by: Option<&str>) {
+        if let Some(publisher) = &mut self.publisher {
+            publisher.because(what, by);
+        }
     }
 
     async fn publish(&mut self) -> Result<(), EngineError> {
@@ -380,6 +405,7 @@ impl Worker {
         if remedy == Remedy::Rebuild {
             if let Some(publisher) = &mut self.publisher {
                 publisher.distrust_live();
+                publisher.because(What::Repair, None);
             }
             self.publish().await?;
         }
@@ -449,6 +475,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("interfaces", old.interfaces == new.interfaces),
         ("dataplane", old.dataplane == new.dataplane),
         ("state_dir", old.state_dir == new.state_dir),
+        ("history", old.history == new.history),
         ("opt_outs", old.opt_outs == new.opt_outs),
         ("drain_interval", old.drain_interval == new.drain_interval),
         ("api", old.api == new.api),

@@ -2,16 +2,21 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Serialize;
 use tokio::{
     sync::{mpsc, oneshot},
+    task::spawn_blocking,
     time::timeout,
 };
 
 use sekisho_rules::feed::FeedName;
 
-use super::{EngineError, Worker, service::Service};
-use crate::feeds::hold::{Word, WordError, WordOutcome};
+use super::{EngineError, Worker, publish::Publisher, service::Service};
+use crate::{
+    feeds::hold::{Word, WordError, WordOutcome},
+    history::What,
+};
 
 /// Longest wait for the daemon to have done what is wanted.
 const LONGEST: Duration = Duration::from_secs(15);
@@ -32,6 +37,10 @@ pub(crate) enum Change {
         /// The list that is meant; `None` is whichever is held.
         list: Option<String>,
     },
+    /// An earlier version is to be live.
+    Rollback(u32),
+    /// New lists are to be live again.
+    Resume,
 }
 
 /// What is wanted, who wants it, and where the answer goes.
@@ -65,6 +74,18 @@ pub enum OrderError {
     /// There is no such feed, or it is off.
     #[error("no feed '{0}' is enabled")]
     NoFeed(FeedName),
+    /// There is no such version.
+    #[error("version {0} is not kept: `sekisho history` tells which are")]
+    NoVersion(u32),
+    /// No version is pinned.
+    #[error("no version is pinned")]
+    NotPinned,
+    /// The history can't be read or written.
+    #[error("the history can't be read or written: {0}")]
+    History(String),
+    /// It could not be made live, and everything is as it was.
+    #[error("it can't be made live, and everything is as it was: {0}")]
+    NotLive(String),
     /// Nothing came of a word on a held list.
     #[error(transparent)]
     Word(#[from] WordError),
@@ -78,7 +99,8 @@ pub(super) struct Words {
     answered: Vec<(Answer, WordOutcome)>,
 }
 
-type Answer = oneshot::Sender<Result<Done, OrderError>>;
+type Outcome = Result<Done, OrderError>;
+type Answer = oneshot::Sender<Outcome>;
 
 impl Words {
     /// A feed did as it was told, or not.
@@ -113,10 +135,13 @@ impl Worker {
         let Order { change, by, done } = order;
         tracing::info!(?change, by, "ordered");
         let outcome = match change {
-            Change::Entry(_) => {
+            Change::Entry(entry) => {
+                self.because(What::Entry { entry }, Some(&by));
                 self.publish().await?;
                 Ok(self.done())
             }
+            Change::Rollback(to) => self.roll_back(to, &by).await?,
+            Change::Resume => self.resume(&by).await?,
             Change::Word { feed, accepts, list } => {
                 let word = Word { accepts, list, by };
                 let told = match self.feeds.running.get(&feed) {
@@ -143,6 +168,49 @@ impl Worker {
             let outcome = outcome.map(|()| self.done()).map_err(OrderError::from);
             let _ = answer.send(outcome);
         }
+    }
+
+    /// Makes an earlier version live; if that fails, everything is as it was.
+    async fn roll_back(&mut self, to: u32, by: &str) -> Result<Outcome, EngineError> {
+        let who = by.to_owned();
+        let pinned =
+            self.with_publisher(move |publisher| publisher.pin(to, &who, Timestamp::now()));
+        let before = match pinned.await? {
+            Ok(before) => before,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.because(What::Rollback { to }, Some(by));
+        self.publish().await?;
+        let Some(failure) = self.service.publish_error() else { return Ok(Ok(self.done())) };
+        let restored = self.with_publisher(move |publisher| publisher.restore_pin(before)).await?;
+        Ok(restored.and(Err(OrderError::NotLive(failure))))
+    }
+
+    async fn resume(&mut self, by: &str) -> Result<Outcome, EngineError> {
+        if self.publisher.as_ref().is_none_or(|publisher| publisher.pinned.is_none()) {
+            return Ok(Err(OrderError::NotPinned));
+        }
+        if let Err(error) = self.with_publisher(|publisher| publisher.restore_pin(None)).await? {
+            return Ok(Err(error));
+        }
+        self.because(What::Resume, Some(by));
+        self.publish().await?;
+        Ok(Ok(self.done()))
+    }
+
+    /// Has the publisher work on a thread that may block.
+    async fn with_publisher<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Publisher) -> T + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let Some(mut publisher) = self.publisher.take() else { return Err(EngineError::Stopped) };
+        let work = spawn_blocking(move || {
+            let outcome = work(&mut publisher);
+            (publisher, outcome)
+        });
+        let (publisher, outcome) = work.await.map_err(|_| EngineError::Stopped)?;
+        self.publisher = Some(publisher);
+        Ok(outcome)
     }
 
     /// What is live after an order.

@@ -7,23 +7,30 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sekisho_abi::{image::BuildError, record::Modes};
+use sekisho_abi::{
+    image::{BuildError, Header},
+    record::Modes,
+};
 use sekisho_rules::{
-    compile::{CompileError, Compiled},
+    compile::{CompileError, Compiled, FeedReport},
     feed::{Action, FeedName, FeedSpec},
 };
 use tracing::{info, warn};
 
-use super::service::Service;
+use super::{rollback::Pinned, service::Service};
 use crate::{
     dataplane::{
         DataplaneError, Installed,
         tables::{self, Built, Slots},
     },
+    history::{Cause, FeedCount, History, Version, What},
     hits::Generation,
     rulebook::{ReadList, Rulebook},
     store::StoreError,
 };
+
+/// Most causes that a version tells.
+const MOST_CAUSES: usize = 50;
 
 /// Why the ruleset that is live stays.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +38,9 @@ pub(super) enum PublishError {
     /// The operator's own entries can't be read.
     #[error("the operator's own entries can't be read: {0}")]
     Store(#[from] StoreError),
+    /// The version that somebody went back to can't be read.
+    #[error("version {0} is pinned and can't be read: {1}; `sekisho resume` goes on without it")]
+    Pinned(u32, String),
     /// The rules refused the lists.
     #[error(transparent)]
     Compile(#[from] CompileError),
@@ -58,7 +68,12 @@ pub(super) struct Publisher {
     pub(super) lists: HashMap<FeedName, ReadList>,
     /// Feeds whose source was asked since the start.
     pub(super) asked: HashSet<FeedName>,
-    service: Arc<Service>,
+    /// Why the next ruleset is made.
+    pub(super) causes: Vec<Cause>,
+    pub(super) history: History,
+    /// The version that somebody went back to.
+    pub(super) pinned: Option<Pinned>,
+    pub(super) service: Arc<Service>,
     capacity: usize,
     slots: Slots,
     generation: u32,
@@ -74,15 +89,30 @@ impl Publisher {
         service: Arc<Service>,
         capacity: usize,
         installed: Installed,
+        history: History,
     ) -> Self {
         let slots = Slots::installed(installed.lists, installed.rules);
-        let generation = installed.generation.unwrap_or(0);
-        let adopted = installed.generation.is_some();
-        if adopted {
-            service.remember(Generation::without_table(generation, slots.clone()));
+        if let Some(live) = installed.generation {
+            service.remember(Generation::without_table(live, slots.clone()));
+            history.reconcile(live);
         }
-        let (lists, asked) = (HashMap::new(), HashSet::new());
-        Self { rulebook, lists, asked, service, capacity, slots, generation, adopted, live: None }
+        let pinned = Pinned::of_history(&history);
+        service.set_pin(pinned.as_ref().map(|pinned| pinned.pin.clone()));
+        Self {
+            rulebook,
+            lists: HashMap::new(),
+            asked: HashSet::new(),
+            causes: vec![Cause::own(What::Start)],
+            // A number is never used twice, although the kernel may have been emptied.
+            generation: installed.generation.unwrap_or(0).max(history.newest()),
+            history,
+            pinned,
+            service,
+            capacity,
+            slots,
+            adopted: installed.generation.is_some(),
+            live: None,
+        }
     }
 
     /// Compiles what is in force and makes it live if it differs from what is; gives the time when
@@ -92,12 +122,10 @@ impl Publisher {
             info!(%missing, "not all lists yet: the ruleset that was found stays live");
             return Ok(None);
         }
-        let lists = self.in_force(now);
+        let (lists, entries) = self.material(now)?;
         let silent = lists.iter().filter(|list| list.is_silent).map(|list| list.spec.name.clone());
         self.service.set_silent(silent.collect());
         let pairs: Vec<_> = lists.iter().map(|list| (&*list.spec, list.read)).collect();
-        let entries = self.service.entries(false)?.into_iter().map(|row| row.entry);
-        let entries: Vec<_> = entries.collect();
         let compiled = Arc::new(self.rulebook.compile_with(&pairs, &entries, now)?);
         let falls_silent = lists.iter().filter(|list| !list.is_silent).map(|list| list.until).min();
         let next = self.generation.checked_add(1).unwrap_or(1);
@@ -106,11 +134,47 @@ impl Publisher {
         let checksum = built.image.header().checksum;
         if self.live == Some(checksum) && self.slots.names() == built.slots.names() {
             self.service.went_live(self.generation, None, self.slots.clone(), compiled, now);
+            self.causes.clear();
             return Ok(lapses);
         }
+        let version = self.version(&built.image.header(), &compiled, now);
+        let recorded = self.history.record(&version, &compiled.table);
+        self.service.history_outcome(recorded.err().map(|failure| failure.to_string()));
         self.make_live(next, built, compiled, now)?;
         self.live = Some(checksum);
+        self.causes.clear();
+        let spare = self.pinned.as_ref().map(|pinned| pinned.pin.version);
+        if let Err(failure) = self.history.prune(spare.as_slice()) {
+            warn!("old versions can't be removed: {failure}");
+        }
         Ok(lapses)
+    }
+
+    /// Notes why the next ruleset is made.
+    pub(super) fn because(&mut self, what: What, by: Option<&str>) {
+        let by = by.unwrap_or("daemon").to_owned();
+        let cause = Cause { what, by };
+        if !self.causes.contains(&cause) && self.causes.len() < MOST_CAUSES {
+            self.causes.push(cause);
+        }
+    }
+
+    fn version(&self, header: &Header, compiled: &Compiled, now: Timestamp) -> Version {
+        let count = |report: &FeedReport| FeedCount {
+            feed: report.name.clone(),
+            accepted: report.accepted,
+        };
+        Version {
+            number: header.generation,
+            made_at: now,
+            causes: self.causes.clone(),
+            entries_v4: header.prefixes_v4,
+            entries_v6: header.prefixes_v6,
+            checksum: header.checksum,
+            feeds: compiled.feeds.iter().map(count).collect(),
+            operator: compiled.operator.iter().map(|entry| entry.id).collect(),
+            pinned_to: self.pinned.as_ref().map(|pinned| pinned.pin.version),
+        }
     }
 
     /// What is live is not what it should be: the next publication makes it live anew, even if
@@ -125,7 +189,7 @@ impl Publisher {
     /// The feed without which an earlier daemon's ruleset is not replaced: that feed's entries are
     /// in it, and neither a list of it is there nor was its source asked.
     pub(super) fn waits_for(&self) -> Option<&FeedName> {
-        if !self.adopted || self.live.is_some() {
+        if !self.adopted || self.live.is_some() || self.pinned.is_some() {
             return None;
         }
         let mut enabled = self.rulebook.catalogue.enabled().map(|spec| &spec.name);
@@ -140,13 +204,11 @@ impl Publisher {
 
     /// The lists of the enabled feeds. One that its source has not confirmed for too long only
     /// observes, however fresh the others are.
-    fn in_force(&self, now: Timestamp) -> Vec<InForce<'_>> {
-        let lifetime = self.service.list_lifetime();
+    pub(super) fn in_force(&self, now: Timestamp) -> Vec<InForce<'_>> {
         let enabled = self.rulebook.catalogue.enabled();
         let in_force = enabled.filter_map(|spec| {
             let read = self.lists.get(&spec.name)?;
-            let lifetime = lifetime.max(2 * spec.refresh.unsigned());
-            let until = read.confirmed_at.checked_add(lifetime).unwrap_or(Timestamp::MAX);
+            let until = self.until(spec, read.confirmed_at);
             let is_silent = until <= now;
             let mut spec = Cow::Borrowed(spec);
             if is_silent {
@@ -155,6 +217,12 @@ impl Publisher {
             Some(InForce { spec, read, until, is_silent })
         });
         in_force.collect()
+    }
+
+    /// When the confirmation of a feed is too old.
+    pub(super) fn until(&self, spec: &FeedSpec, confirmed_at: Timestamp) -> Timestamp {
+        let lifetime = self.service.list_lifetime().max(2 * spec.refresh.unsigned());
+        confirmed_at.checked_add(lifetime).unwrap_or(Timestamp::MAX)
     }
 
     fn make_live(
@@ -173,6 +241,7 @@ impl Publisher {
         let dataplane = self.service.dataplane();
         if let Err(error) = dataplane.publish(&built.image) {
             self.service.forget(generation);
+            self.history.forget(generation);
             return Err(error.into());
         }
         // Only now: until the new ruleset is live, the switches are those of the feeds that left.
@@ -221,12 +290,12 @@ impl Publisher {
 }
 
 /// A list, and how its feed stands.
-struct InForce<'a> {
-    spec: Cow<'a, FeedSpec>,
-    read: &'a ReadList,
+pub(super) struct InForce<'a> {
+    pub(super) spec: Cow<'a, FeedSpec>,
+    pub(super) read: &'a ReadList,
     /// When its confirmation is too old.
-    until: Timestamp,
-    is_silent: bool,
+    pub(super) until: Timestamp,
+    pub(super) is_silent: bool,
 }
 
 /// When the first claim lapses, or the first entry of the operator's own.

@@ -24,7 +24,7 @@ use super::{
     orders::Order,
     status::{
         InterfaceStatus, ModeStatus, ProofStatus, PutRight, RulesetReport, RulesetStatus, Status,
-        degraded, troubled,
+        degraded, pinned, troubled,
     },
 };
 use crate::{
@@ -37,6 +37,7 @@ use crate::{
     },
     feeds::FeedStatus,
     health::Health,
+    history::{History, Pin},
     hits::{Generation, Generations, Hit},
     metrics::{self, Sample},
     store::{Filter, Page, Store, StoreError},
@@ -50,6 +51,7 @@ pub struct Service {
     started_at: Timestamp,
     state: Mutex<State>,
     orders: OnceLock<mpsc::Sender<Order>>,
+    history: OnceLock<History>,
     rows_drained: AtomicU64,
     hits_lost: AtomicU64,
     store_errors: AtomicU64,
@@ -77,6 +79,8 @@ struct State {
     drain_error: Option<String>,
     store_error: Option<String>,
     publish_error: Option<String>,
+    history_error: Option<String>,
+    pin: Option<Pin>,
     proof: ProofStatus,
     standing: Vec<Drift>,
 }
@@ -135,6 +139,7 @@ impl Service {
             started_at: now,
             state: Mutex::default(),
             orders: OnceLock::new(),
+            history: OnceLock::new(),
             rows_drained: AtomicU64::new(0),
             hits_lost: AtomicU64::new(0),
             store_errors: AtomicU64::new(0),
@@ -149,9 +154,9 @@ impl Service {
     pub fn status(&self) -> Result<Status, DataplaneError> {
         let installed = self.dataplane.installed()?;
         let modes = self.dataplane.modes()?;
-        let (confirmed_at, proof) = {
+        let (confirmed_at, proof, pinned) = {
             let state = self.state();
-            (state.confirmed_at, state.proof.clone())
+            (state.confirmed_at, state.proof.clone(), state.pin.clone())
         };
         Ok(Status {
             version: env!("CARGO_PKG_VERSION"),
@@ -161,6 +166,7 @@ impl Service {
             lease_seconds: installed.lease.as_secs(),
             confirmed_at,
             ruleset: RulesetStatus::of(&installed),
+            pinned,
             proof,
             interfaces: InterfaceStatus::all(&installed, &modes),
             feeds: self.feeds(),
@@ -211,15 +217,16 @@ impl Service {
     pub fn metrics(&self, now: Timestamp) -> Result<String, DataplaneError> {
         let installed = self.dataplane.installed()?;
         let modes = self.dataplane.modes()?;
-        let (unparsed_lately, standing, compared_at) = {
+        let (unparsed_lately, standing, compared_at, is_pinned) = {
             let state = self.state();
             let standing = state.standing.iter().map(Drift::kind).collect();
-            (state.parsing.share, standing, state.proof.compared_at)
+            (state.parsing.share, standing, state.proof.compared_at, state.pin.is_some())
         };
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let sample = Sample {
             now,
             healthy: self.health(&installed, &modes).ok,
+            is_pinned,
             unparsed_lately,
             modes,
             counts: self.dataplane.counts()?,
@@ -293,6 +300,9 @@ impl Service {
         }
         let now = Timestamp::now();
         let mut degraded = degraded(installed, modes, &state.silent);
+        degraded.extend(state.pin.as_ref().map(pinned));
+        let unkept = state.history_error.iter();
+        degraded.extend(unkept.map(|error| format!("versions can't be kept: {error}")));
         degraded.extend(state.feeds.values().flat_map(|feed| troubled(feed, now)));
         let lately = now.saturating_sub(REMEMBERED).unwrap_or(Timestamp::MIN);
         let put_right = state.proof.put_right.iter().filter(|put_right| put_right.at >= lately);
@@ -398,6 +408,26 @@ impl Service {
     pub(super) fn take_orders(&self, orders: mpsc::Sender<Order>) {
         // A service belongs to one engine.
         let _ = self.orders.set(orders);
+    }
+
+    pub(super) fn set_history(&self, history: History) {
+        // A service belongs to one engine.
+        let _ = self.history.set(history);
+    }
+
+    pub(super) fn history(&self) -> Option<&History> {
+        self.history.get()
+    }
+
+    pub(super) fn history_outcome(&self, error: Option<String>) {
+        if let Some(error) = &error {
+            tracing::error!("a version can't be kept: {error}");
+        }
+        self.state().history_error = error;
+    }
+
+    pub(super) fn set_pin(&self, pin: Option<Pin>) {
+        self.state().pin = pin;
     }
 
     pub(super) fn publish_error(&self) -> Option<String> {

@@ -15,6 +15,7 @@ use crate::{
     dataplane::{Attachment, Installed, PortStatus, canary::CanaryEvidence, tables::Slots},
     feeds::FeedStatus,
     health::Health,
+    history::Pin,
 };
 
 /// How the daemon and the kernel are.
@@ -34,6 +35,8 @@ pub struct Status {
     pub confirmed_at: Option<Timestamp>,
     /// What is in the kernel.
     pub ruleset: RulesetStatus,
+    /// The version that somebody went back to.
+    pub pinned: Option<Pin>,
     /// Whether that is what was put there.
     pub proof: ProofStatus,
     /// Interfaces under guard.
@@ -197,4 +200,11 @@ pub(super) fn troubled(feed: &FeedStatus, now: Timestamp) -> Vec<String> {
         format!("feed '{name}': its content has not changed, or was empty, since {at:.0}")
     });
     held.into_iter().chain(stale).collect()
+}
+
+/// That new lists don't go live.
+pub(super) fn pinned(Pin { version, since, by, .. }: &Pin) -> String {
+    format!(
+        "version {version} is pinned by {by} since {since:.0}: new lists wait for `sekisho resume`"
+    )
 }
