@@ -49,10 +49,10 @@ pub struct Listed {
 pub fn diff(before: &Table, after: &Table, most: usize) -> Diff {
     let mut diff = Diff::default();
     walk(&before.v4, &after.v4, |old, new| {
-        compare(claims(before, old), claims(after, new), most, &mut diff);
+        compare(claims(before, old).as_ref(), claims(after, new).as_ref(), most, &mut diff);
     });
     walk(&before.v6, &after.v6, |old, new| {
-        compare(claims(before, old), claims(after, new), most, &mut diff);
+        compare(claims(before, old).as_ref(), claims(after, new).as_ref(), most, &mut diff);
     });
     diff
 }
@@ -102,18 +102,18 @@ impl Claims<'_> {
     }
 }
 
-fn compare(before: Option<Claims<'_>>, after: Option<Claims<'_>>, most: usize, diff: &mut Diff) {
-    let Some(network) = before.as_ref().or(after.as_ref()).map(|claims| claims.network) else {
+fn compare(before: Option<&Claims<'_>>, after: Option<&Claims<'_>>, most: usize, diff: &mut Diff) {
+    let Some(network) = before.or(after).map(|claims| claims.network) else {
         return;
     };
-    let both = [&before, &after].into_iter().flatten();
+    let both = [before, after].into_iter().flatten();
     let mut traffic: Vec<Traffic> =
         both.flat_map(|claims| claims.claims.iter().map(|claim| claim.traffic)).collect();
     traffic.sort_unstable_by_key(|traffic| (traffic.port, traffic.protocol));
     traffic.dedup();
     for traffic in traffic {
-        let listed = |claims: &Option<Claims<'_>>| claims.as_ref()?.listed(traffic);
-        let (old, new) = (listed(&before), listed(&after));
+        let listed = |claims: Option<&Claims<'_>>| claims?.listed(traffic);
+        let (old, new) = (listed(before), listed(after));
         match (&old, &new) {
             (None, Some(_)) => diff.added += 1,
             (Some(_), None) => diff.removed += 1,

@@ -204,7 +204,7 @@ pub fn check(
         return Err(EntryError::Wrong(fault));
     }
     if entry.decision == Decision::Block {
-        let spec = spec(entry.list(), entry.action, policy);
+        let spec = spec(&entry.list(), entry.action, policy);
         let judge = Judge::new(guards, policy, &spec, now, now);
         let refusal = indicators(entry)
             .find_map(|indicator| judge.check(&indicator, indicator.traffic).err());
@@ -277,7 +277,7 @@ pub(crate) fn lists(
         let first = blocks.clone().next()?;
         let parsed =
             Parsed { indicators: blocks.flat_map(indicators).collect(), ..Parsed::default() };
-        Some((spec(first.list(), action, policy), parsed))
+        Some((spec(&first.list(), action, policy), parsed))
     };
     actions.into_iter().filter_map(list).collect()
 }
@@ -296,9 +296,9 @@ fn indicators(entry: &OperatorEntry) -> impl Iterator<Item = Indicator> {
     })
 }
 
-fn spec(name: String, action: Action, policy: &Policy) -> FeedSpec {
+fn spec(name: &str, action: Action, policy: &Policy) -> FeedSpec {
     FeedSpec {
-        name: FeedName::reserved(&name),
+        name: FeedName::reserved(name),
         source: Source::File(PathBuf::new()),
         format: Format::Plain,
         mapping: None,

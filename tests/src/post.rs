@@ -40,6 +40,7 @@ impl Post {
         let folder = tempfile::tempdir().expect("a folder");
         let list = format!("{LISTED}\n{LISTED_V6}\n");
         write_lists(folder.path(), &[("listed", "plain", list.as_bytes())]).expect("written");
+        fs::write(folder.path().join("tokens"), "tests 0123456789abcdef\n").expect("written");
         let post = Self { program, pin_dir: span.settings.pin_dir.clone(), folder };
         post.configure("");
         post
@@ -56,7 +57,7 @@ impl Post {
             "interfaces:\n  - {{name: {ACCESS}, role: subscriber, forwarding: wire, peer: {UPLINK}}}\n  \
              - {{name: {UPLINK}, role: uplink, forwarding: wire, peer: {ACCESS}}}\n\
              feeds: feeds.yaml\nstate_dir: state\nnever_block: {{shipped: false}}\n\
-             api: {{listen: '{API}'}}\n{further}\n"
+             api: {{listen: '{API}', token_file: tokens}}\n{further}\n"
         );
         let has_dataplane = further.contains("dataplane:");
         let pins = format!("pin_dir: {}, attach: native", self.pin_dir.display());
@@ -69,6 +70,16 @@ impl Post {
 
     /// Starts the daemon and waits until its ruleset is live and all is well.
     pub fn start(&self) -> Daemon {
+        let mut daemon = self.launch();
+        daemon.wait("a ruleset", |status| {
+            status["ruleset"]["entries_v4"] == 1 && status["ruleset"]["entries_v6"] == 1
+        });
+        daemon.wait("health", |status| status["health"]["ok"] == true);
+        daemon
+    }
+
+    /// Starts the daemon, and waits for nothing.
+    pub fn launch(&self) -> Daemon {
         let log = fs::File::options().create(true).append(true).open(self.file("log"));
         let log = log.expect("a log");
         let child = Command::new(self.program)
@@ -78,12 +89,7 @@ impl Post {
             .stderr(log)
             .spawn()
             .expect("it starts");
-        let mut daemon = Daemon { child, log: self.file("log") };
-        daemon.wait("a ruleset", |status| {
-            status["ruleset"]["entries_v4"] == 1 && status["ruleset"]["entries_v6"] == 1
-        });
-        daemon.wait("health", |status| status["health"]["ok"] == true);
-        daemon
+        Daemon { child, log: self.file("log") }
     }
 
     /// Runs a command of the program.
