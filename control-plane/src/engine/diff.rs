@@ -6,7 +6,7 @@ use sekisho_rules::diff::{Diff, diff};
 use serde::Serialize;
 
 use super::service::Service;
-use crate::history::Version;
+use crate::history::{History, Version};
 
 /// Most changes that are told one by one.
 pub const MOST_CHANGES: usize = 10_000;
@@ -37,7 +37,7 @@ pub enum DiffError {
 impl Service {
     /// The rulesets that were live, the latest first; blocks.
     pub fn versions(&self) -> io::Result<Vec<Version>> {
-        self.history().map_or_else(|| Ok(Vec::new()), |history| history.versions())
+        self.history().map_or_else(|| Ok(Vec::new()), History::versions)
     }
 
     /// What changed from one version to another, at most so many changes one by one; blocks.

@@ -87,12 +87,12 @@ pub(super) fn check(
     spec: &FeedSpec,
     Came { bytes, validators, now }: Came,
     have: Option<&(ReadList, Meta)>,
-    held: Option<Held>,
+    held: Option<&Held>,
     last_good: &LastGood,
 ) -> Result<Checked, Refused> {
-    let is_held = |held: &Held| bytes.as_ref().is_none_or(|bytes| held.is_of(bytes));
-    if let Some(held) = held.clone().filter(is_held) {
-        return still_held(spec, held, have, last_good, now);
+    let is_held = |held: &&Held| bytes.as_ref().is_none_or(|bytes| held.is_of(bytes));
+    if let Some(held) = held.filter(is_held) {
+        return still_held(spec, held.clone(), have, last_good, now);
     }
     let same = |meta: &Meta| bytes.as_ref().is_none_or(|bytes| meta.is_of(bytes));
     if let Some((list, mut meta)) = have.filter(|(_, meta)| same(meta)).cloned() {
@@ -126,7 +126,7 @@ pub(super) fn check(
         Verdict::Older(stamp) => return Err(older(spec, stamp.into(), meta, last_good, now)),
         Verdict::Hold(reason, figures) => {
             let why = (reason, figures);
-            let new = Held::new(&bytes, &spec.source, validators, why, held.as_ref(), now);
+            let new = Held::new(&bytes, &spec.source, validators, why, held, now);
             last_good.hold(&spec.name, &bytes, &new).map_err(Refused::Disk)?;
             return Ok(Checked::Held(
                 Box::new(new.clone()),

@@ -400,7 +400,7 @@ impl Feed {
         };
         let last_good = self.last_good.clone();
         let came = Came { bytes, validators, now };
-        spawn_blocking(move || check::check(&spec, came, have.as_ref(), held, &last_good))
+        spawn_blocking(move || check::check(&spec, came, have.as_ref(), held.as_ref(), &last_good))
             .await
             .map_err(|_| Refused::Stopped)?
     }

@@ -4,7 +4,9 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, types::Type};
-use sekisho_rules::{feed::Action, moment::Moment, operator::OperatorEntry, period::Period};
+use sekisho_rules::{
+    feed::Action, indicator::Protocol, moment::Moment, operator::OperatorEntry, period::Period,
+};
 use serde::Serialize;
 
 /// How long an entry is kept after it ended, for those who ask later what was decided.
@@ -52,7 +54,7 @@ pub(super) fn add(
                 entry.decision.as_str(),
                 entry.action.as_str(),
                 entry.network.to_string(),
-                entry.protocol.map(|protocol| protocol.as_str()),
+                entry.protocol.map(Protocol::as_str),
                 ports.join(","),
                 entry.feed.as_deref(),
                 entry.reason,
