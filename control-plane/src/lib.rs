@@ -12,6 +12,7 @@
 //! - [`engine`]: the daemon, which moves the data along this line
 //! - [`metrics`]: what the daemon counts, for Prometheus
 //! - [`health`]: whether the daemon does its work, and if not, why
+//! - [`tokens`]: who may change something
 //! - [`api`]: what programs can ask the daemon
 //! - [`cli`]: what people can ask it
 //! - [`demo`]: all of it at work, on a stage of its own
@@ -37,6 +38,7 @@ pub mod settings;
 pub mod shutdown;
 pub mod store;
 pub mod subscribers;
+pub mod tokens;
 
 #[cfg(test)]
 mod testing;

@@ -105,6 +105,8 @@ fn entries_and_rollbacks_are_in_the_kernel_when_the_command_ends() {
     let explained = site.post.run(&["explain", LISTED]);
     let explained = String::from_utf8(explained.stdout).expect("UTF-8");
     assert!(explained.starts_with("pass\n") && explained.contains("ticket 8"), "{explained}");
+    let (ok, offline) = site.order(&["explain", LISTED]);
+    assert!(ok && offline.starts_with("pass\n") && offline.contains("ticket 8"), "{offline}");
     let (ok, text) = site.order(&["block", "10.0.0.1", "--reason", "x", "--for", "1h"]);
     assert!(!ok && text.contains("private use (RFC 1918)"), "{text}");
     let (ok, text) = site.order(&["block", "198.18.9.8", "--reason", "x"]);

@@ -16,11 +16,14 @@ use axum::{
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::task::spawn_blocking;
 
-use super::{ApiError, tokens};
-use crate::engine::{
-    entries::{EntryFailure, Made, NewEntry},
-    orders::{Change, Done, OrderError},
-    service::Service,
+use super::ApiError;
+use crate::{
+    engine::{
+        entries::{EntryFailure, Made, NewEntry},
+        orders::{Change, Done, OrderError},
+        service::Service,
+    },
+    tokens,
 };
 
 /// Header that may name the person behind a token.

@@ -6,7 +6,6 @@
 mod changes;
 mod error;
 mod routes;
-pub mod tokens;
 
 use std::{
     io,

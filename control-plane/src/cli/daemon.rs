@@ -12,9 +12,9 @@ use serde_json::Value;
 
 use super::Failure;
 use crate::{
-    api::tokens,
     config::{ApiConfig, Config},
     feeds::fetch::install_tls,
+    tokens,
 };
 
 /// Header that names the person behind a token.

@@ -40,7 +40,6 @@ use self::{
     service::Service,
 };
 use crate::{
-    api::tokens,
     config::Config,
     dataplane::{Dataplane, DataplaneError, OptOuts},
     feeds::{Feed, FeedConfig, News, fetch::Fetcher, hold::Word, last_good::LastGood},
@@ -50,6 +49,7 @@ use crate::{
     shutdown::stopped,
     store::Store,
     subscribers::Subscribers,
+    tokens,
 };
 
 /// Feeds that are read at a time: each may hold its whole list in memory twice.

@@ -150,6 +150,8 @@ impl Worker {
                 };
                 match told {
                     Ok(()) => {
+                        // A feed that was stopped answers nobody.
+                        self.words.asked.retain(|(_, answer)| !answer.is_closed());
                         self.words.asked.push((feed, done));
                         return Ok(());
                     }
