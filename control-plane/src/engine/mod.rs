@@ -148,7 +148,10 @@ impl Engine {
         service.set_list_lifetime(config.list_lifetime.unsigned());
         service.set_heartbeat_lifetime(config.heartbeat_lifetime.unsigned());
         service.set_unparsed_limit(config.alerts.unparsed_share);
-        service.set_history(History::new(&config.state_dir, &config.history));
+        let history = History::new(&config.state_dir, &config.history);
+        // The API answers before the publisher is there.
+        service.set_pin(history.pin().ok().flatten());
+        service.set_history(history);
         Self { config, config_path, rulebook, service, dataplane, store }
     }
 
