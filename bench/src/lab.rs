@@ -13,7 +13,7 @@ use nix::{
     unistd::Pid,
 };
 use sekisho::dataplane::{
-    Dataplane as _, PortCounts,
+    Dataplane as _, Drained, FlowRow, PortCounts,
     kernel::{Attach, Guarded, KernelDataplane, Settings, detach},
 };
 use sekisho_abi::{
@@ -137,6 +137,13 @@ impl Guard {
     /// The dataplane itself.
     pub const fn dataplane(&self) -> &KernelDataplane {
         &self.dataplane
+    }
+
+    /// Takes every flow row out of the kernel.
+    pub fn drain(&self) -> Result<Vec<FlowRow>> {
+        let Drained { id, rows } = self.dataplane.drain()?;
+        self.dataplane.settle(id)?;
+        Ok(rows)
     }
 
     /// The program that judges packets, to run it on packets of a trace.

@@ -343,7 +343,7 @@ fn direction_name(direction: u8) -> &'static str {
         .map_or("unknown", Direction::as_str)
 }
 
-/// Adds up rows of one flow, which comes once per CPU and once from the shared table.
+/// Adds up rows of one flow, which comes once for each CPU.
 pub fn add_up(rows: Vec<FlowRow>) -> Vec<FlowRow> {
     let mut flows: HashMap<FlowKey, FlowTotals> = HashMap::with_capacity(rows.len());
     for FlowRow { key, totals } in rows {

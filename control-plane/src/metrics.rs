@@ -12,12 +12,14 @@ use sekisho_abi::{
     canary,
     image::ListSet,
     reason::{Reason, Verdict},
-    record::{Count, Mode, Modes, RuleTotals},
+    record::{Count, Mode, Modes},
 };
 
 use crate::{
     config::Share,
-    dataplane::{Installed, LedgerCounts, PortCounts, evidence::DriftKind, tables::Slots},
+    dataplane::{
+        Installed, LedgerCounts, PortCounts, RuleTotals, evidence::DriftKind, tables::Slots,
+    },
     engine::service::Ruleset,
     feeds::FeedStatus,
     subscribers::Certainty,
@@ -47,8 +49,6 @@ pub struct Sample {
     pub ruleset: Option<std::sync::Arc<Ruleset>>,
     /// Flow rows taken out of the kernel.
     pub rows_drained: u64,
-    /// Hits that the store refused for too long.
-    pub hits_lost: u64,
     /// Failures of the store.
     pub store_errors: u64,
     /// Failures to take hits out of the kernel.
@@ -117,7 +117,6 @@ names! {
     ATTRIBUTIONS: Counter = "sekisho_attributions_total", "Flows taken out of the kernel, by how sure it is whose they are.";
     DRAIN_ERRORS: Counter = "sekisho_drain_errors_total", "Failures to take flows out of the kernel.";
     STORE_ERRORS: Counter = "sekisho_store_errors_total", "Failures of the record of hits.";
-    HITS_LOST: Counter = "sekisho_hits_lost_total", "Flows that could not be recorded because the record failed for too long.";
     HEALTHY: Gauge = "sekisho_healthy", "1 if the daemon does its work; /healthz says why not.";
     BUILD: Gauge = "sekisho_build_info", "1, with the version of the program.";
 }
@@ -275,7 +274,6 @@ fn daemon(sample: &Sample) {
     }
     counter!(DRAIN_ERRORS).absolute(sample.drain_errors);
     counter!(STORE_ERRORS).absolute(sample.store_errors);
-    counter!(HITS_LOST).absolute(sample.hits_lost);
     gauge!(HEALTHY).set(flag(sample.healthy));
     gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }

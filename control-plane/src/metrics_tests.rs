@@ -44,7 +44,6 @@ fn sample() -> Sample {
         feeds: vec![feed(now)],
         ruleset: None,
         rows_drained: 11,
-        hits_lost: 0,
         store_errors: 1,
         drain_errors: 0,
         publish_errors: 0,

@@ -38,7 +38,7 @@ pub fn measure(run: &Run, guard: &Guard, entries: &Entries, results: &mut Result
     let [mut send, mut drain, mut rows, mut overflowed, mut unaccounted] =
         [(); 5].map(|()| Samples::default());
     for _ in 0..run.rounds {
-        dataplane.drain()?;
+        guard.drain()?;
         tracer.rewind()?;
         let (before, overflow) = (guard.counts()?, overflow(dataplane)?);
         let begin = Instant::now();
@@ -46,11 +46,11 @@ pub fn measure(run: &Run, guard: &Guard, entries: &Entries, results: &mut Result
         send.push(begin.elapsed().as_secs_f64() * 1e3);
         guard.expect(&before, Reason::Dropped, FLOWS as u64)?;
         let begin = Instant::now();
-        let drained = dataplane.drain()?;
+        let drained = guard.drain()?;
         drain.push(begin.elapsed().as_secs_f64() * 1e3);
-        let in_rows: u64 = drained.rows.iter().map(|row| row.totals.packets).sum();
+        let in_rows: u64 = drained.iter().map(|row| row.totals.packets).sum();
         let beyond = self::overflow(dataplane)? - overflow;
-        rows.push(drained.rows.len() as f64);
+        rows.push(drained.len() as f64);
         overflowed.push(beyond as f64);
         unaccounted.push((FLOWS as f64 - in_rows as f64 - beyond as f64).abs());
     }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::programs::XdpMode;
-use sekisho::dataplane::Dataplane as _;
 use sekisho_abi::{reason::Reason, record::Mode};
 
 use self::peers::{Ipset, Nftables, Peer, XdpFilter};
@@ -149,7 +148,7 @@ impl Contender {
                 let mut counted = guard.counts()?;
                 each_trace(tracer, listed, rates, is_drop, |arrived, _| {
                     guard.expect(&counted, reason, arrived)?;
-                    guard.dataplane().drain()?;
+                    guard.drain()?;
                     counted = guard.counts()?;
                     Ok(())
                 })

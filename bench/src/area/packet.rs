@@ -1,7 +1,6 @@
 //! packet/: nanoseconds that a packet costs in the live program.
 
 use anyhow::Result;
-use sekisho::dataplane::Dataplane as _;
 use sekisho_abi::{image::Image, reason::Reason};
 use sekisho_bench_prog::ROWS;
 
@@ -195,10 +194,10 @@ impl Case {
             Kind::Hit | Kind::Repeat => run.packets_of_hits,
         };
         self.empty.push(tracer.run(empty, packets)?.0);
-        guard.dataplane().drain()?;
+        guard.drain()?;
         tracer.rewind()?;
         tracer.run(program, packets / 16)?;
-        guard.dataplane().drain()?;
+        guard.drain()?;
         let before = guard.counts()?;
         self.gross.push(tracer.run(program, packets)?.0);
         guard.expect(&before, self.kind.reason(), packets.into())

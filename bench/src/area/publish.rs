@@ -239,7 +239,7 @@ fn misjudged(guard: &Guard, entries: &Entries, results: &mut Results) -> Result<
                 wrong += counted;
             }
         }
-        guard.dataplane().drain()?;
+        guard.drain()?;
     }
     let mut samples = Samples::default();
     samples.push(wrong as f64);

@@ -3,6 +3,7 @@
 mod anchors;
 mod attach;
 mod devices;
+mod flow_table;
 mod ledger;
 mod opt_out;
 mod probe;
@@ -28,7 +29,7 @@ use nix::fcntl::Flock;
 use sekisho_abi::{
     image::{self, Image, Lists},
     names,
-    record::{HitEvent, Lease, Mode, Modes, RuleTotals},
+    record::{HitEvent, Lease, Mode, Modes},
 };
 
 use self::{anchors::Anchors, ledger::Maps, probe::Probes};
@@ -37,7 +38,8 @@ pub use self::{
     settings::{Attach, Guarded, Settings},
 };
 use super::{
-    Dataplane, DataplaneError, Drained, Installed, LedgerCounts, ListSet, OptOuts, PortCounts,
+    Dataplane, DataplaneError, DrainId, Drained, Installed, LedgerCounts, ListSet, OptOuts,
+    PortCounts, RuleTotals,
     evidence::{Depth, Drift, Evidence},
     objects,
     pins::{Pins, system},
@@ -52,7 +54,6 @@ pub struct KernelDataplane {
     pins: Pins,
     slot: OwnedFd,
     capacity: usize,
-    cpus: usize,
     maps: Mutex<Maps>,
     /// Only who loaded the dataplane takes events off the ring.
     events: Option<Mutex<RingBuf<MapData>>>,
@@ -96,6 +97,8 @@ impl KernelDataplane {
                 return Err(DataplaneError::NoInterface { name: port.interface.clone() });
             }
         }
+        let cpus = nr_cpus().map_err(|(call, error)| system(call, error))?;
+        let places = flow_table::places(&pins, settings.flow_table_entries, cpus)?;
         let slot = ruleset::adopt(&pins, settings.image_capacity)?;
         opt_out::adopt(&pins)?;
         attach::follow_renamed(&pins, guarded)?;
@@ -105,9 +108,11 @@ impl KernelDataplane {
         for (port, number) in guarded.iter().zip(&slots) {
             let peer = guarded.iter().position(|end| Some(&end.interface) == port.peer.as_ref());
             let peer = peer.and_then(|at| slots.get(at)).copied().unwrap_or(NO_PEER);
-            programs.push((port, *number, attach::load(&pins, settings, port, *number, peer)?));
+            let place = attach::Place { slot: *number, peer, flow_places: places };
+            programs.push((port, *number, attach::load(&pins, settings, port, place)?));
         }
-        let mut maps = Maps::open(&pins)?;
+        let mut maps = Maps::open(&pins, cpus)?;
+        maps.begin_ledger()?;
         let switching = pins.lock_switch()?;
         if maps.modes()?.written == 0 {
             maps.set_modes(&Modes::all(settings.initial_mode))?;
@@ -118,7 +123,6 @@ impl KernelDataplane {
             }
         }
         drop(switching);
-        ledger::check_flow_tables(&pins, settings.flow_table_entries)?;
         let (mut attached, mut guards) = (Vec::new(), Vec::new());
         for (port, number, mut program) in programs {
             attach::attach(&pins, settings.attach, port, number, &mut program)?;
@@ -161,11 +165,10 @@ impl KernelDataplane {
     fn assemble(pins: Pins, slot: OwnedFd, capacity: usize) -> Result<Self, DataplaneError> {
         let cpus = nr_cpus().map_err(|(call, error)| system(call, error))?;
         Ok(Self {
-            maps: Mutex::new(Maps::open(&pins)?),
+            maps: Mutex::new(Maps::open(&pins, cpus)?),
             pins,
             slot,
             capacity,
-            cpus,
             events: None,
             grace: GracePeriod::new().map_err(|error| system("create a map in a map", error))?,
             programs: Vec::new(),
@@ -232,7 +235,7 @@ pub fn set_global_mode(pin_dir: &Path, mode: Mode) -> Result<(), DataplaneError>
     let read = |error| map_error("read MODES", error);
     let mut modes = switch.get(&0, 0).map_err(read)?;
     modes.global = mode as u8;
-    switch.set(0, modes, 0).map_err(|error| map_error("write MODES", error))
+    ledger::write_modes(&mut switch, modes)
 }
 
 /// Whether this kernel takes the program.
@@ -339,7 +342,7 @@ impl Dataplane for KernelDataplane {
         };
         let mut maps = self.maps();
         let lease = maps.lease()?;
-        maps.set_lease(&Lease::new(until, lease.epoch))
+        maps.set_lease(&Lease { enforce_until_ns: until, ..lease })
     }
 
     fn modes(&self) -> Result<Modes, DataplaneError> {
@@ -365,12 +368,24 @@ impl Dataplane for KernelDataplane {
     }
 
     fn drain(&self) -> Result<Drained, DataplaneError> {
-        let mut maps = self.maps();
+        let maps = &mut *self.maps();
+        let mut lease = maps.lease()?;
+        // What an earlier drain gave and nobody settled comes first.
+        if !maps.flows.has_rows(lease.side() ^ 1)? {
+            lease.epoch = lease.epoch.wrapping_add(1);
+            maps.set_lease(&lease)?;
+            self.grace.wait().map_err(|error| system("wait for running programs", error))?;
+        }
+        let rows = maps.flows.read(lease.side() ^ 1)?;
+        let id = DrainId { ledger: lease.ledger, epoch: lease.epoch.wrapping_sub(1) };
+        Ok(Drained { id, rows })
+    }
+
+    fn settle(&self, id: DrainId) -> Result<(), DataplaneError> {
+        let maps = &mut *self.maps();
         let lease = maps.lease()?;
-        let quiet = lease.epoch & 1;
-        maps.set_lease(&Lease::new(lease.enforce_until_ns, quiet ^ 1))?;
-        self.grace.wait().map_err(|error| system("wait for running programs", error))?;
-        maps.drain_side(quiet, self.cpus).map(|rows| Drained { rows })
+        let quiet = DrainId { ledger: lease.ledger, epoch: lease.epoch.wrapping_sub(1) };
+        if id == quiet { maps.flows.free(lease.side() ^ 1) } else { Ok(()) }
     }
 
     fn counts(&self) -> Result<Vec<PortCounts>, DataplaneError> {
@@ -392,15 +407,10 @@ impl Dataplane for KernelDataplane {
             .enumerate()
             .skip(1)
             .map(|(rule, lists)| {
-                let values = maps
-                    .rule_totals
-                    .get(&(rule as u32), 0)
-                    .map_err(|error| map_error("read RULE_TOTALS", error))?;
-                let mut sum = RuleTotals::default();
-                for cpu in values.iter() {
-                    sum.hits += cpu.hits;
-                    sum.overflow += cpu.overflow;
-                }
+                let overflow = maps.overflow(rule as u32)?;
+                let mut hits = maps.flows.freed(rule);
+                hits += overflow;
+                let sum = RuleTotals { hits, overflow };
                 Ok((lists, sum))
             })
             .collect()

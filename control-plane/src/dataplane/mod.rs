@@ -8,7 +8,7 @@ use self::evidence::{Depth, Drift, Evidence};
 use sekisho_abi::{
     image::{BuildError, Image, Lists},
     reason::Reason,
-    record::{Count, FlowKey, FlowTotals, HitEvent, Mode, Modes, RuleTotals},
+    record::{Count, FlowKey, FlowTotals, HitEvent, Mode, Modes},
 };
 
 pub mod canary;
@@ -128,11 +128,31 @@ pub struct FlowRow {
     pub totals: FlowTotals,
 }
 
+/// A drain's number: no two drains that brought other rows have the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DrainId {
+    /// The flow table.
+    pub ledger: u32,
+    /// Which of its drains.
+    pub epoch: u32,
+}
+
 /// What a drain brought.
 #[derive(Clone, Debug, Default)]
 pub struct Drained {
-    /// A flow may occur more than once (once per CPU and once in the shared table): add them up.
+    /// To [settle](Dataplane::settle) it by, once the rows are recorded.
+    pub id: DrainId,
+    /// A flow may occur more than once, once for each CPU: add them up.
     pub rows: Vec<FlowRow>,
+}
+
+/// What a rule matched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuleTotals {
+    /// Hits that were recorded, or could not be kept by flow, since the daemon started.
+    pub hits: Count,
+    /// Those of them that no place of the flow table could hold.
+    pub overflow: Count,
 }
 
 /// What the counters of one interface say.
@@ -212,13 +232,17 @@ pub trait Dataplane: Send + Sync {
         change: &mut dyn FnMut(&mut Modes),
     ) -> Result<(Modes, Modes), DataplaneError>;
 
-    /// Takes every flow row out of the kernel.
+    /// Every flow row since the last drain that was settled. Until then they are given again, under
+    /// the same number, and newer ones wait.
     fn drain(&self) -> Result<Drained, DataplaneError>;
+
+    /// Says that the rows of a drain are recorded: they are taken out of the kernel.
+    fn settle(&self, id: DrainId) -> Result<(), DataplaneError>;
 
     /// Cumulative counters by interface.
     fn counts(&self) -> Result<Vec<PortCounts>, DataplaneError>;
 
-    /// Cumulative totals by rule of the live image, with the lists that each rule stands for, in
+    /// Totals by rule of the live image, with the lists that each rule stands for, in
     /// the order of the rules from 1 on.
     fn rule_totals(&self) -> Result<Vec<(ListSet, RuleTotals)>, DataplaneError>;
 

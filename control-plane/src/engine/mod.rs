@@ -161,7 +161,6 @@ impl Engine {
             store: self.store.clone(),
             drain_interval: self.config.drain_interval.unsigned(),
             retention: kept_for,
-            pending: Vec::new(),
             pause: Pause::default(),
         };
         let (news, mut heard) = mpsc::channel(64);

@@ -47,7 +47,6 @@ pub struct Service {
     started_at: Timestamp,
     state: Mutex<State>,
     rows_drained: AtomicU64,
-    hits_lost: AtomicU64,
     store_errors: AtomicU64,
     drain_errors: AtomicU64,
     publish_errors: AtomicU64,
@@ -130,7 +129,6 @@ impl Service {
             started_at: now,
             state: Mutex::default(),
             rows_drained: AtomicU64::new(0),
-            hits_lost: AtomicU64::new(0),
             store_errors: AtomicU64::new(0),
             drain_errors: AtomicU64::new(0),
             publish_errors: AtomicU64::new(0),
@@ -223,7 +221,6 @@ impl Service {
             feeds: self.feeds(),
             ruleset: self.ruleset(),
             rows_drained: load(&self.rows_drained),
-            hits_lost: load(&self.hits_lost),
             store_errors: load(&self.store_errors),
             drain_errors: load(&self.drain_errors),
             publish_errors: load(&self.publish_errors),
@@ -462,10 +459,6 @@ impl Service {
     pub(super) fn store_outcome(&self, error: Option<String>) {
         self.store_errors.fetch_add(u64::from(error.is_some()), Ordering::Relaxed);
         self.state().store_error = error;
-    }
-
-    pub(super) fn lost(&self, hits: u64) {
-        self.hits_lost.fetch_add(hits, Ordering::Relaxed);
     }
 
     pub(super) fn count_hits(&self, hits: &[Hit]) {

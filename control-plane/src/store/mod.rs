@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::hits::Hit;
+use crate::{dataplane::DrainId, hits::Hit};
 pub use query::{Cursor, Filter, LARGEST_PAGE, Page, StoredHit};
 
 /// Name of the file below the state folder.
@@ -61,16 +61,6 @@ pub enum StoreError {
     Stopped,
 }
 
-/// Hits that the store refused.
-#[derive(Debug, thiserror::Error)]
-#[error("{error}")]
-pub struct NotRecorded {
-    /// Why.
-    pub error: StoreError,
-    /// Given back; none if they went down with the writer.
-    pub hits: Vec<Hit>,
-}
-
 /// The record of hits.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -79,7 +69,7 @@ pub struct Store {
 }
 
 enum Job {
-    Record(Vec<Hit>, oneshot::Sender<Result<(), NotRecorded>>),
+    Record(Arc<Vec<Hit>>, DrainId, oneshot::Sender<Result<(), StoreError>>),
     Forget(Timestamp, oneshot::Sender<Result<usize, StoreError>>),
 }
 
@@ -96,9 +86,8 @@ impl Store {
             while let Some(job) = queue.blocking_recv() {
                 // Whoever asked may have stopped waiting.
                 let _ = match job {
-                    Job::Record(hits, done) => {
-                        let outcome = writer::record(&mut connection, &hits, &file);
-                        done.send(outcome.map_err(|error| NotRecorded { error, hits })).is_ok()
+                    Job::Record(hits, drain, done) => {
+                        done.send(writer::record(&mut connection, &hits, drain, &file)).is_ok()
                     }
                     Job::Forget(before, done) => {
                         done.send(writer::forget(&mut connection, before, &file)).is_ok()
@@ -110,17 +99,12 @@ impl Store {
         Ok(Self { path, jobs })
     }
 
-    /// Adds hits to the record; waits until they are on disk.
-    pub async fn record(&self, hits: Vec<Hit>) -> Result<(), NotRecorded> {
+    /// Adds the hits of a drain to the record, if they are not there yet; waits until they are.
+    pub async fn record(&self, hits: Arc<Vec<Hit>>, drain: DrainId) -> Result<(), StoreError> {
         let (done, outcome) = oneshot::channel();
-        let stopped = |hits| NotRecorded { error: StoreError::Stopped, hits };
-        if let Err(mpsc::error::SendError(job)) = self.jobs.send(Job::Record(hits, done)).await {
-            return Err(stopped(match job {
-                Job::Record(hits, _) => hits,
-                Job::Forget(..) => Vec::new(),
-            }));
-        }
-        outcome.await.map_err(|_| stopped(Vec::new()))?
+        let job = Job::Record(hits, drain, done);
+        self.jobs.send(job).await.map_err(|_| StoreError::Stopped)?;
+        outcome.await.map_err(|_| StoreError::Stopped)?
     }
 
     /// Deletes hits whose last packet came before this time; says how many rows that were.

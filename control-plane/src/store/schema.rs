@@ -21,7 +21,7 @@ const PRIVATE: u32 = 0o600;
 ///
 /// A row holds all packets of one flow within one hour, whatever generation of the ruleset they
 /// matched; times are milliseconds since 1970 in UTC. The key's columns come first.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE hits (
         id INTEGER PRIMARY KEY,
@@ -70,6 +70,13 @@ const MIGRATIONS: [&str; 2] = [
         interface, vlans, vlan_tags, encapsulation, pppoe_session, feeds, malware, subscriber,
         tenant, attribution
     );
+",
+    "
+    CREATE TABLE last_drain (
+        only INTEGER PRIMARY KEY CHECK (only = 1),
+        ledger INTEGER NOT NULL,
+        epoch INTEGER NOT NULL
+    ) STRICT;
 ",
 ];
 

@@ -112,7 +112,7 @@ impl Tally {
             (XDP_TX, Some(found)) => assert_answers(frame, &left, found),
             (XDP_REDIRECT, Some(found)) => {
                 assert_eq!(left[..12], SINKHOLE_LINK, "{}", frame_in_hex());
-                assert_eq!(left[14..], frame[found.ip.offset..], "{}", frame_in_hex());
+                assert_eq!(left[14..], frame[found.packet.ip.offset..], "{}", frame_in_hex());
             }
             _ => assert_eq!(left, frame, "{reason:?} ({role:?}) changes nothing"),
         }
@@ -139,12 +139,12 @@ impl Tally {
 /// An answer goes back where the frame came from, and another implementation finds it in order.
 fn assert_answers(frame: &[u8], answer: &[u8], found: &Match) {
     let context = || format!("{}answered with {}", hex(frame), hex(answer));
-    let at = found.ip.offset;
+    let at = found.packet.ip.offset;
     assert_eq!(answer[..6], frame[6..12], "{}", context());
     assert_eq!(answer[6..12], frame[..6], "{}", context());
     let length = assert_valid(&answer[at..], &frame[at..]);
     assert!(answer.len() >= at + length && answer.len() >= 60, "{}", context());
-    if found.link.pppoe_session == 0 && found.link.encapsulation.0 == 0 {
+    if found.packet.link.pppoe_session == 0 && found.packet.link.encapsulation.0 == 0 {
         assert_eq!(answer[12..at], frame[12..at], "{}", context());
     } else {
         assert_eq!(answer[12..at - 4], frame[12..at - 4], "{}", context());

@@ -173,6 +173,9 @@ impl Lab {
         match reason.verdict() {
             Verdict::Pass | Verdict::Drop => {
                 assert_eq!(left, *frame, "left as it was: {sentence} ({role:?})");
+                let again = self.judge(*role, frame);
+                let first = (action, left, found);
+                assert_eq!(again, first, "its flow is known now: {sentence} ({role:?})");
             }
             Verdict::Reject | Verdict::Sinkhole => {
                 let becomes = becomes.as_ref().unwrap_or(&left);
@@ -192,7 +195,9 @@ impl Lab {
     }
 
     pub(crate) fn drained(&self) -> Vec<FlowRow> {
-        self.dataplane.drain().expect("flows can be drained").rows
+        let drained = self.dataplane.drain().expect("flows can be drained");
+        self.dataplane.settle(drained.id).expect("a drain can be settled");
+        drained.rows
     }
 }
 

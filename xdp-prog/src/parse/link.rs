@@ -27,6 +27,18 @@ pub struct Link {
     pub pppoe_session: u16,
 }
 
+impl Link {
+    /// Nothing but an Ethernet header in front of IPv4.
+    pub const PLAIN: Self = Self {
+        offset: 14,
+        is_ipv6: false,
+        vlans: 0,
+        tags: 0,
+        encapsulation: Encapsulation(0),
+        pppoe_session: 0,
+    };
+}
+
 /// Walks Ethernet (IEEE 802.3), VLAN tags (802.1Q, 802.1ad, and 0x9100 of older gear), then a PPPoE
 /// session header or an MPLS label stack, as far as these are to be unwrapped.
 #[inline(always)]
