@@ -207,6 +207,11 @@ pub(crate) fn action_of(reason: Reason, forwarding: Forwarding) -> u32 {
     }
 }
 
+/// Tells a figure of this kernel, in the words that `tests/kernels/run` makes a table of.
+pub(crate) fn report(name: &str, value: impl std::fmt::Display) {
+    println!("reported: {name} = {value}");
+}
+
 /// Bytes that a failed comparison can be read in.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x} ")).collect()
