@@ -29,8 +29,10 @@ pub struct Host {
     pub jit: Option<u32>,
     /// Bytes that this process may lock; `None` for no limit.
     pub memlock: Option<u64>,
-    /// Whether the kernel took the program that comes with this build.
+    /// Whether the kernel took the program that comes with this build, with everything switched on.
     pub program: Trial,
+    /// How many instructions its verifier followed, where it tells.
+    pub verified: Option<u32>,
 }
 
 /// What became of a trial.

@@ -46,6 +46,14 @@ fn host(passing: &io::Result<PassProgram>, trial: bool) -> Host {
     let privileged = !passing.as_ref().is_err_and(forbidden);
     let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse().ok();
     let (soft, _) = getrlimit(Resource::RLIMIT_MEMLOCK).unwrap_or((RLIM_INFINITY, RLIM_INFINITY));
+    let (program, verified) = match (privileged, trial) {
+        (false, _) => (Trial::NotTried("not permitted".to_owned()), None),
+        (true, false) => (Trial::NotTried("as asked".to_owned()), None),
+        (true, true) => match trial::load_own_program() {
+            Ok(verified) => (Trial::Taken, verified),
+            Err(error) => (Trial::Refused(error.to_string()), None),
+        },
+    };
     let cpus = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten().unwrap_or(1);
     Host {
         kernel: uname().map(|it| it.release().to_string_lossy().into_owned()).unwrap_or_default(),
@@ -54,12 +62,8 @@ fn host(passing: &io::Result<PassProgram>, trial: bool) -> Host {
         bpffs: statfs("/sys/fs/bpf").is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC),
         jit: number("/proc/sys/net/core/bpf_jit_enable"),
         memlock: (soft != RLIM_INFINITY).then_some(soft),
-        program: match (privileged, trial) {
-            (false, _) => Trial::NotTried("not permitted".to_owned()),
-            (true, false) => Trial::NotTried("as asked".to_owned()),
-            (true, true) => trial::load_own_program()
-                .map_or_else(|error| Trial::Refused(error.to_string()), |()| Trial::Taken),
-        },
+        program,
+        verified,
     }
 }
 

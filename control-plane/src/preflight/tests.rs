@@ -13,6 +13,7 @@ fn host() -> Host {
         jit: Some(1),
         memlock: Some(8 << 20),
         program: Trial::Taken,
+        verified: Some(480_000),
     }
 }
 

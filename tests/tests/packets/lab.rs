@@ -10,7 +10,7 @@ use sekisho::dataplane::{
 use sekisho_abi::{
     image::Image,
     reason::{Reason, Verdict},
-    record::{Forwarding, Role},
+    record::{Forwarding, Mode, Modes, Role},
 };
 use sekisho_tests::site::HostSite;
 
@@ -189,6 +189,12 @@ impl Lab {
         for case in cases {
             self.check(case);
         }
+    }
+
+    /// Sets the global mode.
+    pub(crate) fn switch(&self, mode: Mode) {
+        let set = &mut |modes: &mut Modes| modes.global = mode as u8;
+        self.dataplane.change_modes(set).expect("the mode can be set");
     }
 
     pub(crate) fn drained(&self) -> Vec<FlowRow> {

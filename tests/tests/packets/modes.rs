@@ -56,7 +56,8 @@ impl Switch<'_> {
     fn set(&self, change: impl FnOnce(&mut Modes)) {
         let mut modes = Modes::all(Mode::Enforce);
         change(&mut modes);
-        self.lab.dataplane.set_modes(&modes).expect("the mode can be set");
+        let set = |now: &mut Modes| *now = Modes { opt_outs: now.opt_outs, ..modes };
+        self.lab.dataplane.change_modes(&mut { set }).expect("the mode can be set");
     }
 
     fn expect(&self, state: &str, expected: &[(&str, Reason)]) {
