@@ -182,7 +182,9 @@ fn what_linux_sends_through_tunnels_and_sessions_is_found_in_them() {
         let mut reasons: BTreeMap<Reason, u32> = BTreeMap::new();
         for (frame, reason) in frames.iter().zip(stage.judge(&frames)) {
             *reasons.entry(reason).or_default() += 1;
-            let shows_listed = LISTED.iter().any(|text| shows(frame, text));
+            // Who looks for a neighbour asks a multicast group for its address.
+            let is_multicast = frame.starts_with(&[0x33, 0x33]);
+            let shows_listed = !is_multicast && LISTED.iter().any(|text| shows(frame, text));
             let passes_unfound = matches!(reason, Reason::NotListed | Reason::MplsNotIp);
             assert!(!(shows_listed && passes_unfound), "{}: {frame:02x?}", path.display());
         }
