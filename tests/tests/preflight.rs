@@ -85,6 +85,23 @@ fn a_veth_is_fit_and_nothing_stays_on_it() {
     assert!(!has_program("one"));
 }
 
+/// As many instructions as a dataplane of every role and with everything on has at least.
+#[test]
+fn the_program_that_is_tried_is_the_one_that_would_run() {
+    stage();
+    let pin_dir = format!("/sys/fs/bpf/sekisho-preflight-whole-{}", std::process::id()).into();
+    let settings = Settings { flow_table_entries: 1024, ..Settings::new(pin_dir, 8 << 20) };
+    let dataplane = KernelDataplane::start(&settings, &[Guarded::routed("one", Role::Both)]);
+    let dataplane = dataplane.expect("starts");
+    let least = dataplane.verified_instructions("one").expect("readable").expect("counted");
+    let (outcome, text, _) = found(&preflight(&["one"]).1, "host", "program");
+    assert_eq!(outcome, "pass");
+    let told = text.split(' ').find_map(|word| word.parse::<u32>().ok()).expect("a number");
+    assert!(told > least, "{text}; one that runs has {least}");
+    drop(dataplane);
+    detach(&settings.pin_dir).expect("detached");
+}
+
 #[test]
 fn without_a_trial_it_does_not_know() {
     stage();

@@ -7,6 +7,7 @@ mod ledger;
 mod opt_out;
 mod probe;
 mod promiscuous;
+mod rehearsal;
 mod ruleset;
 mod settings;
 mod trial;
@@ -237,7 +238,7 @@ pub fn set_global_mode(pin_dir: &Path, mode: Mode) -> Result<(), DataplaneError>
 
 /// Whether this kernel takes the program, and after how many instructions.
 pub(super) fn try_load() -> Result<Option<u32>, DataplaneError> {
-    attach::try_load()
+    rehearsal::try_load()
 }
 
 /// Removes every program and map of a dataplane; traffic then flows unguarded, and interfaces that

@@ -20,7 +20,10 @@ use super::{
     facts::{Attached, Bond, Facts, Host, Link, Port, Trial},
     netlink::Netlink,
 };
-use crate::dataplane::trial::{self, PassProgram};
+use crate::dataplane::{
+    DataplaneError,
+    trial::{self, PassProgram},
+};
 
 /// Looks at this machine and at interfaces of this network namespace; a wire's ends are looked at
 /// although they are not named among them. With `trial`, a program that passes everything is put into
@@ -51,7 +54,8 @@ fn host(passing: &io::Result<PassProgram>, trial: bool) -> Host {
         (true, false) => (Trial::NotTried("as asked".to_owned()), None),
         (true, true) => match trial::load_own_program() {
             Ok(verified) => (Trial::Taken, verified),
-            Err(error) => (Trial::Refused(error.to_string()), None),
+            Err(error @ DataplaneError::Rejected(_)) => (Trial::Refused(error.to_string()), None),
+            Err(error) => (Trial::NotTried(error.to_string()), None),
         },
     };
     let cpus = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten().unwrap_or(1);

@@ -1,10 +1,6 @@
 //! Programs into interfaces: loading, port slots, links.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, io, path::Path};
 
 use aya::{
     EbpfLoader,
@@ -16,10 +12,7 @@ use aya::{
 };
 use sekisho_abi::{
     MAX_PORTS,
-    encapsulation::Encapsulation,
     names::{self, globals},
-    prefix::{MAX_PREFIXES, Prefix, Prefixes},
-    record::{Forwarding, Role},
 };
 
 use super::{Attach, Guarded, Settings, chain, rejected};
@@ -70,9 +63,22 @@ pub(super) fn load(
     slot: u8,
     peer: u8,
 ) -> Result<aya::Ebpf, DataplaneError> {
-    let constants = Constants::of(settings, guarded, slot, peer);
-    let mut loader = constants.loader();
+    let image_bytes = settings.image_capacity as u64;
+    let opt_out_bytes = opt_outs::CAPACITY as u64;
+    let (port, peer) = (u32::from(slot), u32::from(peer));
+    let (role, forwarding) = (guarded.role as u32, guarded.forwarding as u32);
+    let unwrapped = u32::from(settings.unwrapped.0);
+    let mut loader = EbpfLoader::new();
     loader
+        .override_global(globals::IMAGE_BYTES, &image_bytes, true)
+        .override_global(globals::OPT_OUT_BYTES, &opt_out_bytes, true)
+        .override_global(globals::PORT, &port, true)
+        .override_global(globals::PEER, &peer, true)
+        .override_global(globals::ROLE, &role, true)
+        .override_global(globals::FORWARDING, &forwarding, true)
+        .override_global(globals::UNWRAPPED, &unwrapped, true)
+        .override_global(globals::EMBEDDING, &settings.embedding, true)
+        .override_global(globals::INFRASTRUCTURE, &settings.infrastructure, true)
         .map_max_entries(names::FLOWS[0], settings.flow_table_entries)
         .map_max_entries(names::FLOWS[1], settings.flow_table_entries)
         .map_max_entries(names::OPT_OUT_BLOCKS, settings.opt_out_rows)
@@ -84,87 +90,6 @@ pub(super) fn load(
     let mut ebpf = loader.load(OBJECT).map_err(|error| rejected(&error))?;
     xdp(&mut ebpf)?.load().map_err(|error| rejected(&error))?;
     Ok(ebpf)
-}
-
-/// Loads the program with maps of its own for each role with everything switched on, attached to
-/// nothing, and lets go of it. Gives how many instructions the verifier followed at most, where the
-/// kernel tells.
-pub(super) fn try_load() -> Result<Option<u32>, DataplaneError> {
-    let mut most = None;
-    for role in [Role::Subscriber, Role::Uplink, Role::Both] {
-        let constants = Constants::everything_on(role);
-        let mut ebpf = constants
-            .loader()
-            .map_max_entries(names::FLOWS[0], 1)
-            .map_max_entries(names::FLOWS[1], 1)
-            .load(OBJECT)
-            .map_err(|error| rejected(&error))?;
-        let program = xdp(&mut ebpf)?;
-        program.load().map_err(|error| rejected(&error))?;
-        let info = program.info().map_err(|error| rejected(&error))?;
-        most = most.max(info.verified_instruction_count());
-    }
-    Ok(most)
-}
-
-/// What the program has as constants.
-struct Constants {
-    image_bytes: u64,
-    opt_out_bytes: u64,
-    port: u32,
-    peer: u32,
-    role: u32,
-    forwarding: u32,
-    unwrapped: u32,
-    embedding: Prefixes,
-    infrastructure: Prefixes,
-}
-
-impl Constants {
-    fn of(settings: &Settings, guarded: &Guarded, slot: u8, peer: u8) -> Self {
-        Self {
-            image_bytes: settings.image_capacity as u64,
-            opt_out_bytes: opt_outs::CAPACITY as u64,
-            port: slot.into(),
-            peer: peer.into(),
-            role: guarded.role as u32,
-            forwarding: guarded.forwarding as u32,
-            unwrapped: settings.unwrapped.0.into(),
-            embedding: settings.embedding,
-            infrastructure: settings.infrastructure,
-        }
-    }
-
-    /// With as much to do as there can be for an interface of this role.
-    fn everything_on(role: Role) -> Self {
-        // One prefix differs from the next, or the verifier would have less to follow.
-        let prefix = |at: usize| Prefix { high: at as u64, low: 0, length: 96 };
-        let all = Prefixes { count: MAX_PREFIXES as u64, each: std::array::from_fn(prefix) };
-        let settings = Settings {
-            unwrapped: Encapsulation::ALL,
-            embedding: all,
-            infrastructure: all,
-            ..Settings::new(PathBuf::new(), (crate::config::SMALLEST_IMAGE_MIB as usize) << 20)
-        };
-        let wire = Guarded { forwarding: Forwarding::Wire, ..Guarded::routed("", role) };
-        Self::of(&settings, &wire, 0, 1)
-    }
-
-    /// A loader that writes them into the program.
-    fn loader(&self) -> EbpfLoader<'_> {
-        let mut loader = EbpfLoader::new();
-        loader
-            .override_global(globals::IMAGE_BYTES, &self.image_bytes, true)
-            .override_global(globals::OPT_OUT_BYTES, &self.opt_out_bytes, true)
-            .override_global(globals::PORT, &self.port, true)
-            .override_global(globals::PEER, &self.peer, true)
-            .override_global(globals::ROLE, &self.role, true)
-            .override_global(globals::FORWARDING, &self.forwarding, true)
-            .override_global(globals::UNWRAPPED, &self.unwrapped, true)
-            .override_global(globals::EMBEDDING, &self.embedding, true)
-            .override_global(globals::INFRASTRUCTURE, &self.infrastructure, true);
-        loader
-    }
 }
 
 pub(super) fn xdp(ebpf: &mut aya::Ebpf) -> Result<&mut Xdp, DataplaneError> {
