@@ -204,6 +204,24 @@ fn both_ends_of_a_wire_are_looked_at() {
 }
 
 #[test]
+fn whether_frames_leave_an_interface_is_told_by_its_driver() {
+    stage();
+    let told = |rows: &[Value], about: &str| found(rows, about, "outlet").0;
+    let (_, rows) = preflight(&["one=two", "--sinkhole", "two"]);
+    assert_eq!(told(&rows, "one=two"), "warn", "neither end has a program after the trial");
+    assert_eq!(told(&rows, "two"), "fail");
+    // A veth end sends once the other end has a program.
+    let passing = PassProgram::load().unwrap();
+    let _held = passing.attach(nix::net::if_::if_nametoindex("one").unwrap()).unwrap();
+    let (_, rows) = preflight(&["one", "--sinkhole", "two"]);
+    assert_eq!(told(&rows, "two"), "pass");
+    assert_eq!(
+        found(&preflight(&["one", "--sinkhole", "nosuch"]).1, "nosuch", "interface").0,
+        "fail"
+    );
+}
+
+#[test]
 fn a_bond_is_fit_by_its_mode_and_its_members_are_not() {
     stage();
     if !has_kind("link add bond0 type bond mode 802.3ad") {

@@ -333,7 +333,10 @@ impl Dataplane for KernelDataplane {
                 anchors.put_image_back(&self.slot)
             }
             Drift::Image { .. } => anchors.put_image_back(&self.slot),
-            Drift::Switch => self.maps().set_modes(anchors.last_switch()),
+            Drift::Switch => {
+                let last = *anchors.last_switch();
+                self.change_modes(&mut |modes| *modes = last).map(drop)
+            }
             Drift::OptOuts => {
                 let applies = anchors.opt_outs().put_back(&self.pins)?;
                 self.change_modes(&mut |modes| modes.opt_outs = applies).map(drop)
