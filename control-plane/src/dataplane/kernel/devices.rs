@@ -77,12 +77,12 @@ fn as_it_is_now(sinkhole: Option<&SinkholeWay>) -> Sinkhole {
     Sinkhole { ethernet: zerocopy::transmute!(ethernet), ..way.sinkhole }
 }
 
-/// The Ethernet address of an interface of this network namespace.
+/// The Ethernet address of an interface of this network namespace; the loopback has none.
 pub fn hardware_address(interface: &str) -> Option<[u8; 6]> {
     let of_interface = |entry: InterfaceAddress| {
         (entry.interface_name == interface).then(|| entry.address?.as_link_addr()?.addr()).flatten()
     };
-    getifaddrs().ok()?.find_map(of_interface)
+    getifaddrs().ok()?.find_map(of_interface).filter(|address| *address != [0; 6])
 }
 
 /// The map of devices.
