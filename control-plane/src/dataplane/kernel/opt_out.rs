@@ -94,7 +94,12 @@ pub(super) fn put(pins: &Pins, opt_outs: &OptOuts) -> Result<OwnedFd, DataplaneE
     let there: Result<Vec<BlockKey>, _> = rows.keys().collect();
     let there = there.map_err(|error| map_error("list the port blocks that opted out", error))?;
     let left: Vec<BlockKey> = there.into_iter().filter(|key| !kept.contains(key)).collect();
-    let has_room_for_both = kept.len() + left.len() <= room(pins)? as usize;
+    let room = room(pins)? as usize;
+    if kept.len() > room {
+        let fault = format!("{} rows of port blocks where {room} fit", kept.len());
+        return Err(system("set who opted out", io::Error::other(fault)));
+    }
+    let has_room_for_both = kept.len() + left.len() <= room;
     if !has_room_for_both {
         remove(&mut rows, &left)?;
     }
