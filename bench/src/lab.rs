@@ -20,7 +20,7 @@ use sekisho_abi::{
     ABI_VERSION,
     image::Image,
     reason::Reason,
-    record::{Mode, Modes, Role},
+    record::{Mode, Role},
 };
 
 use crate::tracer::Target;
@@ -164,7 +164,7 @@ impl Guard {
 
     /// Sets the mode of everything.
     pub fn set_mode(&self, mode: Mode) -> Result<()> {
-        Ok(self.dataplane.set_modes(&Modes::all(mode))?)
+        Ok(self.dataplane.change_modes(&mut |modes| modes.global = mode as u8).map(drop)?)
     }
 
     /// Packets by reason so far.

@@ -5,6 +5,7 @@ pub mod cable;
 pub mod capture;
 pub mod icmp;
 pub mod packet;
+pub mod pcap;
 pub mod post;
 pub mod scene;
 pub mod site;

@@ -240,6 +240,8 @@ impl Dataplane for FakeDataplane {
             lost_pins: state.lost_pins.clone(),
             lost_devices: Vec::new(),
             switch_holds: state.switch_holds,
+            opt_outs_hold: true,
+            sinkhole_holds: true,
             canaries: state.canaries(),
         })
     }
@@ -261,7 +263,11 @@ impl Dataplane for FakeDataplane {
             Drift::Image { .. } => state.image = state.expected.clone(),
             Drift::Canary { .. } => state.blind = false,
             Drift::Switch => state.switch_holds = true,
-            Drift::Device { .. } | Drift::Ruleset { .. } | Drift::Checksum => {}
+            Drift::Device { .. }
+            | Drift::Ruleset { .. }
+            | Drift::Checksum
+            | Drift::OptOuts
+            | Drift::Sinkhole => {}
         }
         Ok(())
     }
@@ -273,11 +279,6 @@ impl Dataplane for FakeDataplane {
 
     fn modes(&self) -> Result<Modes, DataplaneError> {
         Ok(self.state().modes)
-    }
-
-    fn set_modes(&self, modes: &Modes) -> Result<(), DataplaneError> {
-        self.state().modes = *modes;
-        Ok(())
     }
 
     fn change_modes(

@@ -8,6 +8,7 @@ mod ledger;
 mod opt_out;
 mod probe;
 mod promiscuous;
+mod rehearsal;
 mod ruleset;
 mod settings;
 mod trial;
@@ -34,7 +35,7 @@ use sekisho_abi::{
 
 use self::{anchors::Anchors, ledger::Maps, probe::Probes};
 pub use self::{
-    devices::SinkholeWay,
+    devices::{SinkholeWay, hardware_address},
     settings::{Attach, Guarded, Settings},
 };
 use super::{
@@ -100,7 +101,7 @@ impl KernelDataplane {
         let cpus = nr_cpus().map_err(|(call, error)| system(call, error))?;
         let places = flow_table::places(&pins, settings.flow_table_entries, cpus)?;
         let slot = ruleset::adopt(&pins, settings.image_capacity)?;
-        opt_out::adopt(&pins)?;
+        opt_out::adopt(&pins, settings.opt_out_rows)?;
         attach::follow_renamed(&pins, guarded)?;
         let known = pins.links()?;
         let slots = attach::allocate_ports(&known, guarded)?;
@@ -238,9 +239,9 @@ pub fn set_global_mode(pin_dir: &Path, mode: Mode) -> Result<(), DataplaneError>
     ledger::write_modes(&mut switch, modes)
 }
 
-/// Whether this kernel takes the program.
-pub(super) fn try_load() -> Result<(), DataplaneError> {
-    attach::try_load()
+/// Whether this kernel takes the program, and after how many instructions.
+pub(super) fn try_load() -> Result<Option<u32>, DataplaneError> {
+    rehearsal::try_load()
 }
 
 /// Removes every program and map of a dataplane; traffic then flows unguarded, and interfaces that
@@ -262,7 +263,11 @@ impl Dataplane for KernelDataplane {
     }
 
     fn set_opt_outs(&self, opt_outs: &OptOuts) -> Result<(), DataplaneError> {
-        opt_out::put(&self.pins, opt_outs)?;
+        let mut anchors = self.anchors();
+        let map = opt_out::put(&self.pins, opt_outs)?;
+        if let Some(anchors) = &mut anchors {
+            anchors.opt_outs().set(opt_outs, map)?;
+        }
         let applies = u8::from(!opt_outs.is_empty());
         self.change_modes(&mut |modes| modes.opt_outs = applies).map(drop)
     }
@@ -303,6 +308,7 @@ impl Dataplane for KernelDataplane {
             Some(image) => self.probe(&anchors.programs()?, image.map, depth)?,
             None => Vec::new(),
         };
+        let modes = self.maps().modes()?;
         Ok(Evidence {
             expected: anchors.expected(),
             found,
@@ -311,7 +317,9 @@ impl Dataplane for KernelDataplane {
             ports: anchors.ports()?,
             lost_pins: anchors.lost_pins(),
             lost_devices: anchors.lost_devices(),
-            switch_holds: anchors.is_switch(&self.maps().modes()?),
+            switch_holds: anchors.is_switch(&modes),
+            opt_outs_hold: anchors.opt_outs().holds(&self.pins, &modes, depth)?,
+            sinkhole_holds: anchors.is_way_to_sinkhole()?,
         })
     }
 
@@ -328,7 +336,15 @@ impl Dataplane for KernelDataplane {
                 anchors.put_image_back(&self.slot)
             }
             Drift::Image { .. } => anchors.put_image_back(&self.slot),
-            Drift::Switch => self.maps().set_modes(anchors.last_switch()),
+            Drift::Switch => {
+                let last = *anchors.last_switch();
+                self.change_modes(&mut |modes| *modes = last).map(drop)
+            }
+            Drift::OptOuts => {
+                let applies = anchors.opt_outs().put_back(&self.pins)?;
+                self.change_modes(&mut |modes| modes.opt_outs = applies).map(drop)
+            }
+            Drift::Sinkhole => anchors.put_way_to_sinkhole_back(),
             Drift::Ruleset { .. } | Drift::Checksum => Ok(()),
         }
     }
@@ -347,10 +363,6 @@ impl Dataplane for KernelDataplane {
 
     fn modes(&self) -> Result<Modes, DataplaneError> {
         self.maps().modes()
-    }
-
-    fn set_modes(&self, modes: &Modes) -> Result<(), DataplaneError> {
-        self.maps().set_modes(modes)
     }
 
     fn change_modes(

@@ -15,15 +15,15 @@ pub mod canary;
 pub mod evidence;
 pub mod fake;
 pub mod kernel;
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "system calls that neither aya nor nix has")]
 mod objects;
 mod opt_outs;
 mod pins;
-// System calls that neither aya nor nix has.
-#[allow(unsafe_code)]
+mod switch_lock;
+#[allow(unsafe_code, reason = "system calls that neither aya nor nix has")]
 pub mod sys;
 pub mod tables;
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "system calls that neither aya nor nix has")]
 pub mod trial;
 
 pub use opt_outs::{OptOuts, PortBlock};
@@ -67,6 +67,19 @@ pub enum DataplaneError {
     Busy {
         /// The pin directory.
         path: String,
+    },
+    /// Somebody else has been changing the kill switch for too long.
+    #[error(
+        "{path}: the kill switch is held by {holder} and was not let go within {waited:?}; end that \
+         process and try again"
+    )]
+    SwitchHeld {
+        /// The folder that is locked.
+        path: String,
+        /// Who holds it, as far as the kernel tells.
+        holder: String,
+        /// How long it was waited for.
+        waited: Duration,
     },
     /// More interfaces than one dataplane can guard.
     #[error("{configured} interfaces are configured; one dataplane guards at most 64")]
@@ -221,9 +234,6 @@ pub trait Dataplane: Send + Sync {
 
     /// The kill switch as it stands.
     fn modes(&self) -> Result<Modes, DataplaneError>;
-
-    /// Sets the kill switch.
-    fn set_modes(&self, modes: &Modes) -> Result<(), DataplaneError>;
 
     /// Changes the kill switch from what it is, while nobody else does; gives it as it was and as it
     /// is.

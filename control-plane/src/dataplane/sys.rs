@@ -39,7 +39,7 @@ pub(super) fn owned(fd: u32) -> OwnedFd {
 fn create_map(
     map_type: bpf_map_type,
     name: &str,
-    value_size: u32,
+    [key_size, value_size, entries]: [u32; 3],
     flags: u32,
     inner: Option<BorrowedFd<'_>>,
 ) -> io::Result<OwnedFd> {
@@ -47,9 +47,9 @@ fn create_map(
     // SAFETY: this arm of the union is the one that BPF_MAP_CREATE reads.
     let create = unsafe { &mut attr.__bindgen_anon_1 };
     create.map_type = map_type as u32;
-    create.key_size = 4;
+    create.key_size = key_size;
     create.value_size = value_size;
-    create.max_entries = 1;
+    create.max_entries = entries;
     create.map_flags = flags;
     create.inner_map_fd = inner.map_or(0, |fd| fd.as_raw_fd() as u32);
     for (to, from) in create.map_name.iter_mut().take(15).zip(name.bytes()) {
@@ -61,12 +61,23 @@ fn create_map(
 /// An array map whose single value of `bytes` can be mapped into this process.
 pub(super) fn create_image_map(bytes: usize) -> io::Result<OwnedFd> {
     let bytes = u32::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput)?;
-    create_map(bpf_map_type::BPF_MAP_TYPE_ARRAY, "sekisho_image", bytes, MMAPABLE, None)
+    create_map(bpf_map_type::BPF_MAP_TYPE_ARRAY, "sekisho_image", [4, bytes, 1], MMAPABLE, None)
+}
+
+/// A hash table with as many rows.
+pub(super) fn create_hash(
+    name: &str,
+    key_size: u32,
+    value_size: u32,
+    entries: u32,
+) -> io::Result<OwnedFd> {
+    let sizes = [key_size, value_size, entries];
+    create_map(bpf_map_type::BPF_MAP_TYPE_HASH, name, sizes, 0, None)
 }
 
 /// An array of one map, of the same shape as `inner`.
 pub(super) fn create_slot(inner: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    create_map(bpf_map_type::BPF_MAP_TYPE_ARRAY_OF_MAPS, "RULESET", 4, 0, Some(inner))
+    create_map(bpf_map_type::BPF_MAP_TYPE_ARRAY_OF_MAPS, "RULESET", [4, 4, 1], 0, Some(inner))
 }
 
 /// Puts a map into the slot.

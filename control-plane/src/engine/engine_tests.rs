@@ -318,12 +318,12 @@ async fn networks_of_subscribers_are_never_listed() {
 fn health_names_the_switch_and_packets_that_cannot_be_read() {
     use sekisho_abi::{
         reason::Reason,
-        record::{Count, Mode, Modes},
+        record::{Count, Mode},
     };
     let dir = tempfile::tempdir().unwrap();
     let (_, kernel, service) = two_feeds(&dir);
     assert_eq!(service.check_health().degraded, [""; 0]);
-    kernel.set_modes(&Modes::all(Mode::Bypass)).unwrap();
+    kernel.change_modes(&mut |modes| modes.global = Mode::Bypass as u8).unwrap();
     assert_eq!(service.check_health().degraded, ["the mode is bypass: nothing is dropped"]);
     let counts = |read, unread| {
         let mut by_reason = [Count::default(); Reason::COUNT];

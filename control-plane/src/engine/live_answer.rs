@@ -138,12 +138,10 @@ mod tests {
         assert_eq!(reason("198.18.0.2").0, "not_listed", "not for all traffic");
         assert_eq!(reason("198.18.0.2:443"), ("dropped", vec!["two".to_owned()]));
         assert_eq!(reason("198.18.0.2:443/udp").0, "not_listed");
-        let mut modes = Modes::all(Mode::Enforce);
-        modes.observed_lists = 1;
-        kernel.set_modes(&modes).unwrap();
+        kernel.change_modes(&mut |modes| modes.observed_lists = 1).unwrap();
         assert_eq!(reason("198.18.0.1").0, "list_observed");
         for (mode, told) in [(Mode::Observe, "mode_observed"), (Mode::Bypass, "mode_bypass")] {
-            kernel.set_modes(&Modes::all(mode)).unwrap();
+            kernel.change_modes(&mut |modes| *modes = Modes::all(mode)).unwrap();
             assert_eq!(reason("198.18.0.1").0, told);
         }
     }

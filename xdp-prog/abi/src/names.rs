@@ -46,6 +46,9 @@ pub const PINNED: [&str; 11] = [
     SINKHOLE,
 ];
 
+/// Where a larger table of [`OPT_OUT_BLOCKS`] is pinned until it takes the place of the smaller one.
+pub const LARGER_OPT_OUT_BLOCKS: &str = "OPT_OUT_BLOCKS_LARGER";
+
 /// The XDP entry point in the object.
 pub const PROGRAM: &str = "sekisho";
 

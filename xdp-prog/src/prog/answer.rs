@@ -102,10 +102,13 @@ fn turn(packet: &Packet<'_>, found: &Sighting, length: u16) -> Option<()> {
         ethernet.put(8, one >> 16 | two << 16);
     }
     if found.encapsulation.has(Encapsulation::PPPOE) {
-        // Behind the length there is the PPP protocol, two bytes that the length counts too.
-        let field = packet.part::<2>(packet.forget_offset(found.ip.offset.wrapping_sub(4)))?;
+        // Behind the length there is the PPP protocol, which the length counts too. Everything else
+        // in front of the IP header has an even length, so that an odd one shows a single byte.
+        let protocol_bytes = 2 - (found.ip.offset & 1);
+        let field = found.ip.offset.wrapping_sub(2 + protocol_bytes);
+        let field = packet.part::<2>(packet.forget_offset(field))?;
         // SAFETY: two bytes were asked for.
-        unsafe { field.put(0, (length + 2).to_be()) };
+        unsafe { field.put(0, (length + protocol_bytes as u16).to_be()) };
     }
     Some(())
 }

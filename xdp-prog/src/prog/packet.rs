@@ -34,12 +34,6 @@ impl<'a> Packet<'a> {
         Self { ctx, length }
     }
 
-    /// Bytes of the whole frame as it came, all buffers.
-    #[inline(always)]
-    pub(super) fn length(&self) -> u64 {
-        self.length
-    }
-
     /// Moves the beginning of the frame, forwards if positive. What was read before is void.
     #[inline(always)]
     pub(super) fn move_head(&self, by: i32) -> Option<()> {
@@ -101,6 +95,12 @@ impl Frame for Packet<'_> {
         // SAFETY: the bytes up to `data_end` belong to the packet, and it was checked that N of
         // them begin at `at`.
         Some(unsafe { (at as *const [u8; N]).read_unaligned() })
+    }
+
+    /// As it came, all buffers.
+    #[inline(always)]
+    fn length(&self) -> u64 {
+        self.length
     }
 
     #[inline(always)]

@@ -7,6 +7,7 @@ use sekisho_abi::{
 };
 use sekisho_xdp::{
     decide::Sighting,
+    frame::Frame as _,
     parse::{Ip, protocol},
 };
 

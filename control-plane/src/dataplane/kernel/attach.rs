@@ -106,16 +106,6 @@ pub(super) fn load(
     Ok(ebpf)
 }
 
-/// Loads the program with maps of its own, attached to nothing, and lets go of it.
-pub(super) fn try_load() -> Result<(), DataplaneError> {
-    let smallest = u64::from(crate::config::SMALLEST_IMAGE_MIB) << 20;
-    let mut ebpf = EbpfLoader::new()
-        .override_global(globals::IMAGE_BYTES, &smallest, true)
-        .load(OBJECT)
-        .map_err(|error| rejected(&error))?;
-    xdp(&mut ebpf)?.load().map_err(|error| rejected(&error))
-}
-
 pub(super) fn xdp(ebpf: &mut aya::Ebpf) -> Result<&mut Xdp, DataplaneError> {
     ebpf.program_mut(names::PROGRAM)
         .and_then(|program| program.try_into().ok())
