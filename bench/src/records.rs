@@ -28,8 +28,9 @@ const BUSY: usize = 20;
 const REMOTES: usize = 2_000;
 const FAMILIES: [&str; 8] =
     ["Mirai", "Mozi", "Emotet", "QakBot", "Cobalt Strike", "AsyncRAT", "IcedID", ""];
-/// Hits that the daemon hands to the store at a time, about.
-const BATCH: usize = 5_000;
+/// Hits that are handed to the store at a time: as under a flood. A month of the daemon's usual
+/// seconds would take too long.
+const BATCH: usize = 20_000;
 
 /// The record, and what is known of it.
 pub struct Record {
@@ -48,7 +49,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// Writes so many rows into a folder, hour by hour, as the daemon does.
+    /// Writes so many rows into a folder, in the order of time.
     pub fn write(folder: &Path, rows: usize, runtime: &Runtime) -> Result<Self> {
         let hour = SignedDuration::from_hours(1);
         let now = Timestamp::now().round(jiff::Unit::Hour)?;
@@ -61,13 +62,14 @@ impl Record {
             written_in: Duration::ZERO,
         };
         let mut random = fastrand::Rng::with_seed(0x5e_c1_50);
+        let mut waiting = Vec::new();
         for past in (1..=HOURS).rev() {
             // What does not divide evenly falls to the last hours.
             let in_hour = rows / HOURS + usize::from(past <= rows % HOURS);
             let begin = now - hour * i32::try_from(past)?;
-            let hits = record.hour(&mut random, begin, in_hour);
-            for batch in hits.chunks(BATCH) {
-                let batch = batch.to_vec();
+            waiting.extend(record.hour(&mut random, begin, in_hour));
+            if waiting.len() >= BATCH || past == 1 {
+                let batch = std::mem::take(&mut waiting);
                 let started = Instant::now();
                 runtime.block_on(record.store.record(batch))?;
                 record.written_in += started.elapsed();

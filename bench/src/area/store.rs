@@ -22,6 +22,8 @@ pub fn measure(record: &Record, results: &mut Results) -> Result<()> {
     let mut written = Samples::default();
     written.push(record.rows as f64 / record.written_in.as_secs_f64());
     results.push(Row::new(format!("store/record/{rows}"), "rows/s", &written));
+    let why = "the product has no overview yet; latest-page and remote-page are what comes nearest";
+    results.push(Row::absent(format!("store/overview-30-days/{rows}"), why));
 
     let since = Some(record.now - SignedDuration::from_hours(24 * DAYS));
     let subscribers = record.subscribers();
