@@ -54,7 +54,7 @@ impl Transport {
         match self {
             Self::Udp => packet.extend([0, bytes as u8, 0, 0]),
             Self::TcpSyn => {
-                packet.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0])
+                packet.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0]);
             }
         }
         packet.resize(packet.len().max(bytes), 0);

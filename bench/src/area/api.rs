@@ -124,7 +124,7 @@ fn endpoint(
     let answers = thread::scope(|scope| {
         let clients: Vec<_> =
             (0..CONNECTIONS).map(|_| scope.spawn(|| Ok(ask(address, path)?.runs()))).collect();
-        let answers = clients.into_iter().map(|client| client.join());
+        let answers = clients.into_iter().map(thread::ScopedJoinHandle::join);
         answers
             .map(|answer| answer.unwrap_or_else(|_| bail!("a client died")))
             .sum::<Result<usize>>()
