@@ -19,7 +19,7 @@ use std::{
 use etherparse::{LaxNetSlice, LaxSlicedPacket};
 use nix::sched::{CloneFlags, unshare};
 use sekisho::dataplane::{
-    Dataplane as _,
+    Dataplane as _, RuleTotals,
     kernel::{Attach, Guarded, KernelDataplane, Settings, detach},
 };
 use sekisho_abi::{
@@ -113,11 +113,13 @@ impl Stage {
 
     /// Rows and overflow are all hits.
     fn check_ledger(&self) {
+        let drained = self.dataplane().drain().expect("drained");
+        self.dataplane().settle(drained.id).expect("settled");
+        let rows = drained.rows;
         let totals = self.dataplane().rule_totals().expect("totals can be read");
-        let sum = |pick: fn(&sekisho_abi::record::RuleTotals) -> u64| {
+        let sum = |pick: fn(&RuleTotals) -> u64| {
             totals.iter().map(|(_, totals)| pick(totals)).sum::<u64>()
         };
-        let rows = self.dataplane().drain().expect("drained").rows;
         let rows: u64 = rows.iter().map(|row| row.totals.packets).sum();
         let hits = Reason::ALL.into_iter().filter(|reason| reason.is_hit());
         let counted = self.counted();

@@ -150,7 +150,7 @@ fn assert_answers(frame: &[u8], answer: &[u8], found: &Match) {
         assert_eq!(answer[12..at], frame[12..at], "{}", context());
     } else {
         // The header begins behind Ethernet and the tags; its length stands at its end.
-        let told_at = 14 + 4 * usize::from(found.link.tags) + 4;
+        let told_at = 14 + 4 * usize::from(found.packet.link.tags) + 4;
         assert_eq!(answer[12..told_at], frame[12..told_at], "{}", context());
         let told = u16::from_be_bytes([answer[told_at], answer[told_at + 1]]);
         assert_eq!(usize::from(told), length + (at - told_at - 2), "{}", context());
