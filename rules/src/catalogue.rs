@@ -5,16 +5,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    access,
     feed::FeedSpec,
-    period::Period,
     yaml::{Spanned, YamlError, from_yaml},
 };
 
 /// Most enabled feeds at a time: an entry of the ruleset has one bit for each, and one for the canary
 /// that tells whether enforcement works.
 pub const MAX_ENABLED: usize = 63;
-/// Shortest time between two requests to the same web server; abuse.ch names it as the least.
-pub const SHORTEST_HTTP_REFRESH: Period = Period::minutes(5);
 
 /// The feeds of a catalogue file, in its order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -35,10 +33,10 @@ impl Catalogue {
             if let Some(line) = lines.insert(name, feed.referenced.line()) {
                 return refuse(format!("feed '{name}' is there twice, first in line {line}"));
             }
-            if source.is_http() && *refresh < SHORTEST_HTTP_REFRESH {
+            if let Some(least) = source.shortest_refresh().filter(|least| refresh < least) {
                 return refuse(format!(
-                    "feed '{name}' has a refresh of {refresh}: expected at least \
-                     {SHORTEST_HTTP_REFRESH} for a list that is fetched over HTTP"
+                    "feed '{name}' has a refresh of {refresh}: expected at least {least} for a list \
+                     that is fetched over HTTP"
                 ));
             }
             if let Some(least) = feed.value.min_refresh.filter(|least| refresh < least) {
@@ -47,7 +45,7 @@ impl Catalogue {
                      least, says `min_refresh`"
                 ));
             }
-            if let Err(why) = check_mapping(&feed.value) {
+            if let Err(why) = check_mapping(&feed.value).and_then(|()| access::check(&feed.value)) {
                 return refuse(format!("feed '{name}': {why}"));
             }
             enabled += usize::from(feed.value.enabled);
@@ -89,6 +87,7 @@ struct CatalogueFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::period::Period;
 
     fn error(text: &str) -> String {
         Catalogue::from_yaml(text, "feeds.yaml").unwrap_err().to_string()
@@ -172,6 +171,86 @@ mod tests {
         let rows: String = (0..64).map(|n| row(&format!("f{n}"))).collect();
         let many = error(&format!("feeds:\n{rows}"));
         assert!(many.starts_with("feeds.yaml:65:5: feed 'f63' is one too many"), "{many}");
+    }
+
+    #[test]
+    fn access_is_named_and_fits_its_source() {
+        let row = |source: &str, format: &str, extra: &str| {
+            format!("feeds:\n  - name: a\n    source: '{source}'\n    format: {format}\n{extra}")
+        };
+        let good = [
+            row("https://a.example/{key}/x", "plain", "    auth: {url_key: {file: keys/a}}\n"),
+            row(
+                "https://a.example/",
+                "plain",
+                "    auth: {bearer: {env: TOKEN}}\n    proxy: direct\n",
+            ),
+            row(
+                "taxii+https://a.example/taxii2/",
+                "stix",
+                "    auth: {basic: {user: a, password: {file: b}}}\n    ca_file: ca.pem\n    taxii: \
+                 {api_root: 'https://a.example/r/', collections: [c], page_size: 5, resync: 2h}\n    \
+                 max_content_age: 30d\n",
+            ),
+            row(
+                "crowdsec+http://127.0.0.1:8080",
+                "crowdsec",
+                "    auth: {header: {name: X-Api-Key, value: {file: k}}}\n    refresh: 10s\n    \
+                 crowdsec: {origins: [cscli], resync: 1h}\n    proxy: 'http://p.example:3128'\n    \
+                 proxy_login: {user: u, password: {env: P}}\n",
+            ),
+        ];
+        for text in good {
+            let catalogue = Catalogue::from_yaml(&text, "feeds.yaml").unwrap();
+            let printed = serde_yaml::to_string(&catalogue).unwrap();
+            assert_eq!(Catalogue::from_yaml(&printed, "printed").unwrap(), catalogue, "{printed}");
+        }
+        let crowdsec = "    auth: {header: {name: X-Api-Key, value: {file: k}}}\n";
+        for (source, format, extra, words) in [
+            ("a.txt", "plain", "    auth: {bearer: {env: X}}\n", "over HTTP only"),
+            ("http://a.example/{key}", "plain", "", "needs an 'auth.url_key'"),
+            ("http://a.example/", "plain", "    auth: {url_key: {env: X}}\n", "needs a '{key}'"),
+            ("http://a.example/", "plain", "    auth: {bearer: hunter2}\n", "'{file: PATH}'"),
+            ("http://a.example/", "plain", "    auth: {bearer: {key: hunter2}}\n", "'{env: NAME}'"),
+            (
+                "http://a.example/",
+                "plain",
+                "    auth: {header: {name: 'a b', value: {env: X}}}\n",
+                "'a b' is no name",
+            ),
+            (
+                "http://a.example/",
+                "plain",
+                "    auth: {header: {name: Host, value: {env: X}}}\n",
+                "can't hold a key",
+            ),
+            ("http://a.example/", "plain", "    proxy: 'socks5://p'\n", "expected an http(s) URL"),
+            ("http://a.example/", "plain", "    proxy: 'http://u:p@p'\n", "proxy_login"),
+            (
+                "http://a.example/",
+                "plain",
+                "    proxy_login: {user: u, password: {env: P}}\n",
+                "needs the address",
+            ),
+            ("http://a.example/", "stix", "    taxii: {}\n", "begins with 'taxii+'"),
+            ("taxii+http://a.example/", "plain", "", "'format: stix'"),
+            ("taxii+http://a.example/", "stix", "    taxii: {page_size: 0}\n", "at least 1"),
+            ("taxii+http://a.example/", "stix", "    taxii: {api_root: r1}\n", "'r1'"),
+            ("taxii+http://a.example/", "stix", "    refresh: 4m\n", "at least 5m"),
+            ("crowdsec+http://a.example/", "crowdsec", "", "X-Api-Key"),
+            ("crowdsec+http://a.example/", "plain", crowdsec, "'format: crowdsec'"),
+            ("http://a.example/", "crowdsec", "    crowdsec: {}\n", "begins with 'crowdsec+'"),
+            (
+                "crowdsec+http://a.example/",
+                "crowdsec",
+                "    auth: {header: {name: X-Api-Key, value: {file: k}}}\n    refresh: 9s\n",
+                "at least 10s",
+            ),
+        ] {
+            let error = error(&row(source, format, extra));
+            assert!(error.contains(words), "{source} {extra}: {error}");
+            assert!(!error.contains("hunter2"), "what may be the secret is not repeated: {error}");
+        }
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use std::{fmt::Write as _, path::PathBuf};
 
-use sekisho_rules::policy::Tier;
+use sekisho_rules::{feed::FeedSpec, policy::Tier};
 
 use super::{Failure, print};
 use crate::{
-    config::{Forwarding, InterfaceConfig, SinkholeConfig},
+    config::{Config, Forwarding, InterfaceConfig, SinkholeConfig},
     engine::Inputs,
+    feeds::http::Fetcher,
 };
 
 /// Arguments of `sekisho check`.
@@ -80,8 +81,23 @@ fn summary(file: &str, inputs: &Inputs) -> String {
     }
     for spec in rulebook.catalogue.enabled() {
         let _ = writeln!(text, "  feed {:<20} {} every {}", &*spec.name, spec.format, spec.refresh);
+        for fault in access_faults(config, spec) {
+            let _ = writeln!(text, "       {:<20} {fault}", "");
+        }
     }
     text
+}
+
+/// What keeps a feed from being asked, or is wrong with the way its key is kept. The daemon runs all
+/// the same.
+fn access_faults(config: &Config, spec: &FeedSpec) -> Vec<String> {
+    if !spec.source.is_http() {
+        return Vec::new();
+    }
+    match Fetcher::new(&config.fetch).and_then(|fetcher| fetcher.session(spec)) {
+        Ok(session) => session.warnings,
+        Err(error) => vec![error.detail],
+    }
 }
 
 fn interface(interface: &InterfaceConfig) -> String {

@@ -2,6 +2,7 @@
 
 mod address;
 mod c2intel_csv;
+mod crowdsec;
 mod csv_table;
 mod date;
 mod drop_json;
@@ -172,6 +173,7 @@ pub fn parse_mapped(
         Format::ShadowserverCsv => shadowserver_csv::read(text, limits),
         Format::Misp => misp::read(text, limits),
         Format::Stix => stix::read(text, limits),
+        Format::Crowdsec => crowdsec::read(text, limits),
         Format::Csv => mapped::read_csv(text, mapping, limits),
         Format::Json => mapped::read_json(text, mapping, limits),
         Format::JsonLines => mapped::read_json_lines(text, mapping, limits),
