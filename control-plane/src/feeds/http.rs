@@ -400,12 +400,11 @@ fn is_tls(error: &reqwest::Error) -> bool {
             return true;
         }
         // An I/O error hides its cause from `source`.
-        if let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref())
-            && inner.is::<rustls::Error>()
-        {
-            return true;
-        }
-        cause = error.source();
+        let hidden = error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
+        cause = match hidden {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
     }
     false
 }

@@ -330,7 +330,8 @@ async fn a_server_is_believed_if_the_ca_file_vouches_for_it_and_never_left_for_h
     let fetched = believing.fetch(&url, &NOTHING, 9, Timestamp::UNIX_EPOCH).await;
     assert!(matches!(fetched, Ok(Fetched::List { .. })), "{fetched:?}");
     let doubting = session(&config(), "").fetch(&url, &NOTHING, 9, Timestamp::UNIX_EPOCH).await;
-    assert_eq!(doubting.unwrap_err().kind, FetchErrorKind::Tls);
+    let doubt = doubting.unwrap_err();
+    assert_eq!(doubt.kind, FetchErrorKind::Tls, "{doubt}");
     let url = Url::parse(&tls.url("/down")).unwrap();
     let error = believing.fetch(&url, &NOTHING, 99, Timestamp::UNIX_EPOCH).await.unwrap_err();
     assert_eq!(error.detail, "a redirect is not followed: it leads from https to http");
