@@ -103,8 +103,8 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_795_000_000 + seconds).unwrap()
 }
 
-const ALL: &str = "/v1/decisions/stream?startup=true&scopes=ip%2Crange";
-const SINCE: &str = "/v1/decisions/stream?startup=false&scopes=ip%2Crange";
+const ALL: &str = "/v1/decisions/stream?startup=true&scopes=ip%2Crange&dedup=false";
+const SINCE: &str = "/v1/decisions/stream?startup=false&scopes=ip%2Crange&dedup=false";
 
 #[tokio::test]
 async fn all_come_first_and_then_what_came_and_went() {

@@ -207,6 +207,8 @@ impl Lapi<'_> {
         let mut query = url.query_pairs_mut();
         query.append_pair("startup", if startup { "true" } else { "false" });
         query.append_pair("scopes", "ip,range");
+        // Without this a LAPI keeps the shorter of two decisions to itself, and so its end.
+        query.append_pair("dedup", "false");
         let origins = self.crowdsec.origins.join(",");
         if !origins.is_empty() {
             query.append_pair("origins", &origins);
