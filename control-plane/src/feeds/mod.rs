@@ -24,6 +24,6 @@ pub mod taxii;
 pub(crate) mod transport;
 pub mod unpack;
 #[cfg(test)]
-mod web;
+pub(crate) mod web;
 
 pub use feed::{Feed, FeedConfig, FeedStatus, News, Trouble};

@@ -17,20 +17,20 @@ use super::http::install_tls;
 const CERTIFICATE: &[u8] = include_bytes!("testdata/server.pem");
 const KEY: &[u8] = include_bytes!("testdata/server.key.pem");
 /// Who vouches for the server.
-pub(super) const CA: &[u8] = include_bytes!("testdata/ca.pem");
+pub(crate) const CA: &[u8] = include_bytes!("testdata/ca.pem");
 
 /// What a client asked for.
 #[derive(Clone, Debug)]
-pub(super) struct Request {
+pub(crate) struct Request {
     /// Path and query, as sent.
-    pub(super) target: String,
+    pub(crate) target: String,
     /// All of the head, in lower case.
-    pub(super) head: String,
+    pub(crate) head: String,
 }
 
 /// What it gets.
 #[derive(Clone, Debug)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// These bytes, and then the end of the connection.
     Bytes(Vec<u8>),
     /// Nothing, until the client leaves.
@@ -42,18 +42,18 @@ pub(super) enum Answer {
 }
 
 /// A server; it lives as long as the test's process.
-pub(super) struct Web {
-    pub(super) address: SocketAddr,
+pub(crate) struct Web {
+    pub(crate) address: SocketAddr,
     scheme: &'static str,
     asked: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Web {
-    pub(super) fn start(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
         Self::serve("http", answer, |connection| Some(Box::new(connection)))
     }
 
-    pub(super) fn start_tls(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+    pub(crate) fn start_tls(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
         install_tls();
         let certificate = CertificateDer::from_pem_slice(CERTIFICATE).unwrap();
         let key = PrivateKeyDer::from_pem_slice(KEY).unwrap();
@@ -91,12 +91,12 @@ impl Web {
         Self { address, scheme, asked }
     }
 
-    pub(super) fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("{}://{}{path}", self.scheme, self.address)
     }
 
     /// All requests so far.
-    pub(super) fn asked(&self) -> Vec<Request> {
+    pub(crate) fn asked(&self) -> Vec<Request> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -142,7 +142,7 @@ fn send(connection: &mut dyn Stream, answer: Answer) -> std::io::Result<()> {
 }
 
 /// A whole answer: `status` is `200 OK`, `further` are more header lines, each with its end.
-pub(super) fn page(status: &str, further: &str, body: &[u8]) -> Answer {
+pub(crate) fn page(status: &str, further: &str, body: &[u8]) -> Answer {
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n{further}\r\n",
         body.len()
@@ -151,6 +151,6 @@ pub(super) fn page(status: &str, further: &str, body: &[u8]) -> Answer {
 }
 
 /// An answer that points elsewhere.
-pub(super) fn redirect(to: &str) -> Answer {
+pub(crate) fn redirect(to: &str) -> Answer {
     page("302 Found", &format!("Location: {to}\r\n"), b"")
 }

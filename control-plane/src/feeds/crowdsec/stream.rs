@@ -114,3 +114,48 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 ) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SAMPLE: &str = r#"{"new":[{"id":1,"origin":"cscli","type":"ban","scope":"Ip","value":"198.18.0.1",
+        "duration":"4h","scenario":"x"}],"deleted":[{"id":2,"duration":"-5s"}]}"#;
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_a_result(
+            edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+            end in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = SAMPLE.as_bytes().to_vec();
+            for (at, byte) in edits {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            bytes.truncate(end.index(bytes.len()) + 1);
+            let now = Timestamp::UNIX_EPOCH;
+            if let Ok(stream) = Stream::read(&bytes, &CrowdsecSpec::default(), now) {
+                prop_assert!(stream.new.iter().all(|ban| ban.until > now));
+                prop_assert!(stream.new.len() + stream.deleted.len() + stream.unread <= 2);
+            }
+        }
+    }
+
+    #[test]
+    fn the_sample_is_a_stream() {
+        let crowdsec = CrowdsecSpec::default();
+        let stream = Stream::read(SAMPLE.as_bytes(), &crowdsec, Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!((stream.new.len(), &stream.deleted[..], stream.unread), (1, &[2][..], 0));
+    }
+
+    #[test]
+    fn a_length_of_time_beyond_all_dates_is_unread() {
+        let text = SAMPLE.replace("4h", "2562047h");
+        let late = Timestamp::MAX;
+        let stream = Stream::read(text.as_bytes(), &CrowdsecSpec::default(), late).unwrap();
+        assert_eq!((stream.new.len(), stream.unread), (0, 1));
+    }
+}

@@ -72,7 +72,7 @@ impl Objects {
             return Ok(false);
         }
         if self.seen.len() > self.limits.max_lines {
-            return Err(too_large(format!("more than {} objects", self.limits.max_lines)));
+            return Err(too_large(&format!("more than {} objects", self.limits.max_lines)));
         }
         if head.kind != "indicator" {
             return Ok(true);
@@ -87,7 +87,7 @@ impl Objects {
         let old = known.map_or(0, |known| length(&known.text));
         self.bytes = (self.bytes + length(&text)).saturating_sub(old);
         if self.bytes > self.limits.max_bytes {
-            return Err(too_large(format!("more than {} bytes", self.limits.max_bytes)));
+            return Err(too_large(&format!("more than {} bytes", self.limits.max_bytes)));
         }
         self.by_id.insert(head.id.into_owned(), Version { modified, text });
         Ok(true)
@@ -113,7 +113,7 @@ fn key(head: &Head<'_>) -> u64 {
     hasher.finish()
 }
 
-fn too_large(what: String) -> FetchError {
+fn too_large(what: &str) -> FetchError {
     FetchError::new(FetchErrorKind::TooLarge, format!("the collections have {what}"))
 }
 
@@ -166,6 +166,32 @@ mod tests {
         assert_eq!(ids(&again), ["a 2026-01-01T00:00:00Z", "b 2026-01-01T00:00:00Z"]);
         assert!(Objects::read(b"<html>", &Limits::default()).is_none());
         assert!(Objects::read(b"", &Limits::default()).is_none());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_objects_give_a_bundle_that_reads_back(
+            edits in proptest::collection::vec((proptest::prelude::any::<usize>(), "[ -~]"), 0..6),
+            rows in 0..4_usize,
+        ) {
+            let mut text = (0..rows)
+                .map(|n| indicator(&n.to_string(), "2026-01-01T00:00:00Z", "").get().to_owned())
+                .collect::<Vec<_>>();
+            for (at, letter) in edits {
+                let Some(row) = text.get_mut(at % rows.max(1)) else { continue };
+                let at = at % row.len();
+                row.replace_range(at..=at, &letter);
+            }
+            let mut objects = Objects::new(&Limits::default());
+            for text in text {
+                if let Ok(raw) = RawValue::from_string(text) {
+                    let _ = objects.add(&raw);
+                }
+            }
+            let bundle = objects.bundle();
+            let again = Objects::read(&bundle, &Limits::default());
+            proptest::prop_assert_eq!(again.map(|again| again.bundle()), Some(bundle));
+        }
     }
 
     #[test]

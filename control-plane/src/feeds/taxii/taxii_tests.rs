@@ -166,7 +166,8 @@ async fn what_was_added_goes_over_what_is_there_and_what_was_revoked_goes() {
 
 #[tokio::test]
 async fn a_server_that_goes_in_circles_is_left() {
-    let circles: [(&str, fn(&Request) -> Answer); 4] = [
+    type Circle = (&'static str, fn(&Request) -> Answer);
+    let circles: [Circle; 4] = [
         ("nothing new", |_| {
             envelope(&[indicator(1, FIRST, "")], r#","more":true,"next":"again""#, FIRST)
         }),
