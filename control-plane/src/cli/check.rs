@@ -115,3 +115,31 @@ fn sinkhole(sinkhole: &SinkholeConfig) -> String {
     let how = if tunnel.is_some() { "tunnel" } else { "next hop" };
     format!("{how} {next_hop} on {interface}, MTU {mtu}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_missing_is_told_below_its_feed() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        write("key", "hunter2");
+        let row = |name: &str, key: &str| {
+            format!(
+                "  - name: {name}\n    source: http://{name}.example/\n    format: plain\n    auth: \
+                 {{bearer: {{file: {key}}}}}\n"
+            )
+        };
+        write("feeds.yaml", &format!("feeds:\n{}{}", row("one", "key"), row("two", "none")));
+        let config = "interfaces: [{name: fake0, role: subscriber}]\nfeeds: feeds.yaml\n";
+        write("sekisho.yaml", config);
+        let inputs = Inputs::read(&dir.path().join("sekisho.yaml")).unwrap();
+        let text = summary("sekisho.yaml", &inputs);
+        let (one, two) = text.split_once("feed two").unwrap();
+        assert!(one.contains("over http:// and can be read"), "{text}");
+        assert!(two.contains("the key can't be read from"), "{text}");
+        assert!(two.contains(&dir.path().join("none").display().to_string()), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}

@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use sekisho_rules::{
     feed::{FeedName, FeedSpec, Source},
-    parse::Parsed,
     period::Period,
 };
 use serde::Serialize;
@@ -18,7 +17,7 @@ use tracing::{info, warn};
 
 use super::{
     backoff,
-    fetch::{FetchError, FetchErrorKind, Fetched, Validators, redacted},
+    fetch::{FetchError, FetchErrorKind, Fetched, Validators, shown_source},
     http::Fetcher,
     last_good::{LastGood, Meta},
     transport::Transport,
@@ -191,7 +190,7 @@ impl Feed {
     ) -> Self {
         let status = FeedStatus {
             name: config.spec.name.clone(),
-            source: shown(&config.spec.source),
+            source: shown_source(&config.spec.source),
             fetched_at: None,
             confirmed_at: None,
             stamp: None,
@@ -434,36 +433,10 @@ fn check(
     }
     let since = have.and_then(|(old, meta)| {
         let old = old.parsed.as_ref().ok()?;
-        claims_the_same(old, parsed).then(|| meta.claims_since())
+        old.claims_the_same(parsed).then(|| meta.claims_since())
     });
     let kept = last_good.keep(&spec.name, &bytes, &spec.source, validators, since, now);
     Ok(Good { meta: kept.map_err(Refused::Disk)?, list })
-}
-
-/// Whether two lists claim the same, wherever in the file: many publishers put a new date on a list
-/// that they no longer tend.
-fn claims_the_same(old: &Parsed, new: &Parsed) -> bool {
-    let same_indicators = old.indicators.len() == new.indicators.len()
-        && old.indicators.iter().zip(&new.indicators).all(|(old, new)| {
-            let mut old = old.clone();
-            old.line = new.line;
-            old == *new
-        });
-    let same_names = old.named.len() == new.named.len()
-        && old.named.iter().zip(&new.named).all(|(old, new)| {
-            let mut old = old.clone();
-            old.line = new.line;
-            old == *new
-        });
-    same_indicators && same_names
-}
-
-/// Where a list is, without credentials.
-fn shown(source: &Source) -> String {
-    match source.url() {
-        Some(url) => source.to_string().replace(url, &redacted(url)),
-        None => source.to_string(),
-    }
 }
 
 #[cfg(test)]

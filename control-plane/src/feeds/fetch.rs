@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reqwest::Url;
-use sekisho_rules::source::KEY;
+use sekisho_rules::source::{KEY, Source};
 use serde::{Deserialize, Serialize};
 
 use super::taxii::Position;
@@ -107,6 +107,14 @@ impl FetchError {
     }
 }
 
+/// Where a list is, fit for logs and status.
+pub fn shown_source(source: &Source) -> String {
+    match source.url() {
+        Some(url) => source.to_string().replace(url, &redacted(url)),
+        None => source.to_string(),
+    }
+}
+
 /// An address fit for logs and status: without user, password, query and fragment, and without path
 /// segments that look like keys.
 pub fn redacted(url: &str) -> String {
@@ -163,6 +171,17 @@ mod tests {
         ];
         for (url, expected) in cases {
             assert_eq!(redacted(url), expected);
+        }
+    }
+
+    #[test]
+    fn a_source_is_shown_with_its_protocol() {
+        for (source, expected) in [
+            ("taxii+https://user:secret@example.net/taxii2/", "taxii+https://example.net/taxii2/"),
+            ("crowdsec+http://127.0.0.1:8080/", "crowdsec+http://127.0.0.1:8080/"),
+            ("lists/c2.txt", "lists/c2.txt"),
+        ] {
+            assert_eq!(shown_source(&source.parse().unwrap()), expected);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Requests over HTTP: one client for each asking of a feed, with that feed's key, proxy and
 //! certificates, all read anew.
 
-use std::{error::Error as _, path::Path, sync::Once, time::Duration};
+use std::{error::Error as _, net::IpAddr, path::Path, sync::Once, time::Duration};
 
 use jiff::{Timestamp, fmt::rfc2822::DateTimeParser};
 use reqwest::{
@@ -82,6 +82,9 @@ impl Fetcher {
             None => (self.config.proxy.as_ref(), self.config.proxy_login.as_ref()),
         };
         let client = self.client(proxy, login, ca_file.map(|path| &**path), &mut warnings)?;
+        if spec.auth.is_some() && spec.source.url().is_some_and(is_overheard) {
+            warnings.push("its key goes over http:// and can be read on the way: use https".into());
+        }
         Ok(Session { client, timeout: self.config.timeout.unsigned(), credentials, warnings })
     }
 
@@ -122,6 +125,15 @@ fn certificates(path: &Path) -> Result<Vec<Certificate>, FetchError> {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         _ => Err(refuse("are none: expected PEM".to_owned())),
     }
+}
+
+/// Whether others than this machine can see what goes to this address.
+fn is_overheard(source: &str) -> bool {
+    let Ok(url) = Url::parse(source) else { return false };
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let is_local =
+        host.parse::<IpAddr>().map_or(host == "localhost", |address| address.is_loopback());
+    url.scheme() == "http" && !is_local
 }
 
 /// Without a word of the configuration, the usual variables of the environment hold.
@@ -221,6 +233,15 @@ impl Session {
     /// The key that was used, if the feed has one.
     pub const fn secret(&self) -> Option<&Secret> {
         self.credentials.secret.as_ref()
+    }
+
+    /// The same error without the key, which a server may repeat in its answer.
+    pub fn scrubbed(&self, mut error: FetchError) -> FetchError {
+        let keys = [&self.credentials.secret, &self.credentials.url_key];
+        for key in keys.into_iter().flatten() {
+            error.detail = error.detail.replace(key.expose(), &key.to_string());
+        }
+        error
     }
 
     /// Asks for a list that differs from the one that `have` recognises; at most `most` bytes.

@@ -389,3 +389,16 @@ async fn a_server_that_sends_a_byte_now_and_then_is_left() {
     let outcome = session(&config, "").fetch(&url, &NOTHING, 999, Timestamp::UNIX_EPOCH).await;
     assert_eq!(outcome.unwrap_err().kind, FetchErrorKind::Timeout);
 }
+
+#[test]
+fn a_key_that_others_can_read_on_the_way_is_told() {
+    for (source, told) in [
+        ("http://lists.example/", true),
+        ("https://lists.example/", false),
+        ("http://127.0.0.1:8080/", false),
+        ("http://[::1]/", false),
+        ("http://localhost/", false),
+    ] {
+        assert_eq!(is_overheard(source), told, "{source}");
+    }
+}

@@ -138,3 +138,31 @@ async fn a_source_that_was_asked_before_a_restart_is_not_asked_before_its_floor_
     let wait = again.first_wait(now);
     assert!((299..=300).contains(&wait.as_secs()), "{wait:?}");
 }
+
+#[tokio::test]
+async fn a_server_that_repeats_the_key_does_not_make_it_known() {
+    let web = Web::start(|_| {
+        let body = format!(r#"{{"title":"bad key {KEY}","new":"{KEY}","http_status":"401"}}"#);
+        page("200 OK", "", body.as_bytes())
+    });
+    let keys = tempfile::tempdir().unwrap();
+    let file = keys.path().join("key");
+    fs::write(&file, KEY).unwrap();
+    let auth =
+        format!("auth: {{header: {{name: X-Api-Key, value: {{file: '{}'}}}}}}", file.display());
+    for (source, format, further) in [
+        ("taxii", "stix", format!("    taxii: {{api_root: '{}'}}\n", web.url("/r/"))),
+        ("crowdsec", "crowdsec", String::new()),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let row = format!(
+            "  - name: one\n    source: {source}+{}\n    format: {format}\n    {auth}\n{further}",
+            web.url("/")
+        );
+        let mut feed = feed_of(&row, &dir);
+        feed.poll().await;
+        let trouble = feed.news().status.trouble.unwrap();
+        assert_eq!(trouble.reason, "protocol");
+        assert!(!trouble.text.contains(KEY), "{}", trouble.text);
+    }
+}

@@ -46,38 +46,47 @@ impl Transport {
         known: &Validators,
         now: Timestamp,
     ) -> Result<Fetched, Refused> {
-        if let Source::File(path) = &spec.source {
-            return read_file(spec.clone(), path.clone()).await;
-        }
-        let session = self.open(spec, now).await?;
-        let limits = limits(spec);
         match &spec.source {
-            Source::Url(url) if misp::is_feed(spec) => {
-                let kept = self.kept(spec).await?;
-                misp::fetch(&session, spec, url, (known, &kept), &limits, now).await.map_err(
-                    |error| match error {
-                        MispError::Fetch(error) => Refused::Fetch(error),
-                        MispError::Parse(failure) => Refused::Parse(failure),
-                    },
-                )
-            }
+            Source::File(path) => read_file(spec.clone(), path.clone()).await,
+            Source::Url(url) => self.ask_web(spec, url, known, now).await,
             Source::Taxii(url) => {
+                let session = self.open(spec, now).await?;
                 let kept = self.kept(spec).await?;
                 let have = (known, &kept[..]);
-                Ok(taxii::fetch(&session, spec, url, have, &limits, now).await?)
+                let asked = taxii::fetch(&session, spec, url, have, &limits(spec), now).await;
+                Ok(asked.map_err(|error| session.scrubbed(error))?)
             }
             Source::Crowdsec(url) => {
+                let session = self.open(spec, now).await?;
                 let kept = match self.decisions.is_new() {
                     true => self.kept(spec).await?,
                     false => Vec::new(),
                 };
-                Ok(self.decisions.fetch(&session, spec, url, &kept, &limits, now).await?)
+                let limits = limits(spec);
+                let asked = self.decisions.fetch(&session, spec, url, &kept, &limits, now).await;
+                Ok(asked.map_err(|error| session.scrubbed(error))?)
             }
-            Source::Url(url) => {
-                Ok(session.fetch(&session.url(url)?, known, limits.max_bytes, now).await?)
-            }
-            Source::File(_) => Err(Refused::Stopped),
         }
+    }
+
+    async fn ask_web(
+        &mut self,
+        spec: &FeedSpec,
+        url: &str,
+        known: &Validators,
+        now: Timestamp,
+    ) -> Result<Fetched, Refused> {
+        let session = self.open(spec, now).await?;
+        let limits = limits(spec);
+        if !misp::is_feed(spec) {
+            return Ok(session.fetch(&session.url(url)?, known, limits.max_bytes, now).await?);
+        }
+        let kept = self.kept(spec).await?;
+        let fetched = misp::fetch(&session, spec, url, (known, &kept), &limits, now).await;
+        fetched.map_err(|error| match error {
+            MispError::Fetch(error) => Refused::Fetch(error),
+            MispError::Parse(failure) => Refused::Parse(failure),
+        })
     }
 
     /// What came was not taken.

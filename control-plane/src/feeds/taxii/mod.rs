@@ -30,6 +30,8 @@ const LONGEST: Duration = Duration::from_secs(30 * 60);
 /// How far a server was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
+    /// CRC-32 of the API root.
+    pub root: u32,
     /// When everything was last read.
     pub full_at: Timestamp,
     /// By id of the collection: when the newest object that we have of it was added, in the server's
@@ -39,12 +41,18 @@ pub struct Position {
 
 impl Position {
     /// Whether it is enough to ask for what was added since.
-    fn resumes(&self, taxii: &TaxiiSpec, collections: &[Collection], now: Timestamp) -> bool {
+    fn resumes(
+        &self,
+        root: u32,
+        taxii: &TaxiiSpec,
+        collections: &[Collection],
+        now: Timestamp,
+    ) -> bool {
         let age = now.duration_since(self.full_at);
         let fresh = !age.is_negative() && age < taxii.resync.signed();
         let same = collections.len() == self.added.len()
             && collections.iter().all(|collection| self.added.contains_key(&collection.id));
-        fresh && same
+        self.root == root && fresh && same
     }
 }
 
@@ -76,12 +84,13 @@ async fn fetch_all(
     let server = Server { session, limits, now };
     let root = server.root(url, &taxii).await?;
     let collections = server.collections(&root, &taxii).await?;
-    let resumed = have.0.taxii.as_ref().filter(|at| at.resumes(&taxii, &collections, now));
+    let of = crc32fast::hash(root.as_str().as_bytes());
+    let resumed = have.0.taxii.as_ref().filter(|at| at.resumes(of, &taxii, &collections, now));
     let resumed = resumed.zip(Objects::read(have.1, limits));
     let is_delta = resumed.is_some();
     let (mut position, mut objects) = match resumed {
         Some((position, objects)) => (position.clone(), objects),
-        None => (Position { full_at: now, ..Position::default() }, Objects::new(limits)),
+        None => (Position { root: of, full_at: now, ..Position::default() }, Objects::new(limits)),
     };
     for collection in &collections {
         let since = position.added.get(&collection.id).cloned().flatten();

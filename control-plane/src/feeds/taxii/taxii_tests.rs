@@ -250,3 +250,14 @@ async fn a_new_collection_makes_everything_be_read_again() {
     assert_eq!(addresses(&second), ["198.18.0.1", "198.18.0.2"]);
     assert!(queries(&web).iter().all(|query| !query.contains("added_after")));
 }
+
+#[tokio::test]
+async fn another_root_makes_everything_be_read_again() {
+    let web = server(|_| envelope(&[indicator(1, FIRST, "")], "", FIRST));
+    let first = ask(&web, "", None, at(0)).await.unwrap();
+    let other = server(|_| envelope(&[indicator(2, FIRST, "")], "", FIRST));
+    let further = format!("    taxii: {{api_root: '{}'}}\n", other.url("/r/"));
+    let second = ask(&web, &further, Some(&first), at(1)).await.unwrap();
+    assert_eq!(addresses(&second), ["198.18.0.2"]);
+    assert!(!queries(&other)[0].contains("added_after"));
+}
