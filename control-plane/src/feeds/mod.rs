@@ -19,6 +19,7 @@ pub mod fetch;
 pub mod http;
 pub mod last_good;
 pub mod misp;
+mod rows;
 pub mod secret;
 pub mod taxii;
 pub(crate) mod transport;

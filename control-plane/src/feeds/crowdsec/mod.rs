@@ -14,7 +14,7 @@ use sekisho_rules::{access::CrowdsecSpec, feed::FeedSpec, parse::Limits};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use self::stream::Stream;
+use self::stream::{MOST_DECISIONS, Stream, too_many};
 use super::{
     fetch::{FetchError, FetchErrorKind, Fetched, Validators},
     http::Session,
@@ -74,7 +74,7 @@ impl Decisions {
             !age.is_negative() && age < crowdsec.resync.signed()
         });
         let changed = match full_at {
-            Some(_) => self.apply(lapi.ask(false).await?, limits)?,
+            Some(_) => self.apply(lapi.ask(false).await?)?,
             None => self.replace(&lapi).await?,
         };
         let standing = self.by_id.len();
@@ -102,7 +102,7 @@ impl Decisions {
         }
     }
 
-    fn apply(&mut self, stream: Stream, limits: &Limits) -> Result<bool, FetchError> {
+    fn apply(&mut self, stream: Stream) -> Result<bool, FetchError> {
         let mut changed = false;
         for id in &stream.deleted {
             changed |= self.by_id.remove(id).is_some();
@@ -112,9 +112,8 @@ impl Decisions {
             let decision = self.steady(decision);
             self.by_id.insert(decision.id, decision);
         }
-        if self.by_id.len() > limits.max_lines {
-            let detail = format!("the LAPI has more than {} decisions", limits.max_lines);
-            return Err(FetchError::new(FetchErrorKind::TooLarge, detail));
+        if self.by_id.len() > MOST_DECISIONS {
+            return Err(too_many());
         }
         Ok(changed)
     }

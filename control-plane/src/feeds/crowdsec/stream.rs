@@ -1,14 +1,20 @@
 //! An answer of the decision stream: `{"new":[...],"deleted":[...]}`, either of which may be null.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use jiff::{SignedDuration, Timestamp};
 use sekisho_rules::access::CrowdsecSpec;
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 use super::{Decision, duration};
-use crate::feeds::fetch::{FetchError, FetchErrorKind};
+use crate::feeds::{
+    fetch::{FetchError, FetchErrorKind},
+    rows::{self, Broken},
+};
 
+/// Most decisions, several times what the largest block lists have.
+pub(super) const MOST_DECISIONS: usize = 1_000_000;
 /// Longest text of a decision that is kept.
 const LONGEST_TEXT: usize = 256;
 
@@ -25,9 +31,9 @@ pub(super) struct Stream {
 #[derive(Deserialize)]
 struct Answer<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
-    new: Option<Option<Vec<Row<'a>>>>,
+    new: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
-    deleted: Option<Option<Vec<Row<'a>>>>,
+    deleted: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -57,23 +63,17 @@ impl Stream {
         crowdsec: &CrowdsecSpec,
         now: Timestamp,
     ) -> Result<Self, FetchError> {
-        let refuse = |why: String| {
-            let detail = format!("the answer is no decision stream of a LAPI: {why}");
-            FetchError::new(FetchErrorKind::Protocol, detail)
-        };
-        let Answer { new, deleted } =
-            serde_json::from_slice(bytes).map_err(|error| refuse(error.to_string()))?;
-        if new.is_none() && deleted.is_none() {
-            return Err(refuse("it has neither 'new' nor 'deleted'".to_owned()));
+        let answer: Answer<'_> = serde_json::from_slice(bytes).map_err(|error| refuse(&error))?;
+        if answer.new.is_none() && answer.deleted.is_none() {
+            return Err(refuse(&"it has neither 'new' nor 'deleted'"));
         }
         let mut stream = Self { new: Vec::new(), deleted: Vec::new(), unread: 0 };
-        for row in new.flatten().into_iter().flatten() {
-            match row.ban(crowdsec, now) {
-                Ok(ban) => stream.new.extend(ban),
-                Err(()) => stream.unread += 1,
-            }
-        }
-        stream.deleted = deleted.flatten().into_iter().flatten().filter_map(|row| row.id).collect();
+        let mut rows = 0;
+        for_each(answer.new, &mut rows, |row| match row.ban(crowdsec, now) {
+            Ok(ban) => stream.new.extend(ban),
+            Err(()) => stream.unread += 1,
+        })?;
+        for_each(answer.deleted, &mut rows, |row| stream.deleted.extend(row.id))?;
         Ok(stream)
     }
 }
@@ -109,10 +109,40 @@ impl Row<'_> {
 }
 
 /// Tells `null` from a key that is not there.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// Takes the rows of an array, no more than a LAPI may have with those that were taken before.
+fn for_each<'a>(
+    array: Option<&'a RawValue>,
+    rows: &mut usize,
+    mut take: impl FnMut(Row<'a>),
+) -> Result<(), FetchError> {
+    let Some(array) = array else { return Ok(()) };
+    let read = rows::each(array, |row| {
+        *rows += 1;
+        if *rows > MOST_DECISIONS {
+            return Err(too_many());
+        }
+        take(row);
+        Ok(())
+    });
+    read.map_err(|broken| match broken {
+        Broken::Json(error) => refuse(&error),
+        Broken::Stopped(error) => error,
+    })
+}
+
+fn refuse(why: &dyn fmt::Display) -> FetchError {
+    let detail = format!("the answer is no decision stream of a LAPI: {why}");
+    FetchError::new(FetchErrorKind::Protocol, detail)
+}
+
+/// The LAPI has more decisions than are read.
+pub(super) fn too_many() -> FetchError {
+    let detail = format!("the LAPI has more than {MOST_DECISIONS} decisions");
+    FetchError::new(FetchErrorKind::TooLarge, detail)
 }
 
 #[cfg(test)]
@@ -149,6 +179,18 @@ mod tests {
         let crowdsec = CrowdsecSpec::default();
         let stream = Stream::read(SAMPLE.as_bytes(), &crowdsec, Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!((stream.new.len(), &stream.deleted[..], stream.unread), (1, &[2][..], 0));
+    }
+
+    #[test]
+    fn more_rows_than_any_lapi_has_are_refused() {
+        let read = |rows: usize| {
+            let text = format!("{{\"new\":[{}{{}}]}}", "{},".repeat(rows - 1));
+            let now = Timestamp::UNIX_EPOCH;
+            let stream = Stream::read(text.as_bytes(), &CrowdsecSpec::default(), now);
+            stream.map(|stream| stream.new.len()).map_err(|error| error.kind)
+        };
+        assert_eq!(read(MOST_DECISIONS), Ok(0));
+        assert_eq!(read(MOST_DECISIONS + 1), Err(FetchErrorKind::TooLarge));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::{objects::Objects, protocol};
 use crate::feeds::{
     fetch::{FetchError, redacted},
     http::{Answer, Session},
+    rows::{self, Broken},
 };
 
 /// The media type of TAXII 2.1 (section 1.6.8); servers refuse others.
@@ -83,7 +84,7 @@ struct Envelope<'a> {
     #[serde(default)]
     next: Option<serde_json::Value>,
     #[serde(borrow, default)]
-    objects: Option<Vec<&'a RawValue>>,
+    objects: Option<&'a RawValue>,
     /// An error message has this.
     #[serde(default)]
     title: Option<String>,
@@ -174,9 +175,10 @@ impl Server<'_> {
                 return Err(protocol(format!("the server answers '{}'", shown(title))));
             }
             let mut progress = false;
-            for object in page.objects.iter().flatten() {
+            for_each(page.objects, |object| {
                 progress |= objects.add(object)?;
-            }
+                Ok(())
+            })?;
             let last = date_added_last(&headers);
             if let Some(last) = &last
                 && is_later(last, newest.as_deref())
@@ -212,6 +214,17 @@ impl Server<'_> {
         let answer = self.session.get(url, &headers, most, self.now).await?;
         answer.ok_or_else(|| protocol("the server answers 304 to a request without conditions"))
     }
+}
+
+fn for_each(
+    objects: Option<&RawValue>,
+    take: impl FnMut(&RawValue) -> Result<(), FetchError>,
+) -> Result<(), FetchError> {
+    let read = objects.map_or(Ok(()), |objects| rows::each(objects, take));
+    read.map_err(|broken| match broken {
+        Broken::Json(error) => protocol(format!("the objects of a page are no array: {error}")),
+        Broken::Stopped(error) => error,
+    })
 }
 
 fn read_json<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &str) -> Result<T, FetchError> {
