@@ -13,6 +13,7 @@ use sekisho_rules::{catalogue::Catalogue, feed::FeedSpec};
 use sekisho_tests::{
     link::Link,
     peer::{CrowdSec, Medallion},
+    post::Daemon,
     program,
     span::{CLEAN, LISTED, LISTED_V6, SUBSCRIBER, SUBSCRIBER_V6, wait_until},
 };
@@ -142,7 +143,28 @@ fn a_taxii_server_that_refuses_or_names_another_host_leaves_the_list_as_it_was()
 /// Makes this feed the only one of the next daemon.
 fn read_only(link: &Link, row: &str) {
     fs::write(link.post.file("feeds.yaml"), format!("feeds:\n{row}")).expect("written");
-    link.post.configure("fetch: {floor: 1s}");
+    link.post.configure("fetch: {floor: 1s}\nlog: {level: trace}");
+}
+
+/// No file that the daemon wrote, and nothing that it says of itself, has the key in it.
+fn assert_unseen(link: &Link, daemon: &Daemon, key: &str) {
+    let mut folders = vec![link.post.file("state")];
+    let mut files = vec![link.post.file("log")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    assert!(files.len() > 3, "{files:?}");
+    for file in files {
+        let text = fs::read(&file).expect("it is readable");
+        assert!(!String::from_utf8_lossy(&text).contains(key), "{}", file.display());
+    }
+    for path in ["/api/v1/status", "/api/v1/feeds", "/api/v1/ruleset", "/metrics", "/healthz"] {
+        let text = daemon.get(path);
+        assert!(!text.is_empty() && !text.contains(key), "{path}: {text}");
+    }
 }
 
 #[test]
@@ -156,12 +178,13 @@ fn indicators_of_a_taxii_server_stop_packets() {
     daemon.kill();
     let asked = server.asked().len();
     server.add(&[indicator(CLEAN, 1), revoked(LISTED_V6, 2)]);
-    let _next = link.post.spawn();
+    let next = link.post.spawn();
     wait_until("what was added", || !link.passes_to(SUBSCRIBER, CLEAN));
     wait_until("what was revoked", || link.passes_to(SUBSCRIBER_V6, LISTED_V6));
     assert!(!link.passes_to(SUBSCRIBER, LISTED), "what did not change stays");
     let pages = server.asked();
     assert!(pages[asked..].iter().all(|page| page.contains("added_after=")), "{pages:?}");
+    assert_unseen(&link, &next, "hunter2");
 }
 
 #[test]
@@ -172,7 +195,7 @@ fn decisions_of_crowdsec_stop_packets_for_as_long_as_they_stand() {
     lapi.decide(&["add", "-i", LISTED, "-d", "1h"]);
     lapi.decide(&["add", "-i", LISTED_V6, "-d", "1h"]);
     read_only(&link, &lapi.row(""));
-    let _daemon = link.post.start();
+    let daemon = link.post.start();
     assert!(!link.passes_to(SUBSCRIBER, LISTED) && !link.passes_to(SUBSCRIBER_V6, LISTED_V6));
     assert!(link.passes_to(SUBSCRIBER, CLEAN));
     // The longer of two goes, and one for another address comes: the shorter one still stands.
@@ -186,4 +209,6 @@ fn decisions_of_crowdsec_stop_packets_for_as_long_as_they_stand() {
     assert!(!link.passes_to(SUBSCRIBER_V6, LISTED_V6));
     lapi.decide(&["delete", "--all"]);
     wait_until("an empty list", || link.passes_to(SUBSCRIBER_V6, LISTED_V6));
+    let key = fs::read_to_string(lapi.key()).expect("a key");
+    assert_unseen(&link, &daemon, key.trim());
 }
