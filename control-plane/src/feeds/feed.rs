@@ -29,10 +29,13 @@ use crate::{rulebook::ReadList, shutdown::stopped};
 /// days.
 const OLDER_LIST_HELD: SignedDuration = SignedDuration::from_hours(72);
 
-/// How often a feed whose key was missing or refused looks for another one.
+/// How often a feed whose key, proxy or certificates were missing, or whose key was refused, looks
+/// for others.
 const KEY_INTERVAL: Duration = Duration::from_secs(60);
 /// A LAPI is the operator's own and may be asked as often as its other bouncers ask.
 const CROWDSEC_FLOOR: Duration = Duration::from_secs(10);
+/// Nor does it mind being asked every five minutes while it is down: further failures count no more.
+const MOST_CROWDSEC_FAILURES: u32 = 6;
 
 /// How a feed is asked.
 #[derive(Clone, Debug)]
@@ -265,13 +268,7 @@ impl Feed {
                 retry_after = self.poll() => retry_after,
                 () = stopped(&mut shutdown) => return,
             };
-            wait = backoff::wait(
-                self.config.spec.refresh.unsigned(),
-                self.floor(),
-                self.status.failures,
-                retry_after,
-                backoff::chance(),
-            );
+            wait = self.next_wait(retry_after);
             self.status.next_at = Timestamp::now().checked_add(wait).ok();
             if news.send(self.news()).await.is_err() {
                 return;
@@ -325,6 +322,16 @@ impl Feed {
         }
     }
 
+    fn next_wait(&self, retry_after: Option<Duration>) -> Duration {
+        let spec = &self.config.spec;
+        let failures = match &spec.source {
+            Source::Crowdsec(_) => self.status.failures.min(MOST_CROWDSEC_FAILURES),
+            _ => self.status.failures,
+        };
+        let refresh = spec.refresh.unsigned();
+        backoff::wait(refresh, self.floor(), failures, retry_after, backoff::chance())
+    }
+
     /// A feed that was confirmed just before a restart is not asked at once.
     fn first_wait(&self, now: Timestamp) -> Duration {
         let confirmed_at = self.meta.as_ref().map(|meta| meta.confirmed_at);
@@ -346,20 +353,24 @@ impl Feed {
         spec.min_refresh.map_or(*floor, |least| least.unsigned().max(*floor))
     }
 
-    /// Sleeps. A feed whose key is missing or was refused wakes as soon as another one is there, no
-    /// earlier than its floor allows if its source was asked.
+    /// Sleeps. A feed that could not ask for want of its key, proxy or certificates wakes as soon as
+    /// they are there; one whose key was refused as soon as another one is, and its floor is over.
     async fn rest(&self, wait: Duration, interval: Duration) {
-        let least = match self.status.trouble.as_ref().map(|trouble| trouble.reason) {
-            Some(reason) if reason == FetchErrorKind::Secret.as_str() => Duration::ZERO,
-            Some(reason) if reason == FetchErrorKind::Denied.as_str() => self.floor(),
-            _ => return sleep(wait).await,
-        };
-        let began = Instant::now();
+        let reason = self.status.trouble.as_ref().map(|trouble| trouble.reason);
+        let is = |kind: FetchErrorKind| reason == Some(kind.as_str());
+        let could_not_ask = is(FetchErrorKind::Secret) || is(FetchErrorKind::Setup);
+        if !could_not_ask && !is(FetchErrorKind::Denied) {
+            return sleep(wait).await;
+        }
+        let (began, spec) = (Instant::now(), &self.config.spec);
         loop {
             sleep(interval.min(wait.saturating_sub(began.elapsed()))).await;
             let slept = began.elapsed();
-            let may_ask = slept >= least && self.transport.has_new_key(&self.config.spec).await;
-            if slept >= wait || may_ask {
+            let is_mended = match could_not_ask {
+                true => self.transport.can_ask(spec).await,
+                false => slept >= self.floor() && self.transport.has_new_key(spec).await,
+            };
+            if slept >= wait || is_mended {
                 return;
             }
         }

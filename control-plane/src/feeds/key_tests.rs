@@ -11,7 +11,7 @@ use super::{
     *,
 };
 use crate::{
-    feeds::web::{Web, page, redirect},
+    feeds::web::{CA, Web, page, redirect},
     metrics,
 };
 
@@ -165,4 +165,41 @@ async fn a_server_that_repeats_the_key_does_not_make_it_known() {
         assert_eq!(trouble.reason, "protocol");
         assert!(!trouble.text.contains(KEY), "{}", trouble.text);
     }
+}
+
+#[tokio::test]
+async fn certificates_that_are_put_right_are_used_at_once() {
+    let web = Web::start_tls(|_| page("200 OK", "", b"198.18.0.1\n"));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ca.pem");
+    let row = format!(
+        "  - {{name: one, source: '{}', format: plain, ca_file: '{}'}}\n",
+        web.url("/x"),
+        file.display()
+    );
+    let mut feed = feed_of(&row, &dir);
+    let (hour, tick) = (Duration::from_secs(3600), Duration::from_millis(5));
+    feed.poll().await;
+    assert_eq!(feed.news().status.trouble.unwrap().reason, "setup");
+    let asleep = tokio::time::timeout(Duration::from_millis(50), feed.rest(hour, tick)).await;
+    assert!(asleep.is_err());
+    fs::write(&file, CA).unwrap();
+    feed.rest(hour, tick).await;
+    feed.poll().await;
+    assert_eq!(feed.news().status.trouble, None);
+}
+
+#[test]
+fn a_lapi_that_was_down_for_long_is_asked_within_minutes() {
+    let dir = tempfile::tempdir().unwrap();
+    let row = "  - name: one\n    source: crowdsec+http://127.0.0.1:1/\n    format: crowdsec\n    \
+               refresh: 10s\n    auth: {header: {name: X-Api-Key, value: {env: X}}}\n";
+    let mut feed = feed_of(row, &dir);
+    let mut wait = |failures| {
+        feed.status.failures = failures;
+        feed.next_wait(None).as_secs()
+    };
+    assert!((10..=11).contains(&wait(0)));
+    assert!((10..=11).contains(&wait(1)));
+    assert!((320..=352).contains(&wait(10_000)));
 }

@@ -101,6 +101,13 @@ impl Transport {
         read.is_ok_and(|read| read.is_ok_and(|found| self.shown.as_ref() != Some(&found.secret)))
     }
 
+    /// Whether everything is there that a request needs.
+    pub(crate) async fn can_ask(&self, spec: &FeedSpec) -> bool {
+        let (fetcher, spec) = (self.fetcher.clone(), spec.clone());
+        let open = spawn_blocking(move || fetcher.session(&spec).is_ok());
+        open.await.unwrap_or(false)
+    }
+
     async fn open(&mut self, spec: &FeedSpec, now: Timestamp) -> Result<Session, Refused> {
         self.shown = None;
         let (fetcher, last_good, asked) =
