@@ -222,7 +222,12 @@ impl Default for CrowdsecSpec {
 
 /// Whether source, format and access of a feed fit together.
 pub(crate) fn check(spec: &FeedSpec) -> Result<(), String> {
-    let FeedSpec { source, format, auth, proxy, proxy_login, ca_file, .. } = spec;
+    check_auth(spec)?;
+    check_protocol(spec)
+}
+
+fn check_auth(spec: &FeedSpec) -> Result<(), String> {
+    let FeedSpec { source, auth, proxy, proxy_login, ca_file, .. } = spec;
     let has_access = auth.is_some() || proxy.is_some() || ca_file.is_some();
     if !source.is_http() && has_access {
         return Err("'auth', 'proxy' and 'ca_file' are for sources over HTTP only".to_owned());
@@ -231,50 +236,48 @@ pub(crate) fn check(spec: &FeedSpec) -> Result<(), String> {
         return Err("'proxy_login' needs the address of a 'proxy' beside it".to_owned());
     }
     let has_place = source.url().is_some_and(|url| url.contains(KEY));
-    match (matches!(auth, Some(Auth::UrlKey(_))), has_place) {
-        (true, false) => return Err(format!("'auth.url_key' needs a '{KEY}' in the source")),
-        (false, true) => {
-            return Err(format!("the '{KEY}' in the source needs an 'auth.url_key'"));
+    match (auth, has_place) {
+        (Some(Auth::UrlKey(_)), false) => {
+            Err(format!("'auth.url_key' needs a '{KEY}' in the source"))
         }
-        _ => {}
-    }
-    match auth {
-        Some(Auth::Header(header)) => check_header(&header.name)?,
-        Some(Auth::Basic(login)) if login.user.contains([':', '\r', '\n']) => {
-            return Err("'auth.basic.user' has a colon or line end in it".to_owned());
-        }
-        _ => {}
-    }
-    let is_taxii = matches!(source, Source::Taxii(_));
-    let is_crowdsec = matches!(source, Source::Crowdsec(_));
-    if spec.taxii.is_some() && !is_taxii {
-        return Err("'taxii' needs a source that begins with 'taxii+'".to_owned());
-    }
-    if spec.crowdsec.is_some() && !is_crowdsec {
-        return Err("'crowdsec' needs a source that begins with 'crowdsec+'".to_owned());
-    }
-    if is_taxii && *format != Format::Stix {
-        return Err("a TAXII server sends STIX: expected 'format: stix'".to_owned());
-    }
-    if is_crowdsec && *format != Format::Crowdsec {
-        return Err("a LAPI sends decisions: expected 'format: crowdsec'".to_owned());
-    }
-    if is_crowdsec && auth.is_none() {
-        return Err("a LAPI wants the key of a bouncer: expected 'auth: {header: {name: \
-                    X-Api-Key, value: {file: ...}}}'"
-            .to_owned());
-    }
-    match &spec.taxii {
-        Some(TaxiiSpec { page_size: 0, .. }) => {
-            Err("'taxii.page_size' is 0: expected at least 1".to_owned())
-        }
-        Some(TaxiiSpec { api_root: Some(root), .. })
-            if !matches!(root.parse(), Ok(Source::Url(_))) =>
-        {
-            Err(format!("'taxii.api_root' is '{root}': expected an http(s) URL"))
+        (Some(Auth::UrlKey(_)), true) => Ok(()),
+        (_, true) => Err(format!("the '{KEY}' in the source needs an 'auth.url_key'")),
+        (Some(Auth::Header(header)), false) => check_header(&header.name),
+        (Some(Auth::Basic(login)), false) if login.user.contains([':', '\r', '\n']) => {
+            Err("'auth.basic.user' has a colon or line end in it".to_owned())
         }
         _ => Ok(()),
     }
+}
+
+fn check_protocol(spec: &FeedSpec) -> Result<(), String> {
+    let FeedSpec { source, format, auth, taxii, crowdsec, .. } = spec;
+    let is_taxii = matches!(source, Source::Taxii(_));
+    let is_crowdsec = matches!(source, Source::Crowdsec(_));
+    let why = match taxii {
+        Some(_) if !is_taxii => "'taxii' needs a source that begins with 'taxii+'",
+        Some(TaxiiSpec { page_size: 0, .. }) => "'taxii.page_size' is 0: expected at least 1",
+        Some(TaxiiSpec { api_root: Some(root), .. })
+            if !matches!(root.parse(), Ok(Source::Url(_))) =>
+        {
+            return Err(format!("'taxii.api_root' is '{root}': expected an http(s) URL"));
+        }
+        _ if is_taxii && *format != Format::Stix => {
+            "a TAXII server sends STIX: expected 'format: stix'"
+        }
+        _ if crowdsec.is_some() && !is_crowdsec => {
+            "'crowdsec' needs a source that begins with 'crowdsec+'"
+        }
+        _ if is_crowdsec && *format != Format::Crowdsec => {
+            "a LAPI sends decisions: expected 'format: crowdsec'"
+        }
+        _ if is_crowdsec && auth.is_none() => {
+            "a LAPI wants the key of a bouncer: expected 'auth: {header: {name: X-Api-Key, value: \
+             {file: ...}}}'"
+        }
+        _ => return Ok(()),
+    };
+    Err(why.to_owned())
 }
 
 /// A name that HTTP allows (RFC 9110, 5.1), and none that the request has anyway.
@@ -288,4 +291,96 @@ fn check_header(name: &str) -> Result<(), String> {
         return Err(format!("the header '{name}' can't hold a key"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue::Catalogue;
+
+    fn row(source: &str, format: &str, extra: &str) -> String {
+        format!("feeds:\n  - name: a\n    source: '{source}'\n    format: {format}\n{extra}")
+    }
+
+    #[test]
+    fn access_reads_back_as_it_is_printed() {
+        let good = [
+            row("https://a.example/{key}/x", "plain", "    auth: {url_key: {file: keys/a}}\n"),
+            row(
+                "https://a.example/",
+                "plain",
+                "    auth: {bearer: {env: TOKEN}}\n    proxy: direct\n",
+            ),
+            row(
+                "taxii+https://a.example/taxii2/",
+                "stix",
+                "    auth: {basic: {user: a, password: {file: b}}}\n    ca_file: ca.pem\n    taxii: \
+                 {api_root: 'https://a.example/r/', collections: [c], page_size: 5, resync: 2h}\n    \
+                 max_content_age: 30d\n",
+            ),
+            row(
+                "crowdsec+http://127.0.0.1:8080",
+                "crowdsec",
+                "    auth: {header: {name: X-Api-Key, value: {file: k}}}\n    refresh: 10s\n    \
+                 crowdsec: {origins: [cscli], resync: 1h}\n    proxy: 'http://p.example:3128'\n    \
+                 proxy_login: {user: u, password: {env: P}}\n",
+            ),
+        ];
+        for text in good {
+            let catalogue = Catalogue::from_yaml(&text, "feeds.yaml").unwrap();
+            let printed = serde_yaml::to_string(&catalogue).unwrap();
+            assert_eq!(Catalogue::from_yaml(&printed, "printed").unwrap(), catalogue, "{printed}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_its_source_is_refused_and_a_secret_never_repeated() {
+        let crowdsec = "    auth: {header: {name: X-Api-Key, value: {file: k}}}\n";
+        for (source, format, extra, words) in [
+            ("a.txt", "plain", "    auth: {bearer: {env: X}}\n", "over HTTP only"),
+            ("http://a.example/{key}", "plain", "", "needs an 'auth.url_key'"),
+            ("http://a.example/", "plain", "    auth: {url_key: {env: X}}\n", "needs a '{key}'"),
+            ("http://a.example/", "plain", "    auth: {bearer: hunter2}\n", "'{file: PATH}'"),
+            ("http://a.example/", "plain", "    auth: {bearer: {key: hunter2}}\n", "'{env: NAME}'"),
+            (
+                "http://a.example/",
+                "plain",
+                "    auth: {header: {name: 'a b', value: {env: X}}}\n",
+                "'a b' is no name",
+            ),
+            (
+                "http://a.example/",
+                "plain",
+                "    auth: {header: {name: Host, value: {env: X}}}\n",
+                "can't hold a key",
+            ),
+            ("http://a.example/", "plain", "    proxy: 'socks5://p'\n", "expected an http(s) URL"),
+            ("http://a.example/", "plain", "    proxy: 'http://u:p@p'\n", "proxy_login"),
+            (
+                "http://a.example/",
+                "plain",
+                "    proxy_login: {user: u, password: {env: P}}\n",
+                "needs the address",
+            ),
+            ("http://a.example/", "stix", "    taxii: {}\n", "begins with 'taxii+'"),
+            ("taxii+http://a.example/", "plain", "", "'format: stix'"),
+            ("taxii+http://a.example/", "stix", "    taxii: {page_size: 0}\n", "at least 1"),
+            ("taxii+http://a.example/", "stix", "    taxii: {api_root: r1}\n", "'r1'"),
+            ("taxii+http://a.example/", "stix", "    refresh: 4m\n", "at least 5m"),
+            ("crowdsec+http://a.example/", "crowdsec", "", "X-Api-Key"),
+            ("crowdsec+http://a.example/", "plain", crowdsec, "'format: crowdsec'"),
+            ("http://a.example/", "crowdsec", "    crowdsec: {}\n", "begins with 'crowdsec+'"),
+            (
+                "crowdsec+http://a.example/",
+                "crowdsec",
+                "    auth: {header: {name: X-Api-Key, value: {file: k}}}\n    refresh: 9s\n",
+                "at least 10s",
+            ),
+        ] {
+            let text = row(source, format, extra);
+            let error = Catalogue::from_yaml(&text, "feeds.yaml").unwrap_err().to_string();
+            assert!(error.contains(words), "{source} {extra}: {error}");
+            assert!(!error.contains("hunter2"), "what may be the secret is not repeated: {error}");
+        }
+    }
 }

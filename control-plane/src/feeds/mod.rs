@@ -6,7 +6,7 @@
 //! - [`misp`]: a MISP feed, whose list is a manifest and many events
 //! - [`taxii`]: a TAXII 2.1 client
 //! - [`crowdsec`]: a bouncer of a CrowdSec LAPI
-//! - [`transport`]: the protocol that a feed's source speaks
+//! - `transport`: the protocol that a feed's source speaks
 //! - [`unpack`](mod@unpack): compressed lists to plain ones
 //! - [`last_good`]: the copy that stays in force while a source is broken
 //! - [`backoff`]: when to ask again
