@@ -295,7 +295,6 @@ fn check_header(name: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::catalogue::Catalogue;
 
     fn row(source: &str, format: &str, extra: &str) -> String {
