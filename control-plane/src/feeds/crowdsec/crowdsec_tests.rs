@@ -52,7 +52,7 @@ impl Bench {
         *self.answers.lock().unwrap() = answers.iter().map(|text| (*text).to_owned()).collect();
         let session = Fetcher::new(&FetchConfig::default()).unwrap().session(&self.spec).unwrap();
         let url = self.spec.source.url().unwrap();
-        let (limits, spec) = (Limits::default(), &self.spec);
+        let (limits, spec) = (crate::rulebook::limits(&self.spec), &self.spec);
         let fetched = self.decisions.fetch(&session, spec, url, kept, &limits, now).await?;
         assert!(self.answers.lock().unwrap().is_empty(), "every answer was asked for");
         Ok(match fetched {
@@ -204,6 +204,18 @@ async fn an_answer_that_lacks_most_is_believed_when_it_comes_twice() {
     let most = stream(&four[1..], &[]);
     let list = next.ask(at(60), &kept, &[&most]).await.unwrap().unwrap();
     assert_eq!(listed(&next.spec, &list, at(60)).len(), 3, "a few may go");
+}
+
+#[tokio::test]
+async fn decisions_that_make_too_long_a_list_are_refused() {
+    let mut bench = Bench::new("    max_bytes: 500\n");
+    let rows = |n| -> Vec<String> {
+        (1..=n).map(|id| decision(id, "198.18.0.1", "9h", "").replace(' ', "")).collect()
+    };
+    assert!(bench.ask(at(0), b"", &[&stream(&rows(3), &[])]).await.is_ok());
+    let more = stream(&rows(6)[3..], &[]);
+    let error = bench.ask(at(30), b"", &[&more]).await.unwrap_err();
+    assert_eq!(error.detail, "the decisions have more than 500 bytes");
 }
 
 #[tokio::test]

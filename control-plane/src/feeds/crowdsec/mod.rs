@@ -83,7 +83,8 @@ impl Decisions {
         if !changed && standing == self.by_id.len() {
             return Ok(Fetched::NotModified);
         }
-        Ok(Fetched::List { bytes: self.list(), validators: Validators::default(), withdrawn: true })
+        let bytes = self.list(limits)?;
+        Ok(Fetched::List { bytes, validators: Validators::default(), withdrawn: true })
     }
 
     /// Whether it does not know yet what an earlier daemon kept.
@@ -164,15 +165,19 @@ impl Decisions {
     }
 
     /// The list that the format `crowdsec` reads.
-    fn list(&self) -> Vec<u8> {
+    fn list(&self, limits: &Limits) -> Result<Vec<u8>, FetchError> {
         let mut list = b"{\"decisions\":[".to_vec();
         for (nth, decision) in self.by_id.values().enumerate() {
             list.extend_from_slice(if nth == 0 { b"\n" } else { b",\n" });
             // Strings and numbers can always be written.
             list.extend(serde_json::to_vec(decision).unwrap_or_default());
+            if list.len() > limits.max_bytes {
+                let detail = format!("the decisions have more than {} bytes", limits.max_bytes);
+                return Err(FetchError::new(FetchErrorKind::TooLarge, detail));
+            }
         }
         list.extend_from_slice(b"\n]}\n");
-        list
+        Ok(list)
     }
 }
 
