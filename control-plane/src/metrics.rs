@@ -109,7 +109,8 @@ names! {
     FEED_INDICATORS: Gauge = "sekisho_feed_indicators", "Indicators in the list of the feed that is in force.";
     FEED_REJECTED: Gauge = "sekisho_feed_rejected_lines", "Lines of that list that could not be read.";
     FEED_CONFIRMED_AGE: Gauge = "sekisho_feed_confirmed_age_seconds", "Time since the source last said that this is its list.";
-    FEED_CONTENT_AGE: Gauge = "sekisho_feed_content_age_seconds", "Time since the content of the list last changed.";
+    FEED_CONTENT_AGE: Gauge = "sekisho_feed_content_age_seconds", "Time since the claims of the feed last changed, by our clock or the publisher's, whichever is older.";
+    FEED_STALE: Gauge = "sekisho_feed_stale", "1 while that time is longer than the feed's max_content_age.";
     FEED_BROKEN: Gauge = "sekisho_feed_broken", "1 while the last request of the feed failed or its list was refused.";
     FEED_SUCCESSES: Counter = "sekisho_feed_successes_total", "Requests of the feed that were answered well.";
     FEED_FAILURES: Counter = "sekisho_feed_failures_total", "Requests of the feed that failed and lists that were refused, by reason.";
@@ -256,9 +257,10 @@ fn one_feed(feed: &FeedStatus, now: Timestamp) {
     if let Some(confirmed_at) = feed.confirmed_at {
         gauge!(FEED_CONFIRMED_AGE, label().iter()).set(age(now, confirmed_at));
     }
-    if let Some(fetched_at) = feed.fetched_at {
-        gauge!(FEED_CONTENT_AGE, label().iter()).set(age(now, fetched_at));
+    if let Some(from) = feed.content_from {
+        gauge!(FEED_CONTENT_AGE, label().iter()).set(age(now, from));
     }
+    gauge!(FEED_STALE, label().iter()).set(flag(feed.is_stale(now)));
     gauge!(FEED_BROKEN, label().iter()).set(flag(feed.trouble.is_some()));
     counter!(FEED_SUCCESSES, label().iter()).absolute(feed.successes);
     for (reason, failures) in &feed.failures_by_reason {
@@ -288,4 +290,4 @@ fn age(now: Timestamp, then: Timestamp) -> f64 {
 
 #[cfg(test)]
 #[path = "metrics_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -54,13 +54,20 @@ fn sample() -> Sample {
     }
 }
 
+/// The same, with these feeds.
+pub(crate) fn sample_of(feeds: Vec<FeedStatus>) -> Sample {
+    Sample { now: Timestamp::now(), feeds, ..sample() }
+}
+
 fn feed(now: Timestamp) -> FeedStatus {
     FeedStatus {
         name: "one".parse().unwrap(),
         source: "https://example.net/secret-path".to_owned(),
-        fetched_at: Some(now - Duration::from_secs(500)),
+        fetched_at: Some(now - Duration::from_secs(400)),
         confirmed_at: Some(now - Duration::from_secs(60)),
         stamp: None,
+        content_from: Some(now - Duration::from_secs(500)),
+        max_content_age: Some("8m".parse().unwrap()),
         bytes: 1,
         indicators: 5,
         named: 0,
@@ -99,6 +106,7 @@ fn every_series_has_its_value() {
         "sekisho_ruleset_entries{family=\"ipv6\"} 2",
         "sekisho_feed_confirmed_age_seconds{feed=\"one\"} 60",
         "sekisho_feed_content_age_seconds{feed=\"one\"} 500",
+        "sekisho_feed_stale{feed=\"one\"} 1",
         "sekisho_feed_broken{feed=\"one\"} 1",
         "sekisho_feed_failures_total{feed=\"one\",reason=\"html\"} 1",
         "sekisho_attributions_total{verdict=\"exact\"} 6",

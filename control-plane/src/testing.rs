@@ -170,6 +170,8 @@ pub(crate) fn status(feed: &str) -> FeedStatus {
         fetched_at: None,
         confirmed_at: None,
         stamp: None,
+        content_from: None,
+        max_content_age: None,
         bytes: 0,
         indicators: 0,
         named: 0,

@@ -5,16 +5,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    access,
     feed::FeedSpec,
-    period::Period,
     yaml::{Spanned, YamlError, from_yaml},
 };
 
 /// Most enabled feeds at a time: an entry of the ruleset has one bit for each, and one for the canary
 /// that tells whether enforcement works.
 pub const MAX_ENABLED: usize = 63;
-/// Shortest time between two requests to the same web server; abuse.ch names it as the least.
-pub const SHORTEST_HTTP_REFRESH: Period = Period::minutes(5);
 
 /// The feeds of a catalogue file, in its order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -35,10 +33,10 @@ impl Catalogue {
             if let Some(line) = lines.insert(name, feed.referenced.line()) {
                 return refuse(format!("feed '{name}' is there twice, first in line {line}"));
             }
-            if source.is_http() && *refresh < SHORTEST_HTTP_REFRESH {
+            if let Some(least) = source.shortest_refresh().filter(|least| refresh < least) {
                 return refuse(format!(
-                    "feed '{name}' has a refresh of {refresh}: expected at least \
-                     {SHORTEST_HTTP_REFRESH} for a list that is fetched over HTTP"
+                    "feed '{name}' has a refresh of {refresh}: expected at least {least} for a list \
+                     that is fetched over HTTP"
                 ));
             }
             if let Some(least) = feed.value.min_refresh.filter(|least| refresh < least) {
@@ -47,7 +45,7 @@ impl Catalogue {
                      least, says `min_refresh`"
                 ));
             }
-            if let Err(why) = check_mapping(&feed.value) {
+            if let Err(why) = check_mapping(&feed.value).and_then(|()| access::check(&feed.value)) {
                 return refuse(format!("feed '{name}': {why}"));
             }
             enabled += usize::from(feed.value.enabled);
@@ -89,6 +87,7 @@ struct CatalogueFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::period::Period;
 
     fn error(text: &str) -> String {
         Catalogue::from_yaml(text, "feeds.yaml").unwrap_err().to_string()

@@ -5,6 +5,8 @@
 //! - [`yaml`]: configuration text to values, with errors that point at the place
 //! - [`period`]: lengths of time in configuration
 //! - [`moment`]: a time in four bytes
+//! - [`source`]: where a list is, and by which protocol it comes
+//! - [`access`]: credentials, proxy, certificates: where each is, never what it is
 //! - [`feed`]: what the catalogue says of a feed: format, action, floor, expiry
 //! - [`mapping`]: where a generic CSV or JSON list has what
 //! - [`catalogue`]: the feeds of a file
@@ -18,6 +20,7 @@
 //! - [`shipped`]: the catalogue, policy and never-block lists that come with the program
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod catalogue;
 pub mod compile;
 pub mod explain;
@@ -31,5 +34,6 @@ pub mod period;
 pub mod policy;
 pub mod refusal;
 pub mod shipped;
+pub mod source;
 pub mod table;
 pub mod yaml;

@@ -69,6 +69,16 @@ impl Post {
 
     /// Starts the daemon and waits until its ruleset is live and all is well.
     pub fn start(&self) -> Daemon {
+        let mut daemon = self.spawn();
+        daemon.wait("a ruleset", |status| {
+            status["ruleset"]["entries_v4"] == 1 && status["ruleset"]["entries_v6"] == 1
+        });
+        daemon.wait("health", |status| status["health"]["ok"] == true);
+        daemon
+    }
+
+    /// Starts the daemon.
+    pub fn spawn(&self) -> Daemon {
         let log = fs::File::options().create(true).append(true).open(self.file("log"));
         let log = log.expect("a log");
         let child = Command::new(self.program)
@@ -78,12 +88,7 @@ impl Post {
             .stderr(log)
             .spawn()
             .expect("it starts");
-        let mut daemon = Daemon { child, log: self.file("log") };
-        daemon.wait("a ruleset", |status| {
-            status["ruleset"]["entries_v4"] == 1 && status["ruleset"]["entries_v6"] == 1
-        });
-        daemon.wait("health", |status| status["health"]["ok"] == true);
-        daemon
+        Daemon { child, log: self.file("log") }
     }
 
     /// Runs a command of the program.
@@ -122,6 +127,11 @@ impl Daemon {
     /// `/api/v1/status`; null while it does not answer.
     pub fn status(&self) -> Value {
         serde_json::from_str(&get("/api/v1/status").unwrap_or_default()).unwrap_or_default()
+    }
+
+    /// What it answers to a GET of this path.
+    pub fn get(&self, path: &str) -> String {
+        get(path).expect("an answer")
     }
 
     /// How many packets its record of hits tells of.

@@ -38,7 +38,7 @@ impl Bench {
     }
 
     async fn send(&self, method: reqwest::Method, path: &str) -> (u16, String) {
-        crate::feeds::fetch::install_tls();
+        crate::feeds::http::install_tls();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let response = client.request(method, format!("{}{path}", self.base)).send().await.unwrap();
         let status = response.status().as_u16();

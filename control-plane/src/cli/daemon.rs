@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Failure;
-use crate::feeds::fetch::install_tls;
+use crate::feeds::http::install_tls;
 
 /// Longest wait for an answer of the daemon.
 const TIMEOUT: Duration = Duration::from_secs(30);

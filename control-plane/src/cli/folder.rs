@@ -86,6 +86,8 @@ fn read(spec: &FeedSpec, now: Timestamp) -> Result<ReadList, String> {
                 .map_err(|error| format!("{}: {error}", path.display()))?;
             Ok(ReadList::new(spec, &bytes, now))
         }
-        Source::Url(_) => Err("it comes over the network, which only the daemon reads".to_owned()),
+        Source::Url(_) | Source::Taxii(_) | Source::Crowdsec(_) => {
+            Err("it comes over the network, which only the daemon reads".to_owned())
+        }
     }
 }

@@ -314,6 +314,47 @@ async fn networks_of_subscribers_are_never_listed() {
     bench.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_reaches_feeds_that_run() {
+    use crate::feeds::web::{Web, page};
+
+    let web = Web::start(|_| page("200 OK", "", b"198.18.0.7\n"));
+    let dir = tempfile::tempdir().unwrap();
+    testing::inputs(dir.path(), &[]);
+    let row = format!("feeds:\n  - {{name: one, source: '{}', format: plain}}\n", web.url("/"));
+    fs::write(dir.path().join("feeds.yaml"), row).unwrap();
+    let config = fs::read_to_string(dir.path().join("sekisho.yaml")).unwrap();
+    let with = |contact: &str| format!("{config}fetch: {{floor: 1s, contact: {contact}}}\n");
+    fs::write(dir.path().join("sekisho.yaml"), with("first")).unwrap();
+    let bench = Bench::start_in(dir, Arc::new(FakeDataplane::new(64 << 20)));
+    let asked_by = |who: &str| web.asked().iter().any(|request| request.head.contains(who));
+    until(|| asked_by("(first)")).await;
+    bench.write("sekisho.yaml", &with("second"));
+    bench.reload.send(()).await.unwrap();
+    until(|| asked_by("(second)")).await;
+    bench.end().await;
+}
+
+#[test]
+fn health_names_a_feed_whose_claims_have_not_changed_for_too_long() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, _, service) = two_feeds(&dir);
+    let days = |n: u64| Timestamp::now() - Duration::from_secs(n * 86_400);
+    for (from, told) in [
+        (days(29), &[][..]),
+        (
+            days(40),
+            &["feed 'one' is stale: its claims have not changed for 40 days, more than its \
+               max_content_age (30d)"],
+        ),
+    ] {
+        let mut status = testing::status("one");
+        (status.content_from, status.max_content_age) = (Some(from), Some(Period::days(30)));
+        service.set_feed(status);
+        assert_eq!(service.check_health().degraded, told);
+    }
+}
+
 #[test]
 fn health_names_the_switch_and_packets_that_cannot_be_read() {
     use sekisho_abi::{

@@ -37,7 +37,7 @@ use self::{
 use crate::{
     config::Config,
     dataplane::{Dataplane, DataplaneError, OptOuts},
-    feeds::{Feed, FeedConfig, News, fetch::Fetcher, last_good::LastGood},
+    feeds::{Feed, FeedConfig, News, http::Fetcher, last_good::LastGood},
     opt_out_file::{self, Follower},
     rulebook::Rulebook,
     shutdown::stopped,
@@ -399,6 +399,9 @@ impl Worker {
         publisher.rulebook = rulebook;
         publisher.lists.retain(|name, _| enabled.contains_key(name));
         self.service.keep_feeds(|name| enabled.contains_key(name));
+        if self.config.fetch != config.fetch {
+            self.feeds.stop_all();
+        }
         self.feeds.config.fetch = config.fetch.clone();
         match Fetcher::new(&config.fetch) {
             Ok(fetcher) => self.feeds.fetcher = fetcher,

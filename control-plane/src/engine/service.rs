@@ -21,7 +21,7 @@ use super::{
     live_answer::{self, Explained},
     status::{
         InterfaceStatus, ModeStatus, ProofStatus, PutRight, RulesetReport, RulesetStatus, Status,
-        degraded,
+        degraded, told_stale,
     },
 };
 use crate::{
@@ -283,7 +283,9 @@ impl Service {
             ));
         }
         let mut degraded = degraded(installed, modes, &state.silent);
-        let lately = Timestamp::now().saturating_sub(REMEMBERED).unwrap_or(Timestamp::MIN);
+        let now = Timestamp::now();
+        degraded.extend(state.feeds.values().filter_map(|feed| told_stale(feed, now)));
+        let lately = now.saturating_sub(REMEMBERED).unwrap_or(Timestamp::MIN);
         let put_right = state.proof.put_right.iter().filter(|put_right| put_right.at >= lately);
         degraded
             .extend(put_right.map(|PutRight { at, what }| format!("put right at {at:.0}: {what}")));

@@ -186,3 +186,16 @@ pub(super) fn degraded(installed: &Installed, modes: &Modes, silent: &[FeedName]
     }));
     told
 }
+
+/// What is told of a feed whose claims have not changed for longer than they may.
+pub(super) fn told_stale(feed: &FeedStatus, now: Timestamp) -> Option<String> {
+    let (from, most) = feed.content_from.zip(feed.max_content_age)?;
+    let days = now.duration_since(from).as_hours() / 24;
+    feed.is_stale(now).then(|| {
+        format!(
+            "feed '{}' is stale: its claims have not changed for {days} days, more than its \
+                 max_content_age ({most})",
+            feed.name
+        )
+    })
+}

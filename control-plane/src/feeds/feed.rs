@@ -3,30 +3,39 @@
 use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use sekisho_rules::feed::{FeedName, FeedSpec, Source};
+use sekisho_rules::{
+    feed::{FeedName, FeedSpec, Source},
+    period::Period,
+};
 use serde::Serialize;
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::spawn_blocking,
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tracing::{info, warn};
 
 use super::{
     backoff,
-    fetch::{FetchError, FetchErrorKind, Fetched, Fetcher, Validators, redacted},
+    fetch::{FetchError, FetchErrorKind, Fetched, Validators, shown_source},
+    http::Fetcher,
     last_good::{LastGood, Meta},
-    misp::{self, MispError},
+    transport::Transport,
 };
-use crate::{
-    rulebook::{ReadList, limits, read_list_file},
-    shutdown::stopped,
-};
+use crate::{rulebook::ReadList, shutdown::stopped};
 
 /// A list whose own date is older than that of the last good copy is held back for as long as that
 /// copy is younger than this. Spamhaus DROP went back in time 26 times in 447 days, at most 2.7
 /// days.
 const OLDER_LIST_HELD: SignedDuration = SignedDuration::from_hours(72);
+
+/// How often a feed whose key, proxy or certificates were missing, or whose key was refused, looks
+/// for others.
+const KEY_INTERVAL: Duration = Duration::from_secs(60);
+/// A LAPI is the operator's own and may be asked as often as its other bouncers ask.
+const CROWDSEC_FLOOR: Duration = Duration::from_secs(10);
+/// Nor does it mind being asked every five minutes while it is down: further failures count no more.
+const MOST_CROWDSEC_FAILURES: u32 = 6;
 
 /// How a feed is asked.
 #[derive(Clone, Debug)]
@@ -41,12 +50,14 @@ pub struct FeedConfig {
 #[derive(Debug)]
 pub struct Feed {
     config: FeedConfig,
-    fetcher: Fetcher,
+    transport: Transport,
     last_good: LastGood,
     /// How many feeds may be read at a time.
     permits: Arc<Semaphore>,
     meta: Option<Meta>,
     list: Option<ReadList>,
+    /// When the source was last asked, by this daemon or the one before.
+    asked_at: Option<Timestamp>,
     status: FeedStatus,
 }
 
@@ -74,6 +85,12 @@ pub struct FeedStatus {
     pub confirmed_at: Option<Timestamp>,
     /// When the publisher says the list was made.
     pub stamp: Option<Timestamp>,
+    /// Since when its claims are what they are, by our clock or the publisher's, whichever is
+    /// earlier.
+    pub content_from: Option<Timestamp>,
+    /// How long they may stay so before the feed counts as stale.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_content_age: Option<Period>,
     /// Bytes of the list in force.
     pub bytes: u64,
     /// Indicators with an address in the list in force.
@@ -94,6 +111,14 @@ pub struct FeedStatus {
     pub next_at: Option<Timestamp>,
 }
 
+impl FeedStatus {
+    /// Whether its claims have not changed for longer than they may.
+    pub fn is_stale(&self, now: Timestamp) -> bool {
+        let content = self.content_from.zip(self.max_content_age);
+        content.is_some_and(|(from, most)| now.duration_since(from) > most.signed())
+    }
+}
+
 /// Why a request brought nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Trouble {
@@ -107,7 +132,7 @@ pub struct Trouble {
 
 /// Why a list is not taken.
 #[derive(Debug)]
-enum Refused {
+pub(crate) enum Refused {
     Fetch(FetchError),
     Parse(sekisho_rules::parse::ParseFailure),
     /// Nothing is in it, and something was.
@@ -117,6 +142,12 @@ enum Refused {
     Disk(io::Error),
     /// The work on it was stopped.
     Stopped,
+}
+
+impl From<FetchError> for Refused {
+    fn from(error: FetchError) -> Self {
+        Self::Fetch(error)
+    }
 }
 
 impl Refused {
@@ -131,7 +162,8 @@ impl Refused {
         }
     }
 
-    fn text(&self) -> String {
+    /// In words, without credentials.
+    pub(crate) fn text(&self) -> String {
         match self {
             Self::Fetch(error) => error.detail.clone(),
             Self::Parse(failure) => failure.to_string(),
@@ -161,13 +193,12 @@ impl Feed {
     ) -> Self {
         let status = FeedStatus {
             name: config.spec.name.clone(),
-            source: match &config.spec.source {
-                Source::Url(url) => redacted(url),
-                Source::File(path) => path.display().to_string(),
-            },
+            source: shown_source(&config.spec.source),
             fetched_at: None,
             confirmed_at: None,
             stamp: None,
+            content_from: None,
+            max_content_age: config.spec.max_content_age,
             bytes: 0,
             indicators: 0,
             named: 0,
@@ -178,7 +209,17 @@ impl Feed {
             failures_by_reason: BTreeMap::new(),
             next_at: None,
         };
-        Self { config, fetcher, last_good, permits, meta: None, list: None, status }
+        let transport = Transport::new(fetcher, last_good.clone());
+        Self {
+            config,
+            transport,
+            last_good,
+            permits,
+            meta: None,
+            list: None,
+            asked_at: None,
+            status,
+        }
     }
 
     /// The row of the catalogue.
@@ -189,6 +230,7 @@ impl Feed {
     /// Takes the last good copy; blocks.
     pub fn load(&mut self, now: Timestamp) {
         let spec = &self.config.spec;
+        self.asked_at = self.last_good.last_request(&spec.name);
         match self.last_good.load(&spec.name) {
             Ok(Some((bytes, mut meta))) => {
                 // A clock that was wrong once must not vouch for a list for years.
@@ -219,20 +261,14 @@ impl Feed {
         let mut wait = self.first_wait(Timestamp::now());
         loop {
             tokio::select! {
-                () = sleep(wait) => {}
+                () = self.rest(wait, KEY_INTERVAL) => {}
                 () = stopped(&mut shutdown) => return,
             }
             let retry_after = tokio::select! {
                 retry_after = self.poll() => retry_after,
                 () = stopped(&mut shutdown) => return,
             };
-            wait = backoff::wait(
-                self.config.spec.refresh.unsigned(),
-                self.floor(),
-                self.status.failures,
-                retry_after,
-                backoff::chance(),
-            );
+            wait = self.next_wait(retry_after);
             self.status.next_at = Timestamp::now().checked_add(wait).ok();
             if news.send(self.news()).await.is_err() {
                 return;
@@ -246,6 +282,7 @@ impl Feed {
         let Ok(_permit) = permits.acquire().await else { return None };
         let now = Timestamp::now();
         let name = self.config.spec.name.clone();
+        let was_stale = self.status.is_stale(now);
         match self.ask(now).await {
             Ok(good) => {
                 if self.status.failures > 0 {
@@ -255,9 +292,13 @@ impl Feed {
                 self.status.trouble = None;
                 self.status.successes += 1;
                 self.take(good);
+                if self.status.is_stale(now) && !was_stale {
+                    warn!(feed = %name, "it answers, and its claims have not changed for long");
+                }
                 None
             }
             Err(refused) => {
+                self.transport.distrust();
                 let (reason, text) = (refused.reason(), refused.text());
                 // Once a feed is broken, each further failure is no news.
                 if self.status.failures == 0 {
@@ -281,81 +322,70 @@ impl Feed {
         }
     }
 
+    fn next_wait(&self, retry_after: Option<Duration>) -> Duration {
+        let spec = &self.config.spec;
+        let failures = match &spec.source {
+            Source::Crowdsec(_) => self.status.failures.min(MOST_CROWDSEC_FAILURES),
+            _ => self.status.failures,
+        };
+        let refresh = spec.refresh.unsigned();
+        backoff::wait(refresh, self.floor(), failures, retry_after, backoff::chance())
+    }
+
     /// A feed that was confirmed just before a restart is not asked at once.
     fn first_wait(&self, now: Timestamp) -> Duration {
-        let Some(meta) = self.meta.as_ref().filter(|_| self.config.spec.source.is_http()) else {
-            return Duration::ZERO;
-        };
-        let age = Duration::try_from(now.duration_since(meta.confirmed_at)).unwrap_or_default();
+        let confirmed_at = self.meta.as_ref().map(|meta| meta.confirmed_at);
+        let last = confirmed_at.max(self.asked_at).filter(|_| self.config.spec.source.is_http());
+        let Some(last) = last else { return Duration::ZERO };
+        let age = Duration::try_from(now.duration_since(last)).unwrap_or_default();
         self.floor().saturating_sub(age)
     }
 
     /// Files cost nobody anything to be looked at.
     fn floor(&self) -> Duration {
         let FeedConfig { spec, floor } = &self.config;
-        if !spec.source.is_http() {
-            return Duration::from_secs(1);
-        }
+        let floor = match &spec.source {
+            Source::File(_) => return Duration::from_secs(1),
+            Source::Crowdsec(_) => &CROWDSEC_FLOOR,
+            Source::Url(_) | Source::Taxii(_) => floor,
+        };
         // An impatient retry would break the publisher's rule as well.
         spec.min_refresh.map_or(*floor, |least| least.unsigned().max(*floor))
     }
 
-    async fn ask(&self, now: Timestamp) -> Result<Good, Refused> {
+    /// Sleeps. A feed that could not ask for want of its key, proxy or certificates wakes as soon as
+    /// they are there; one whose key was refused as soon as another one is, and its floor is over.
+    async fn rest(&self, wait: Duration, interval: Duration) {
+        let reason = self.status.trouble.as_ref().map(|trouble| trouble.reason);
+        let is = |kind: FetchErrorKind| reason == Some(kind.as_str());
+        let could_not_ask = is(FetchErrorKind::Secret) || is(FetchErrorKind::Setup);
+        if !could_not_ask && !is(FetchErrorKind::Denied) {
+            return sleep(wait).await;
+        }
+        let (began, spec) = (Instant::now(), &self.config.spec);
+        loop {
+            sleep(interval.min(wait.saturating_sub(began.elapsed()))).await;
+            let slept = began.elapsed();
+            let is_mended = match could_not_ask {
+                true => self.transport.can_ask(spec).await,
+                false => slept >= self.floor() && self.transport.has_new_key(spec).await,
+            };
+            if slept >= wait || is_mended {
+                return;
+            }
+        }
+    }
+
+    async fn ask(&mut self, now: Timestamp) -> Result<Good, Refused> {
         let spec = self.config.spec.clone();
         let have = self.list.clone().zip(self.meta.clone());
         let have = have.filter(|(_, meta)| meta.is_from(&spec.source));
-        let (bytes, validators) = match &spec.source {
-            Source::Url(url) => {
-                let known = have.as_ref().map(|(_, meta)| meta.validators.clone());
-                let known = known.unwrap_or_default();
-                let fetched = if misp::is_feed(&spec) {
-                    self.ask_misp(&spec, url, &known, now).await?
-                } else {
-                    let most = limits(&spec).max_bytes;
-                    self.fetcher.fetch(url, &known, most, now).await.map_err(Refused::Fetch)?
-                };
-                match fetched {
-                    Fetched::List { bytes, validators } => (Some(bytes), validators),
-                    Fetched::NotModified => (None, Validators::default()),
-                }
-            }
-            Source::File(path) => {
-                let (spec, path) = (spec.clone(), path.clone());
-                let read = spawn_blocking(move || {
-                    read_list_file(&spec, &path).map_err(|error| {
-                        let detail = format!("{}: {error}", path.display());
-                        Refused::Fetch(FetchError::new(FetchErrorKind::Unreadable, detail))
-                    })
-                });
-                (Some(read.await.map_err(|_| Refused::Stopped)??), Validators::default())
-            }
-        };
+        let known = have.as_ref().map(|(_, meta)| meta.validators.clone()).unwrap_or_default();
+        let fetched = self.transport.ask(&spec, &known, now).await?;
         let last_good = self.last_good.clone();
-        spawn_blocking(move || check(&spec, bytes, validators, have.as_ref(), &last_good, now))
+        spawn_blocking(move || check(&spec, fetched, have.as_ref(), &last_good, now))
             .await
             .map_err(|_| Refused::Stopped)?
-    }
-
-    /// Asks for a manifest and for those of its events that the last good copy lacks.
-    async fn ask_misp(
-        &self,
-        spec: &FeedSpec,
-        url: &str,
-        known: &Validators,
-        now: Timestamp,
-    ) -> Result<Fetched, Refused> {
-        let (last_good, name) = (self.last_good.clone(), spec.name.clone());
-        let kept = spawn_blocking(move || last_good.load(&name));
-        let kept = kept.await.map_err(|_| Refused::Stopped)?.map_err(Refused::Disk)?;
-        let kept = kept.filter(|(_, meta)| meta.is_from(&spec.source));
-        let bytes = kept.map_or_else(Vec::new, |(bytes, _)| bytes);
-        let have = (known, &bytes[..]);
-        misp::fetch(&self.fetcher, spec, url, have, &limits(spec), now).await.map_err(|error| {
-            match error {
-                MispError::Fetch(error) => Refused::Fetch(error),
-                MispError::Parse(failure) => Refused::Parse(failure),
-            }
-        })
     }
 
     fn take(&mut self, Good { list, meta }: Good) {
@@ -364,6 +394,7 @@ impl Feed {
         self.status.bytes = meta.bytes;
         if let Ok(parsed) = &list.parsed {
             self.status.stamp = parsed.stamp.map(Into::into);
+            self.status.content_from = Some(meta.content_from(self.status.stamp));
             self.status.indicators = parsed.indicators.len() as u64;
             self.status.named = parsed.named.len() as u64;
             self.status.rejected = parsed.rejects.total();
@@ -376,12 +407,15 @@ impl Feed {
 /// Whether what came may replace what we have; if so it is kept. Blocks.
 fn check(
     spec: &FeedSpec,
-    bytes: Option<Vec<u8>>,
-    validators: Validators,
+    fetched: Fetched,
     have: Option<&(ReadList, Meta)>,
     last_good: &LastGood,
     now: Timestamp,
 ) -> Result<Good, Refused> {
+    let (bytes, validators, withdrawn) = match fetched {
+        Fetched::List { bytes, validators, withdrawn } => (Some(bytes), validators, withdrawn),
+        Fetched::NotModified => (None, Validators::default(), false),
+    };
     let same = |meta: &Meta| bytes.as_ref().is_none_or(|bytes| meta.is_of(bytes));
     if let Some((list, mut meta)) = have.filter(|(_, meta)| same(meta)).cloned() {
         if bytes.is_some() {
@@ -398,7 +432,7 @@ fn check(
     let list = ReadList::new(spec, &bytes, now);
     let parsed = list.parsed.as_ref().map_err(|failure| Refused::Parse(failure.clone()))?;
     if let Some((ReadList { parsed: Ok(old), .. }, meta)) = have {
-        if parsed.is_empty() && !old.is_empty() {
+        if parsed.is_empty() && !old.is_empty() && !withdrawn {
             return Err(Refused::Emptied);
         }
         if let (Some(stamp), Some(known)) = (parsed.stamp, old.stamp)
@@ -408,11 +442,22 @@ fn check(
             return Err(Refused::Older(stamp.into()));
         }
     }
-    let meta =
-        last_good.keep(&spec.name, &bytes, &spec.source, validators, now).map_err(Refused::Disk)?;
-    Ok(Good { list, meta })
+    let since = have.and_then(|(old, meta)| {
+        let old = old.parsed.as_ref().ok()?;
+        old.claims_the_same(parsed).then(|| meta.claims_since())
+    });
+    let kept = last_good.keep(&spec.name, &bytes, &spec.source, validators, since, now);
+    Ok(Good { meta: kept.map_err(Refused::Disk)?, list })
 }
 
 #[cfg(test)]
 #[path = "feed_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "hostile_tests.rs"]
+mod hostile_tests;
+
+#[cfg(test)]
+#[path = "key_tests.rs"]
+mod key_tests;

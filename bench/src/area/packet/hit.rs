@@ -3,7 +3,6 @@
 use std::{collections::HashMap, rc::Rc};
 
 use anyhow::{Context as _, Result};
-use sekisho::dataplane::Dataplane as _;
 use sekisho_abi::{image::Image, reason::Reason};
 
 use super::Case;
