@@ -10,7 +10,7 @@ use metrics::{Label, counter, describe_counter, describe_gauge, gauge, with_loca
 use metrics_exporter_prometheus::PrometheusBuilder;
 use sekisho_abi::{
     canary,
-    image::ListSet,
+    image::Lists,
     reason::{Reason, Verdict},
     record::{Count, Mode, Modes, RuleTotals},
 };
@@ -36,7 +36,7 @@ pub struct Sample {
     /// Counters by interface.
     pub counts: Vec<PortCounts>,
     /// Totals by rule.
-    pub rule_totals: Vec<(ListSet, RuleTotals)>,
+    pub rule_totals: Vec<(Lists, RuleTotals)>,
     /// Counters of the ring of first packets.
     pub ledger: LedgerCounts,
     /// What is in the kernel.
@@ -184,12 +184,12 @@ fn packets(sample: &Sample) {
 fn rules(sample: &Sample) {
     let slots = Slots::installed(sample.installed.lists.clone(), Vec::new());
     for (lists, totals) in &sample.rule_totals {
-        if *lists == 0 || *lists == 1 << canary::LIST {
+        if lists.all() == 0 || lists.all() == 1 << canary::LIST {
             continue;
         }
         let labels = [
-            Label::new("lists", slots.names_in(*lists).join(",")),
-            Label::new("action", action(sample, &slots, *lists)),
+            Label::new("lists", slots.names_in(lists.all()).join(",")),
+            Label::new("action", action(*lists)),
         ];
         counter!(RULE_PACKETS, labels.iter()).increment(totals.hits.packets);
         counter!(RULE_BYTES, labels.iter()).increment(totals.hits.bytes);
@@ -197,14 +197,14 @@ fn rules(sample: &Sample) {
     }
 }
 
-/// A packet is dropped if one of its lists asks for it.
-fn action(sample: &Sample, slots: &Slots, lists: ListSet) -> &'static str {
-    let Some(ruleset) = &sample.ruleset else { return "unknown" };
-    let names = slots.names_in(lists);
-    let drops = ruleset.compiled.table.feeds.iter().any(|feed| {
-        feed.action != sekisho_rules::feed::Action::Observe && names.contains(&&*feed.name)
-    });
-    if drops { "drop" } else { "observe" }
+/// What the strictest of the lists asks for.
+const fn action(lists: Lists) -> &'static str {
+    match lists {
+        Lists { drop: 1.., .. } => "drop",
+        Lists { reject: 1.., .. } => "reject",
+        Lists { sinkhole: 1.., .. } => "sinkhole",
+        Lists { .. } => "observe",
+    }
 }
 
 fn switch(sample: &Sample) {

@@ -4,7 +4,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use sekisho_abi::{
     encapsulation::Encapsulation,
-    image::{Image, ListSet},
+    image::{Image, Lists},
     reason::Reason,
     record::{Address, Direction, FlagClass, FlowKey, FlowTotals},
 };
@@ -37,7 +37,7 @@ pub(crate) fn image(number: u32, rows: &[Row<'_>]) -> Image {
 }
 
 /// A ruleset, and the list sets of its rules. Rows are sorted by network.
-pub(crate) fn generation(number: u32, rows: &[Row<'_>]) -> (Generation, Vec<ListSet>) {
+pub(crate) fn generation(number: u32, rows: &[Row<'_>]) -> (Generation, Vec<Lists>) {
     let table = table(rows);
     let built = tables::build(&table, &Slots::default(), number, 8 << 20).unwrap();
     let rules = built.image.rules().to_vec();
@@ -54,14 +54,12 @@ fn table(rows: &[Row<'_>]) -> Table {
             table.feeds.len() - 1
         });
         let claim = Claim {
-            class: Default::default(),
-            feed: slot as u8,
-            traffic: Traffic { protocol: port.map(|_| Protocol::Tcp), port },
             malware: malware.map(Into::into),
-            first_seen: None,
-            last_seen: None,
-            confidence: None,
-            expires: Moment::MAX,
+            ..Claim::new(
+                slot as u8,
+                Traffic { protocol: port.map(|_| Protocol::Tcp), port },
+                Moment::MAX,
+            )
         };
         let claims_at = table.claims.len() as u32;
         table.claims.push(claim);
@@ -130,6 +128,8 @@ pub(crate) fn report(feed: &str) -> FeedReport {
         rejected: 0,
         refused: 1,
         refused_by_reason: [(RefusalReason::Reserved, 1)].into(),
+        demoted_by_reason: Default::default(),
+        overlap: Default::default(),
         warned: 0,
         named: 0,
         skipped: 0,

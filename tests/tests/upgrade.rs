@@ -31,7 +31,7 @@ fn drained(dataplane: &KernelDataplane) -> u64 {
 /// Hits and overflow by the totals of all rules but the canary's.
 fn totals(dataplane: &KernelDataplane) -> (u64, u64) {
     let totals = dataplane.rule_totals().expect("totals can be read");
-    let of_lists = totals.iter().filter(|(lists, _)| *lists != 1 << canary::LIST);
+    let of_lists = totals.iter().filter(|(lists, _)| lists.all() != 1 << canary::LIST);
     of_lists.fold((0, 0), |(hits, overflow), (_, totals)| {
         (hits + totals.hits.packets, overflow + totals.overflow.packets)
     })

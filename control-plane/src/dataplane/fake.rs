@@ -12,7 +12,7 @@ use sekisho_abi::{
 };
 
 use super::{
-    Attachment, Dataplane, DataplaneError, Drained, FlowRow, Installed, LedgerCounts, ListSet,
+    Attachment, Dataplane, DataplaneError, Drained, FlowRow, Installed, LedgerCounts,
     OptOuts, PortCounts, PortStatus,
     canary::{self, Answer, CanaryEvidence},
     evidence::{Depth, Drift, Evidence, ImageFacts, ImageLabel, PortEvidence, PortState},
@@ -293,7 +293,7 @@ impl Dataplane for FakeDataplane {
         Ok(self.state().counts.clone())
     }
 
-    fn rule_totals(&self) -> Result<Vec<(ListSet, RuleTotals)>, DataplaneError> {
+    fn rule_totals(&self) -> Result<Vec<(Lists, RuleTotals)>, DataplaneError> {
         let state = self.state();
         let rules = state.image.as_ref().map(Image::rules).unwrap_or_default();
         let totals =

@@ -37,7 +37,7 @@ pub use self::{
     settings::{Attach, Guarded, Settings},
 };
 use super::{
-    Dataplane, DataplaneError, Drained, Installed, LedgerCounts, ListSet, OptOuts, PortCounts,
+    Dataplane, DataplaneError, Drained, Installed, LedgerCounts, OptOuts, PortCounts,
     evidence::{Depth, Drift, Evidence},
     objects,
     pins::{Pins, system},
@@ -383,7 +383,7 @@ impl Dataplane for KernelDataplane {
             .collect()
     }
 
-    fn rule_totals(&self) -> Result<Vec<(ListSet, RuleTotals)>, DataplaneError> {
+    fn rule_totals(&self) -> Result<Vec<(Lists, RuleTotals)>, DataplaneError> {
         let Some(live) = self.live()? else { return Ok(Vec::new()) };
         let maps = self.maps();
         let rules = image::rule_lists(live.bytes());

@@ -22,6 +22,8 @@ mod pins;
 // System calls that neither aya nor nix has.
 #[allow(unsafe_code)]
 pub mod sys;
+mod split;
+mod split;
 pub mod tables;
 #[allow(unsafe_code)]
 pub mod trial;
@@ -164,8 +166,8 @@ pub struct Installed {
     pub entries_v6: u32,
     /// Names of the lists in the live image, by slot.
     pub lists: Vec<String>,
-    /// List sets of the live image's rules, by rule; rule 0 is the empty set.
-    pub rules: Vec<ListSet>,
+    /// Lists behind the live image's rules, by rule; rule 0 has none.
+    pub rules: Vec<Lists>,
     /// Whether the live image's bytes match their checksum, as they were last read.
     pub intact: bool,
     /// Bytes of the image in use.
@@ -220,7 +222,7 @@ pub trait Dataplane: Send + Sync {
 
     /// Cumulative totals by rule of the live image, with the lists that each rule stands for, in
     /// the order of the rules from 1 on.
-    fn rule_totals(&self) -> Result<Vec<(ListSet, RuleTotals)>, DataplaneError>;
+    fn rule_totals(&self) -> Result<Vec<(Lists, RuleTotals)>, DataplaneError>;
 
     /// Cumulative counters of the event ring.
     fn ledger_counts(&self) -> Result<LedgerCounts, DataplaneError>;
@@ -233,9 +235,6 @@ pub trait Dataplane: Send + Sync {
     fn ask(&self, remote: IpAddr, protocol: u8, port: Option<u16>)
     -> Result<Lists, DataplaneError>;
 }
-
-/// A set of lists, as bits by slot.
-pub type ListSet = u64;
 
 /// The mode as the command line spells it.
 pub fn parse_mode(text: &str) -> Result<Mode, String> {

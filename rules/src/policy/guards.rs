@@ -40,6 +40,16 @@ impl Guards {
         self.never_blocked.warning(network).map(|(list, reason)| (&**list, &**reason))
     }
 
+    /// Whether a list of the tier `sinkhole` has the whole network: the list's name and its reason.
+    pub fn sinkhole(&self, network: IpNet) -> Option<(&str, &str)> {
+        self.never_blocked.sinkhole(network).map(|(list, reason)| (&**list, &**reason))
+    }
+
+    /// The sinkholes inside a wider network.
+    pub(crate) fn sinkholes_inside(&self, network: IpNet) -> Vec<IpNet> {
+        self.never_blocked.sinkholes_inside(network)
+    }
+
     /// The parts of the network that are never blocked for claims on this traffic, though it is
     /// listed.
     pub(crate) fn never_blocked_inside(

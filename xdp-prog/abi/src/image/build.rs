@@ -13,7 +13,8 @@ use super::{
         BITMAP_V4, BITMAP_V6, DYNAMIC, LIST_NAME_BYTES, MAGIC, RANKS_V4, RANKS_V6, SHORTEST_V4,
         SHORTEST_V6, SLOT_BITS, header, leaf, node, port, rule, selector, tag,
     },
-    lookup::{self, Header},
+    lookup::{self, Header, Lists},
+    named::{Asked, Named},
 };
 use crate::{ABI_VERSION, MAX_LISTS, canary};
 
@@ -159,7 +160,7 @@ impl std::error::Error for BuildError {}
 #[derive(Clone)]
 pub struct Image {
     bytes: Vec<u8>,
-    rules: Vec<ListSet>,
+    rules: Vec<Lists>,
 }
 
 impl Image {
@@ -168,8 +169,8 @@ impl Image {
         &self.bytes
     }
 
-    /// The list set of each rule, by rule; rule 0 is the empty set.
-    pub fn rules(&self) -> &[ListSet] {
+    /// The lists behind each rule, by rule; rule 0 has none.
+    pub fn rules(&self) -> &[Lists] {
         &self.rules
     }
 
@@ -201,7 +202,7 @@ pub struct ImageBuilder {
     v4: Vec<Item<u32>>,
     v6: Vec<Item<u128>>,
     claims: Claims,
-    rules: Vec<ListSet>,
+    rules: Vec<Lists>,
     canary: bool,
     error: Option<BuildError>,
 }
@@ -222,7 +223,7 @@ impl ImageBuilder {
             v4: Vec::new(),
             v6: Vec::new(),
             claims: Claims::default(),
-            rules: vec![0],
+            rules: vec![Lists::default()],
             canary: false,
             error,
         }
@@ -236,26 +237,38 @@ impl ImageBuilder {
     }
 
     /// Keeps the rule numbers of an earlier image, so that totals by rule go on.
-    pub fn keep_rules(&mut self, rules: &[ListSet]) {
-        if rules.first() == Some(&0) && rules.len() <= rule::MAX {
+    pub fn keep_rules(&mut self, rules: &[Lists]) {
+        if rules.first() == Some(&Lists::default()) && rules.len() <= rule::MAX {
             self.rules = rules.to_vec();
         }
     }
 
     /// Lists an IPv4 prefix. Host bits are ignored.
-    pub fn list_v4(&mut self, address: Ipv4Addr, length: u8, port: Port, lists: ListSet) {
+    pub fn list_v4(
+        &mut self,
+        address: Ipv4Addr,
+        length: u8,
+        port: Port,
+        lists: impl Into<Named>,
+    ) {
         if !(SHORTEST_V4..=32).contains(&length) {
             return self.fail(BuildError::TooWide {
                 network: format!("{address}/{length}"),
                 shortest: SHORTEST_V4,
             });
         }
-        let claim = self.claim(port, lists);
+        let claim = self.claim(port, lists.into());
         self.v4.push(Item::new(u32::from(address), length, claim));
     }
 
     /// Lists an IPv6 prefix. Host bits are ignored.
-    pub fn list_v6(&mut self, address: Ipv6Addr, length: u8, port: Port, lists: ListSet) {
+    pub fn list_v6(
+        &mut self,
+        address: Ipv6Addr,
+        length: u8,
+        port: Port,
+        lists: impl Into<Named>,
+    ) {
         if !(SHORTEST_V6..=128).contains(&length) {
             return self.fail(BuildError::TooWide {
                 network: format!("{address}/{length}"),
@@ -267,7 +280,7 @@ impl ImageBuilder {
             return self
                 .fail(BuildError::NotGlobalUnicast { network: format!("{address}/{length}") });
         }
-        let claim = self.claim(port, lists);
+        let claim = self.claim(port, lists.into());
         self.v6.push(Item::new(bits << SHARED_BITS, length - SHARED_BITS, claim));
     }
 
@@ -309,7 +322,7 @@ impl ImageBuilder {
         if let Some(error) = error.or(selectors.error()) {
             return Err(error);
         }
-        let tables = selectors.into_tables(self.rules)?;
+        let tables = selectors.into_tables(self.rules, &Asked::of(&self.lists))?;
         Parts { generation, lists: &self.lists, prefixes_v4, prefixes_v6, slots_v4, slots_v6, pool }
             .write(tables, capacity)
     }
@@ -324,17 +337,17 @@ impl ImageBuilder {
         self.lists.push(List { name: canary::NAME.to_owned(), action: Action::Drop });
         part_around(&mut self.v4, canary::V4.to_bits());
         part_around(&mut self.v6, canary::V6.to_bits() << SHARED_BITS);
-        self.list_v4(canary::V4, 32, Port::Any, 1 << canary::LIST);
-        self.list_v6(canary::V6, 128, Port::Any, 1 << canary::LIST);
+        self.list_v4(canary::V4, 32, Port::Any, CANARY);
+        self.list_v6(canary::V6, 128, Port::Any, CANARY);
     }
 
-    fn claim(&mut self, port: Port, lists: ListSet) -> u32 {
+    fn claim(&mut self, port: Port, lists: Named) -> u32 {
         let declared = u64::MAX.checked_shr(64 - self.lists.len().min(64) as u32).unwrap_or(0);
-        if lists == 0 || lists & !declared != 0 {
-            self.fail(BuildError::UnknownList { lists });
+        if lists.is_empty() || lists.all() & !declared != 0 {
+            self.fail(BuildError::UnknownList { lists: lists.all() });
             return 0;
         }
-        self.claims.number((port.key(), lists))
+        self.claims.number((port.key(), Named::default().with(lists)))
     }
 
     fn fail(&mut self, error: BuildError) {
@@ -345,6 +358,8 @@ impl ImageBuilder {
 fn full(limit: Limit, needed: usize, allowed: usize) -> BuildError {
     BuildError::Full { limit, needed: needed as u64, allowed: allowed as u64 }
 }
+
+const CANARY: ListSet = 1 << canary::LIST;
 
 /// 2000::/3, all global unicast addresses; keys go without the bits that they share.
 const GLOBAL_UNICAST: u128 = 0x2000 << 112;
@@ -431,7 +446,7 @@ fn part_around<K: Key>(items: &mut Vec<Item<K>>, key: K) {
 }
 
 /// A port key and the lists that name it.
-type Condition = (u32, ListSet);
+type Condition = (u32, Named);
 
 /// Conditions as entries name them, each kept once and numbered.
 #[derive(Debug, Default)]
@@ -485,7 +500,7 @@ fn joined(conditions: impl Iterator<Item = Condition>) -> Vec<Condition> {
     set.dedup_by(|next, kept| {
         let same = next.0 == kept.0;
         if same {
-            kept.1 |= next.1;
+            kept.1 = kept.1.with(next.1);
         }
         same
     });
@@ -582,24 +597,25 @@ impl Selectors {
     }
 
     /// The three tables of the image: selectors, port conditions, rules.
-    fn into_tables(self, rules: Vec<ListSet>) -> Result<Tables, BuildError> {
+    fn into_tables(self, rules: Vec<Lists>, asked: &Asked) -> Result<Tables, BuildError> {
         if self.used.len() > selector::MAX {
             return Err(full(Limit::Selectors, self.used.len(), selector::MAX));
         }
-        let mut numbers: HashMap<ListSet, u16> =
+        let mut numbers: HashMap<Lists, u16> =
             rules.iter().enumerate().map(|(number, lists)| (*lists, number as u16)).collect();
         let mut tables = Tables { selectors: Vec::new(), ports: Vec::new(), rules };
         for number in &self.used {
             let set = &self.sets[*number as usize];
             let lists_at = |key: u32| {
-                set.binary_search_by_key(&key, |condition| condition.0).map_or(0, |at| set[at].1)
+                set.binary_search_by_key(&key, |condition| condition.0).map_or(Named::default(), |at| set[at].1)
             };
             let any = lists_at(0);
-            let any_rule = tables.rule(&mut numbers, any)?;
+            let any_rule = tables.rule(&mut numbers, asked.by(any))?;
             let mut conditions = Vec::new();
             for &(key, lists) in set.iter().filter(|condition| condition.0 != 0) {
                 let whole_protocol = lists_at(key & 0xffff_0000);
-                let rule = tables.rule(&mut numbers, lists | whole_protocol | any)?;
+                let lists = lists.with(whole_protocol).with(any);
+                let rule = tables.rule(&mut numbers, asked.by(lists))?;
                 conditions.push((key, u32::from(rule)));
             }
             if conditions.len() > selector::MAX_PORTS {
@@ -647,14 +663,14 @@ fn try_port_table(conditions: &[(u32, u32)], size_log2: u8) -> Option<(Vec<(u32,
 struct Tables {
     selectors: Vec<(u32, u32)>,
     ports: Vec<(u32, u32)>,
-    rules: Vec<ListSet>,
+    rules: Vec<Lists>,
 }
 
 impl Tables {
     fn rule(
         &mut self,
-        numbers: &mut HashMap<ListSet, u16>,
-        lists: ListSet,
+        numbers: &mut HashMap<Lists, u16>,
+        lists: Lists,
     ) -> Result<u16, BuildError> {
         if let Some(number) = numbers.get(&lists) {
             return Ok(*number);
@@ -902,13 +918,10 @@ impl Parts<'_> {
         out.words(pool, self.pool.iter().copied());
         out.words(selectors, tables.selectors.iter().flat_map(|&(shape, first)| [shape, first]));
         out.words(ports, tables.ports.iter().flat_map(|&(key, rule)| [key, rule]));
-        let asking = |action: Action| {
-            let bits = self.lists.iter().enumerate().filter(|(_, list)| list.action == action);
-            bits.fold(0_u64, |set, (slot, _)| set | 1 << slot)
-        };
         // In the order of a rule's fields.
-        let asked = [Action::Observe, Action::Drop, Action::Reject, Action::Sinkhole].map(asking);
-        let by_action = |lists: &ListSet| asked.map(|asking| halves(lists & asking));
+        let by_action = |lists: &Lists| {
+            [lists.observe, lists.drop, lists.reject, lists.sinkhole].map(halves)
+        };
         out.words(rules, tables.rules.iter().flat_map(by_action).flatten());
         for (slot, list) in self.lists.iter().enumerate() {
             out.put(header::LISTS + slot * LIST_NAME_BYTES, list.name.as_bytes());

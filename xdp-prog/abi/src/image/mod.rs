@@ -24,9 +24,13 @@
 mod build;
 pub mod layout;
 mod lookup;
+#[cfg(any(feature = "build", test))]
+mod named;
 
 #[cfg(any(feature = "build", test))]
 pub use build::{Action, BuildError, Image, ImageBuilder, Limit, List, ListSet, Port};
 pub use lookup::{Bytes, Header, Lists, Selector, find_v4, find_v6, header, lists_of, resolve};
 #[cfg(any(feature = "build", test))]
 pub use lookup::{ask, checksum, list_names, rule_lists};
+#[cfg(any(feature = "build", test))]
+pub use named::Named;
