@@ -49,6 +49,8 @@ fn sample() -> Sample {
         ],
         ledger: LedgerCounts { events_lost: 8, events_suppressed: 9 },
         installed,
+        feed_flows: vec![("one".to_owned(), [6, 1])],
+        breaker: breaker::Counts { tripped: 2, kept: 1, released: 0, trips: 3, forgotten: 0 },
         feeds: vec![feed(now)],
         ruleset: None,
         rows_drained: 11,

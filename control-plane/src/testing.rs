@@ -4,15 +4,17 @@ use std::{fs, path::Path, sync::Arc};
 
 use sekisho_abi::{
     encapsulation::Encapsulation,
-    image::{Image, Lists},
+    image::{Image, ListSet},
     reason::Reason,
     record::{Address, Direction, FlagClass, FlowKey, FlowTotals},
 };
 use sekisho_rules::{
     compile::{Compiled, FeedReport},
+    demotion::Demotion,
     feed::Action,
     indicator::{Protocol, Traffic},
     moment::Moment,
+    overlap::Overlap,
     refusal::RefusalReason,
     table::{Claim, Entry, Table, TableFeed},
 };
@@ -37,10 +39,10 @@ pub(crate) fn image(number: u32, rows: &[Row<'_>]) -> Image {
 }
 
 /// A ruleset, and the list sets of its rules. Rows are sorted by network.
-pub(crate) fn generation(number: u32, rows: &[Row<'_>]) -> (Generation, Vec<Lists>) {
+pub(crate) fn generation(number: u32, rows: &[Row<'_>]) -> (Generation, Vec<ListSet>) {
     let table = table(rows);
     let built = tables::build(&table, &Slots::default(), number, 8 << 20).unwrap();
-    let rules = built.image.rules().to_vec();
+    let rules = built.image.rules().iter().map(|lists| lists.all()).collect();
     let compiled = Compiled { table, ..Compiled::default() };
     (Generation::new(number, built.slots, Arc::new(compiled)), rules)
 }
@@ -128,8 +130,8 @@ pub(crate) fn report(feed: &str) -> FeedReport {
         rejected: 0,
         refused: 1,
         refused_by_reason: [(RefusalReason::Reserved, 1)].into(),
-        demoted_by_reason: Default::default(),
-        overlap: Default::default(),
+        demoted_by_reason: [(Demotion::New, 1)].into(),
+        overlap: Overlap { networks: 3, unique: 2, shared: [("two".into(), 1)].into() },
         warned: 0,
         named: 0,
         skipped: 0,

@@ -244,7 +244,7 @@ impl Indicators for Feeds<'_> {
 
 /// The traffic that the feed's claim is about, as the catalogue wants it read. Of a host that was
 /// broken into, never more than the port.
-const fn meant(indicator: &Indicator, spec: &FeedSpec) -> Traffic {
+pub(crate) const fn meant(indicator: &Indicator, spec: &FeedSpec) -> Traffic {
     match spec.ports {
         Ports::Ignore if !indicator.compromised => Traffic::ANY,
         Ports::Ignore | Ports::Keep => indicator.traffic,

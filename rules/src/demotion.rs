@@ -28,6 +28,11 @@ impl Demotion {
     pub const ALL: [Self; 5] =
         [Self::Sinkhole, Self::LowScore, Self::TooLowScore, Self::New, Self::Breaker];
 
+    /// Whether it ends by itself or by somebody's decision, the list being the same.
+    pub const fn is_passing(self) -> bool {
+        matches!(self, Self::New | Self::Breaker)
+    }
+
     /// The name in reports and as a metric label.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -18,6 +18,8 @@
 //! - [`overlap`]: how much of a feed other feeds say as well
 //! - [`table`]: the claims that stand, merged by network, ready for the dataplane
 //! - [`explain`](mod@explain): what happens to traffic of an address, and why
+//! - [`story`](mod@story): all that is known of an address, stage by stage
+//! - [`public`]: what may be told of an address to anybody
 //! - [`shipped`]: the catalogue, policy and never-block lists that come with the program
 #![forbid(unsafe_code)]
 
@@ -34,8 +36,10 @@ pub mod overlap;
 pub mod parse;
 pub mod period;
 pub mod policy;
+pub mod public;
 pub mod refusal;
 pub mod seen;
 pub mod shipped;
+pub mod story;
 pub mod table;
 pub mod yaml;

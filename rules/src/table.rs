@@ -107,6 +107,21 @@ impl Table {
         &self.claims[entry.claims_at as usize..][..entry.claims_len as usize]
     }
 
+    /// The claims of the entry of this very network; none if there is no such entry.
+    pub fn claims_on(&self, network: IpNet) -> &[Claim] {
+        let claims = match network {
+            IpNet::V4(network) => {
+                let at = self.v4.binary_search_by_key(&network, |entry| entry.network);
+                at.ok().and_then(|at| self.v4.get(at)).map(|entry| self.claims_of(entry))
+            }
+            IpNet::V6(network) => {
+                let at = self.v6.binary_search_by_key(&network, |entry| entry.network);
+                at.ok().and_then(|at| self.v6.get(at)).map(|entry| self.claims_of(entry))
+            }
+        };
+        claims.unwrap_or_default()
+    }
+
     /// What a claim asks for after the policy; `None` is nothing at all.
     pub fn asked(&self, claim: &Claim) -> Option<Action> {
         let feed = self.feeds.get(usize::from(claim.feed));

@@ -12,6 +12,7 @@ use sekisho_rules::{
     moment::Moment,
     parse::{Limits, parse_feed},
     policy::{EntryKey, NeverBlock, Policy, demote},
+    story::{Story, story},
 };
 
 const NOW: i64 = 1_795_000_000;
@@ -25,6 +26,15 @@ networks: [{network: 198.18.4.7}, {network: 198.18.6.0/24}, {network: '2001:2:4:
 ";
 
 fn compiled(feeds: &[(&str, &str)], policy: &str) -> Compiled {
+    compiled_and(feeds, policy, |_, _, compiled| compiled)
+}
+
+/// The same, with what it is compiled of.
+fn compiled_and<T>(
+    feeds: &[(&str, &str)],
+    policy: &str,
+    then: impl FnOnce(&[FeedInput<'_>], &Policy, Compiled) -> T,
+) -> T {
     let rows = feeds.iter().zip('a'..).map(|((extra, _), name)| {
         format!("  - {{name: {name}, source: x, format: plain, {extra}}}\n")
     });
@@ -40,7 +50,8 @@ fn compiled(feeds: &[(&str, &str)], policy: &str) -> Compiled {
     let inputs: Vec<_> = specs.iter().zip(parsed.iter().map(Result::as_ref)).map(input).collect();
     let policy = Policy::from_yaml(policy, "policy.yaml").unwrap();
     let lists = [NeverBlock::from_yaml(SINKHOLES, "list.yaml").unwrap()];
-    compile(&inputs, &policy, &lists, now).unwrap()
+    let compiled = compile(&inputs, &policy, &lists, now).unwrap();
+    then(&inputs, &policy, compiled)
 }
 
 fn ask(compiled: &Compiled, query: &str) -> (Verdict, String) {
@@ -141,4 +152,60 @@ fn overlaps_count_networks_once_a_feed() {
     assert_eq!(overlap(0), (2, 1, "b 1, c 1".to_owned()));
     assert_eq!(overlap(1), (2, 1, "a 1, c 1".to_owned()));
     assert_eq!(overlap(2), (1, 0, "a 1, b 1".to_owned()));
+}
+
+/// Each indicator with its stages, those that let it through by a dot.
+fn told(Story { indicators, .. }: &Story) -> Vec<String> {
+    let stage = |stage: &sekisho_rules::story::StageVerdict| {
+        let name = serde_json::to_value(stage.stage).unwrap();
+        match serde_json::to_value(stage.outcome).unwrap().as_str().unwrap() {
+            "passed" => ".".to_owned(),
+            outcome => format!("{} {outcome}", name.as_str().unwrap()),
+        }
+    };
+    let row = |told: &sekisho_rules::story::Told| {
+        let stages: Vec<_> = told.stages.iter().map(stage).collect();
+        format!("{} {}:{} {}", told.indicator, told.feed, told.line, stages.join(" "))
+    };
+    indicators.iter().map(row).collect()
+}
+
+#[test]
+fn the_story_has_every_indicator_and_every_stage_in_order() {
+    let feeds = [
+        (WIDE, "198.18.4.0/23\n198.18.4.7\n198.18.4.7:443\n198.18.0.0/15\n10.0.0.1\n"),
+        ("min_confidence: 50, confidence: 40", "198.18.4.7\n"),
+        ("weight: 20", "198.18.9.9\n198.18.4.6\n198.18.4.7:443\n"),
+    ];
+    compiled_and(&feeds, "{score: {block: 50, observe: 20}}", |inputs, policy, mut compiled| {
+        let network = "198.18.4.6".parse::<std::net::IpAddr>().unwrap().into();
+        demote(&mut compiled, [EntryKey { network, traffic: Traffic::ANY }].into_iter());
+        let ask = |address: &str| {
+            story(inputs, policy, &compiled, address.parse().unwrap(), Moment::nearest(NOW))
+        };
+        let sinkhole = ask("198.18.4.7");
+        assert_eq!(
+            told(&sinkhole),
+            [
+                "198.18.4.0/23 a:1 . . . . . . sinkhole demoted . . . .",
+                "198.18.4.7 a:2 . . . . . . sinkhole demoted . . . .",
+                "198.18.4.7:443 a:3 . . . . . . sinkhole demoted . . . .",
+                "198.18.0.0/15 a:4 . prefix_floor refused",
+                "198.18.4.7 b:1 . . . confidence refused",
+                "198.18.4.7:443 c:3 . . . . . . sinkhole demoted . . . .",
+            ]
+        );
+        let port = &sinkhole.indicators[5];
+        assert_eq!((port.score, port.left.map(|left| left.as_str())), (Some(64), Some("observe")));
+        let words: Vec<_> = port.words.iter().map(|w| (&*w.feed, w.word.worth)).collect();
+        assert_eq!(words, [("a", 60), ("c", 12)]);
+        let broken = ask("198.18.4.6");
+        assert_eq!(
+            told(&broken)[2],
+            "198.18.4.6 c:2 . . . . . . . score demoted . breaker demoted ."
+        );
+        assert_eq!(broken.indicators[2].left, None);
+        assert_eq!(told(&ask("10.0.0.1")), ["10.0.0.1 a:5 refuse_list refused"]);
+        assert_eq!(told(&ask("198.20.0.1")), [""; 0]);
+    });
 }

@@ -87,6 +87,33 @@ async fn every_route_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn decisions_of_the_breaker_take_json_and_name_what_is_not_there() {
+    let bench = Bench::start().await;
+    assert_eq!(bench.get("/api/v1/breaker").await, (200, serde_json::json!({"entries": []})));
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let post = |kind: &'static str, body: &'static str| {
+        let request = client.post(format!("{}/api/v1/breaker/7", bench.base));
+        request.header("content-type", kind).body(body).send()
+    };
+    let json = "application/json";
+    let form = "application/x-www-form-urlencoded";
+    for (kind, body, status) in [
+        (json, r#"{"decision":"release"}"#, 404),
+        (json, r#"{"decision":"perhaps"}"#, 400),
+        (json, "{}", 400),
+        (form, "decision=release", 400),
+        ("text/plain", r#"{"decision":"release"}"#, 400),
+    ] {
+        let response = post(kind, body).await.unwrap();
+        assert_eq!(response.status().as_u16(), status, "{kind} {body}");
+    }
+    let (status, _) = bench.send(reqwest::Method::DELETE, "/api/v1/breaker/7").await;
+    assert_eq!(status, 404);
+    let (status, _) = bench.send(reqwest::Method::DELETE, "/api/v1/breaker/x").await;
+    assert_eq!(status, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_error_has_a_stable_code_and_a_sentence() {
     let bench = Bench::start().await;
     let cases = [

@@ -23,7 +23,6 @@ mod pins;
 #[allow(unsafe_code)]
 pub mod sys;
 mod split;
-mod split;
 pub mod tables;
 #[allow(unsafe_code)]
 pub mod trial;

@@ -175,6 +175,7 @@ fn take(service: &Service) -> Result<Vec<Hit>, String> {
     let rows = add_up(drained.rows);
     let hits: Vec<Hit> = rows.iter().map(|row| names.hit(row)).collect();
     service.count_hits(&hits);
+    service.watch_breaker(&hits, &generations, &subscribers);
     Ok(hits)
 }
 

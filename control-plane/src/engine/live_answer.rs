@@ -6,7 +6,7 @@
 
 use sekisho_abi::{image::Lists, reason::Reason, record::Mode};
 use sekisho_rules::{
-    explain::{Explanation, Query},
+    explain::Query,
     indicator::Protocol,
 };
 use sekisho_xdp::decide::decide;
@@ -14,16 +14,6 @@ use serde::Serialize;
 
 use super::service::Service;
 use crate::dataplane::{DataplaneError, tables::Slots};
-
-/// An explanation from the lists, and what is in force.
-#[derive(Debug, Serialize)]
-pub struct Explained {
-    /// What the lists say.
-    #[serde(flatten)]
-    pub explanation: Explanation,
-    /// What the dataplane says.
-    pub live: LiveAnswer,
-}
 
 /// What is in force for an address.
 #[derive(Debug, Serialize)]

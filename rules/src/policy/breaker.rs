@@ -1,6 +1,8 @@
 //! An entry that implausibly many subscribers meet within a minute is no C&C server, whoever lists
 //! it: it is observed until somebody decides.
 
+use std::fmt;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +10,7 @@ use crate::{
     compile::Compiled,
     demotion::Demotion,
     indicator::Traffic,
+    refusal::indicator_text,
     table::{Claim, Entry, Table},
 };
 
@@ -49,6 +52,13 @@ pub struct EntryKey {
     pub network: IpNet,
     /// The packets that are meant.
     pub traffic: Traffic,
+}
+
+/// In the notation of indicators: `198.18.0.1:443/tcp`.
+impl fmt::Display for EntryKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&indicator_text(self.network, self.traffic))
+    }
 }
 
 /// Demotes these entries, as far as they are listed.

@@ -11,6 +11,7 @@ use crate::{
     indicator::{Indicator, Traffic},
     moment::Moment,
     refusal::Why,
+    story::Stage,
 };
 
 /// What may never be blocked: the built-in list, the operator's networks, the never-block lists.
@@ -107,6 +108,24 @@ impl<'a> Judge<'a> {
             .or_else(|| confidence::check(self.confidence(indicator), self.least_confidence))
             .or_else(|| self.expiry.check(indicator.last_seen, indicator.valid_until).err());
         why.map_or(Ok(()), Err)
+    }
+
+    /// What each stage that looks at an indicator alone says of it, in their order.
+    pub(crate) fn trail(&self, indicator: &Indicator, meant: Traffic) -> [(Stage, Option<Why>); 5] {
+        let network = indicator.network;
+        [
+            (Stage::RefuseList, self.guards.refused.check(network).map(|(why, _)| why)),
+            (Stage::PrefixFloor, self.floor.check(network)),
+            (Stage::NeverBlock, self.guards.never_blocked.check(network, meant)),
+            (
+                Stage::Confidence,
+                confidence::check(self.confidence(indicator), self.least_confidence),
+            ),
+            (
+                Stage::Expiry,
+                self.expiry.check(indicator.last_seen, indicator.valid_until).err(),
+            ),
+        ]
     }
 
     /// How sure the claim is: as it says itself, or as the feed's claims usually are.
