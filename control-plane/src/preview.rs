@@ -12,6 +12,7 @@ use std::{
 
 use jiff::Timestamp;
 use sekisho_rules::{
+    demotion::Demotion,
     feed::Action,
     policy::EntryKey,
     table::{Claim, FeedSlot, Table},
@@ -177,8 +178,7 @@ pub fn preview(
     let mut total = ListReport::default();
     let mut met_entries: HashMap<EntryKey, ListReport> = HashMap::new();
     walk(record, since, |met| {
-        let claims =
-            candidate.generations.claims_meant(met.remote, met.protocol, met.remote_port);
+        let claims = candidate.generations.claims_meant(met.remote, met.protocol, met.remote_port);
         let mut own: Vec<EntryKey> = claims
             .filter(|(_, claim)| is_acting(claim, candidate.feed))
             .map(|(network, claim)| EntryKey { network, traffic: claim.traffic })
@@ -240,7 +240,7 @@ fn acting(table: &Table, feed: FeedSlot) -> impl Iterator<Item = EntryKey> {
 /// Whether a claim of the feed would stop packets, were the feed enforced and the claim promoted.
 fn is_acting(claim: &Claim, feed: FeedSlot) -> bool {
     let mut demotions = claim.demotions.iter();
-    claim.feed == feed && demotions.all(|demotion| demotion.is_passing())
+    claim.feed == feed && demotions.all(Demotion::is_passing)
 }
 
 /// Whether a table names an entry, whatever for.

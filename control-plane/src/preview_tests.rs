@@ -24,8 +24,7 @@ async fn record(dir: &Path, feeds: &str, met: &[(&str, u16, bool, u32)]) -> Stor
     let store = Store::open(dir).unwrap();
     let (generations, nobody) = (Generations::default(), Subscribers::default());
     let clock = ClockOffset::from_boot(at(0));
-    let names =
-        Names { generations: &generations, subscribers: &nobody, ports: &[], clock };
+    let names = Names { generations: &generations, subscribers: &nobody, ports: &[], clock };
     let mut hits = Vec::new();
     for &(remote, port, stopped, subscribers) in met {
         for number in 0..subscribers {

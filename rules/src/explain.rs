@@ -271,12 +271,7 @@ fn fact(compiled: &Compiled, network: IpNet, claim: &Claim, address: IpAddr) -> 
 }
 
 /// Why a claim does less than its feed asks for, in the order of the stages.
-fn held_back(
-    compiled: &Compiled,
-    network: IpNet,
-    claim: &Claim,
-    address: IpAddr,
-) -> Vec<String> {
+fn held_back(compiled: &Compiled, network: IpNet, claim: &Claim, address: IpAddr) -> Vec<String> {
     let part = compiled.table.observed_part(network, address);
     let part = part.map(|part| demotion_text(compiled, part, claim, Demotion::Sinkhole));
     let stages = claim.demotions.iter();

@@ -25,28 +25,21 @@ pub struct PublicAnswer {
 }
 
 /// The answer to a query. `specs` are the feeds that the ruleset was compiled of.
-pub fn public_answer<'a>(
-    explanation: &Explanation,
-    query: Query,
-    specs: impl Iterator<Item = &'a FeedSpec> + Clone,
-) -> PublicAnswer {
+pub fn public_answer(explanation: &Explanation, query: Query, specs: &[&FeedSpec]) -> PublicAnswer {
     let facts = || {
         explanation.because.iter().filter_map(|because| match because {
             Because::Entry(fact) => Some(fact),
             _ => None,
         })
     };
-    let credit = |fact: &ClaimFact| {
-        let mut specs = specs.clone();
-        specs.find(|spec| *spec.name == *fact.feed)?.attribution.clone()
-    };
+    let credit =
+        |fact: &ClaimFact| specs.iter().find(|spec| *spec.name == *fact.feed)?.attribution.clone();
     let since = facts().filter_map(|fact| fact.since).min();
     let mut text = vec![sentence(explanation.verdict, query)];
     let families: BTreeSet<_> = facts().filter_map(|fact| fact.malware.as_deref()).collect();
     if facts().next().is_some() {
         let families = Vec::from_iter(families).join(", ");
-        let families =
-            if families.is_empty() { String::new() } else { format!(" of {families}") };
+        let families = if families.is_empty() { String::new() } else { format!(" of {families}") };
         let since = since.map_or_else(String::new, |since| format!(" since {since}"));
         text.push(format!(
             "Lists of threats name it{since} as a server that commands infected devices{families}."

@@ -92,9 +92,13 @@ impl Seen {
         clock: Clock,
     ) {
         let Table { v4, v6, claims, .. } = table;
-        let keyed = |entry: &Entry<ipnet::Ipv4Net>| (u32::from(entry.network.network()), entry.network.prefix_len());
+        let keyed = |entry: &Entry<ipnet::Ipv4Net>| {
+            (u32::from(entry.network.network()), entry.network.prefix_len())
+        };
         self.v4 = advance(&before.v4, v4, keyed, claims, arrivals, clock);
-        let keyed = |entry: &Entry<ipnet::Ipv6Net>| (u128::from(entry.network.network()), entry.network.prefix_len());
+        let keyed = |entry: &Entry<ipnet::Ipv6Net>| {
+            (u128::from(entry.network.network()), entry.network.prefix_len())
+        };
         self.v6 = advance(&before.v6, v6, keyed, claims, arrivals, clock);
         forget(&mut self.v4, MOST_GONE);
         forget(&mut self.v6, MOST_GONE);

@@ -233,13 +233,7 @@ impl Teller<'_> {
     }
 
     /// The stages that judge what stands.
-    fn tell_claim(
-        &self,
-        told: &mut Told,
-        indicator: &Indicator,
-        claim: &Claim,
-        claims: &[Claim],
-    ) {
+    fn tell_claim(&self, told: &mut Told, indicator: &Indicator, claim: &Claim, claims: &[Claim]) {
         told.score = Some(claim.score);
         told.since = claim.since;
         let feed = |word: &Word| {

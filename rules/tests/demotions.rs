@@ -8,10 +8,12 @@ use sekisho_rules::{
     compile::{Compiled, FeedInput, compile},
     demotion::Demotion,
     explain::{Because, Explanation, Verdict, explain},
+    feed::Action,
     indicator::Traffic,
     moment::Moment,
     parse::{Limits, parse_feed},
     policy::{EntryKey, NeverBlock, Policy, demote},
+    public::public_answer,
     story::{Story, story},
 };
 
@@ -118,7 +120,11 @@ fn a_score_below_the_thresholds_observes_or_does_nothing() {
     let compiled = compiled(&lists, limits);
     assert_eq!(demoted(&compiled, 0), [(Demotion::LowScore, 1)].into());
     assert_eq!(demoted(&compiled, 1), [(Demotion::TooLowScore, 1)].into());
-    assert!(ask(&compiled, "198.18.9.3").1.ends_with("does nothing: its score of 30 is below what counts."));
+    assert!(
+        ask(&compiled, "198.18.9.3")
+            .1
+            .ends_with("does nothing: its score of 30 is below what counts.")
+    );
 }
 
 #[test]
@@ -196,7 +202,7 @@ fn the_story_has_every_indicator_and_every_stage_in_order() {
             ]
         );
         let port = &sinkhole.indicators[5];
-        assert_eq!((port.score, port.left.map(|left| left.as_str())), (Some(64), Some("observe")));
+        assert_eq!((port.score, port.left.map(Action::as_str)), (Some(64), Some("observe")));
         let words: Vec<_> = port.words.iter().map(|w| (&*w.feed, w.word.worth)).collect();
         assert_eq!(words, [("a", 60), ("c", 12)]);
         let broken = ask("198.18.4.6");
@@ -207,5 +213,30 @@ fn the_story_has_every_indicator_and_every_stage_in_order() {
         assert_eq!(broken.indicators[2].left, None);
         assert_eq!(told(&ask("10.0.0.1")), ["10.0.0.1 a:5 refuse_list refused"]);
         assert_eq!(told(&ask("198.20.0.1")), [""; 0]);
+    });
+}
+
+#[test]
+fn a_public_answer_names_no_feed_that_does_not_ask_for_it() {
+    let feeds = [
+        ("attribution: 'The Example Project, https://example.net/'", "198.18.9.1\n"),
+        ("licence: secret", "198.18.9.1:443\n198.18.9.2\n"),
+    ];
+    compiled_and(&feeds, "{}", |inputs, _, compiled| {
+        let specs: Vec<_> = inputs.iter().map(|input| input.spec).collect();
+        let ask = |query: &str| {
+            let query = query.parse().unwrap();
+            public_answer(&explain(&compiled, query), query, &specs)
+        };
+        let both = ask("198.18.9.1:443");
+        assert_eq!(both.verdict, Verdict::Drop);
+        assert_eq!(both.text[0], "Traffic to and from 198.18.9.1 is blocked.");
+        let sources: Vec<_> = both.sources.iter().map(String::as_str).collect();
+        assert_eq!(sources, ["The Example Project, https://example.net/"]);
+        let secret = serde_json::to_string(&ask("198.18.9.2")).unwrap();
+        assert!(!secret.contains("\"b\"") && !secret.contains("'b'"), "{secret}");
+        assert_eq!(ask("198.18.9.2").sources.len(), 0);
+        let free = ask("198.18.9.3");
+        assert_eq!(free.text, ["Traffic to and from 198.18.9.3 is not blocked."]);
     });
 }

@@ -23,6 +23,8 @@ use sekisho_rules::{
     compile::{FeedInput, compile},
     moment::Moment,
     parse::{Limits, parse},
+    policy::stage,
+    seen::Seen,
     shipped,
 };
 use serde::{Deserialize, Serialize};
@@ -47,6 +49,7 @@ pub struct Stages {
     read: f64,
     parse: f64,
     policy_and_merge: f64,
+    rollout: f64,
     image: f64,
     swap: f64,
     total: f64,
@@ -115,16 +118,20 @@ pub fn once(list: &Path, pin_dir: &Path, capacity: usize) -> Result<Stages> {
     let parsed = parse(spec.format, &bytes, &Limits::default()).context("the list is refused")?;
     let parse = clock.lap();
     let input = FeedInput { spec, parsed: Ok(&parsed), fetched_at: now };
-    let compiled = compile(&[input], &policy, &never_block, now)?;
+    let mut compiled = compile(&[input], &policy, &never_block, now)?;
     let policy_and_merge = clock.lap();
+    let staged = stage(&mut compiled, &[(spec, true)], &policy.rollout, &Seen::default(), now);
+    let rollout = clock.lap();
     let built = tables::build(&compiled.table, &Slots::default(), 1, capacity)?;
     let image = clock.lap();
     dataplane.publish(&built.image)?;
     let swap = clock.lap();
+    ensure!(staged.seen.len() == compiled.table.v4.len(), "not every entry has its time");
     Ok(Stages {
         read,
         parse,
         policy_and_merge,
+        rollout,
         image,
         swap,
         total: clock.total(),
@@ -177,6 +184,7 @@ fn report(count: usize, stages: &[Stages], results: &mut Results) {
         ("read", of(|stages| stages.read)),
         ("parse", of(|stages| stages.parse)),
         ("policy-and-merge", of(|stages| stages.policy_and_merge)),
+        ("roll-out", of(|stages| stages.rollout)),
         ("image", of(|stages| stages.image)),
         ("swap", of(|stages| stages.swap)),
     ] {

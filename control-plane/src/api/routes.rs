@@ -134,7 +134,9 @@ pub(super) async fn explain(
     let query: explain::Query = address.parse().map_err(ApiError::bad_query)?;
     let explain = move |service: &Service| {
         if public {
-            return Ok(Json(service.explain_publicly(query).ok_or_else(no_ruleset)?).into_response());
+            return Ok(
+                Json(service.explain_publicly(query).ok_or_else(no_ruleset)?).into_response()
+            );
         }
         let explained = service.explain(query).map_err(|error| match &error {
             ExplainError::Dataplane(_) => ApiError::internal("dataplane", &error),

@@ -151,7 +151,8 @@ mod tests {
     #[test]
     fn no_more_than_enough_is_held() {
         let mut window = Window::default();
-        let counts: Vec<_> = (0..5).map(|subscriber| window.meet(entry(1), subscriber, 3)).collect();
+        let counts: Vec<_> =
+            (0..5).map(|subscriber| window.meet(entry(1), subscriber, 3)).collect();
         assert_eq!(counts, [1, 2, 3, 3, 3]);
         assert_eq!(window.pairs, 3);
     }

@@ -293,16 +293,15 @@ fn stops(table: &Table, claim: &Claim) -> bool {
 /// The feeds with a claim on an entry.
 fn listing(generations: &Generations, entry: EntryKey) -> Vec<String> {
     let Some(table) = generations.newest_table() else { return Vec::new() };
-    let name = |claim: &Claim| {
-        table.feeds.get(usize::from(claim.feed)).map(|feed| Arc::clone(&feed.name))
-    };
+    let name =
+        |claim: &Claim| table.feeds.get(usize::from(claim.feed)).map(|feed| Arc::clone(&feed.name));
     let Traffic { protocol, port } = entry.traffic;
     let protocol = protocol.map_or(Protocol::Tcp, |protocol| protocol).number();
     let claims = generations.claims_meant(entry.network.addr(), protocol, port.unwrap_or(0));
-    let own = claims.filter(|(network, claim)| {
-        (*network, claim.traffic) == (entry.network, entry.traffic)
-    });
-    let mut names: Vec<String> = own.filter_map(|(_, claim)| name(claim)).map(|n| n.to_string()).collect();
+    let own = claims
+        .filter(|(network, claim)| (*network, claim.traffic) == (entry.network, entry.traffic));
+    let mut names: Vec<String> =
+        own.filter_map(|(_, claim)| name(claim)).map(|n| n.to_string()).collect();
     names.sort_unstable();
     names.dedup();
     names

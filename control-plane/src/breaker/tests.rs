@@ -90,7 +90,8 @@ fn all_entries_that_cover_the_packets_count_each_for_itself() {
 
 #[test]
 fn a_share_of_those_who_hold_an_address_is_the_limit_if_it_is_lower() {
-    let rows: String = (0..1200).map(|n| format!("10.0.{}.{},s{n},,,\n", n / 256, n % 256)).collect();
+    let rows: String =
+        (0..1200).map(|n| format!("10.0.{}.{},s{n},,,\n", n / 256, n % 256)).collect();
     let known = testing::subscribers(&rows);
     let generations = generations(ROWS);
     let breaker = breaker(BreakerLimits { at_least: 5, ..BreakerLimits::default() });

@@ -89,7 +89,8 @@ fn of_lists(
 ) -> Result<Value, Failure> {
     let explanation = explain(&folder.compiled, query);
     if public {
-        let answer = public_answer(&explanation, query, folder.specs.iter());
+        let specs: Vec<_> = folder.specs.iter().collect();
+        let answer = public_answer(&explanation, query, &specs);
         return serde_json::to_value(answer).map_err(Failure::failed);
     }
     let pairs: Vec<_> = folder.specs.iter().zip(&folder.lists).collect();

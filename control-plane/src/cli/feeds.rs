@@ -56,7 +56,9 @@ fn text(worth: &Value) -> String {
             number(&met["flows"]),
             number(&met["initiated"]),
             number(&met["subscribers"]),
-            feed["trouble"].as_str().map_or_else(|| "ok".to_owned(), |why| format!("broken: {why}")),
+            feed["trouble"]
+                .as_str()
+                .map_or_else(|| "ok".to_owned(), |why| format!("broken: {why}")),
         ]);
     }
     columns.render(0)

@@ -199,12 +199,7 @@ fn report_text(answer: &Value) -> String {
         row(feed, report);
     }
     row("(all)", &answer["total"]);
-    format!(
-        "since {}\n\n{}\nThis covers {}.\n",
-        plain("since"),
-        columns.render(0),
-        plain("covers")
-    )
+    format!("since {}\n\n{}\nThis covers {}.\n", plain("since"), columns.render(0), plain("covers"))
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use sekisho_abi::{
 };
 
 use super::{
-    Attachment, Dataplane, DataplaneError, Drained, FlowRow, Installed, LedgerCounts,
-    OptOuts, PortCounts, PortStatus,
+    Attachment, Dataplane, DataplaneError, Drained, FlowRow, Installed, LedgerCounts, OptOuts,
+    PortCounts, PortStatus,
     canary::{self, Answer, CanaryEvidence},
     evidence::{Depth, Drift, Evidence, ImageFacts, ImageLabel, PortEvidence, PortState},
 };

@@ -20,9 +20,9 @@ mod objects;
 mod opt_outs;
 mod pins;
 // System calls that neither aya nor nix has.
+mod split;
 #[allow(unsafe_code)]
 pub mod sys;
-mod split;
 pub mod tables;
 #[allow(unsafe_code)]
 pub mod trial;

@@ -2,14 +2,12 @@
 
 use std::collections::HashMap;
 
+use super::split::Observed;
 use ipnet::{Ipv4Net, Ipv6Net};
 use sekisho_abi::{
     canary,
-    image::{
-        self, BuildError, Image, ImageBuilder, Limit, List, ListSet, Lists, Named, Port,
-    },
+    image::{self, BuildError, Image, ImageBuilder, Limit, List, ListSet, Lists, Named, Port},
 };
-use super::split::Observed;
 use sekisho_rules::{
     feed::Action,
     indicator::{Protocol, Traffic},
@@ -271,7 +269,10 @@ mod tests {
     }
 
     fn named(names: &[&str]) -> Slots {
-        Slots::installed(names.iter().map(|name| (*name).to_owned()).collect(), vec![Lists::default()])
+        Slots::installed(
+            names.iter().map(|name| (*name).to_owned()).collect(),
+            vec![Lists::default()],
+        )
     }
 
     fn feeds(names: &[&str]) -> Table {

@@ -67,7 +67,11 @@ impl Service {
 
     /// Takes a decision about an entry that was demoted, or forgets it, so that it counts anew; gives
     /// the entry, or `None` if there is no such one. Blocks.
-    pub fn decide(&self, id: i64, decision: Option<Decision>) -> Result<Option<Broken>, StoreError> {
+    pub fn decide(
+        &self,
+        id: i64,
+        decision: Option<Decision>,
+    ) -> Result<Option<Broken>, StoreError> {
         let known = match decision {
             Some(decision) => self.store().decide_broken(id, decision, Timestamp::now())?,
             None => self.store().forget_broken(id)?,

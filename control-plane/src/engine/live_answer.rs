@@ -5,10 +5,7 @@
 //! The program itself is not run on the address: for a listed one that would be a hit of nobody's.
 
 use sekisho_abi::{image::Lists, reason::Reason, record::Mode};
-use sekisho_rules::{
-    explain::Query,
-    indicator::Protocol,
-};
+use sekisho_rules::{explain::Query, indicator::Protocol};
 use sekisho_xdp::decide::decide;
 use serde::Serialize;
 

@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
+    mem,
     sync::Arc,
 };
 
@@ -11,7 +12,7 @@ use sekisho_abi::{image::BuildError, record::Modes};
 use sekisho_rules::{
     compile::{CompileError, Compiled},
     feed::{Action, FeedName, FeedSpec},
-    policy::{Staged, demote},
+    policy::{Policy, Staged, demote},
 };
 use tracing::{info, warn};
 
@@ -102,6 +103,7 @@ impl Publisher {
             info!(%missing, "not all lists yet: the ruleset that was found stays live");
             return Ok(None);
         }
+        let policy = self.policy_alone();
         let lists = self.in_force(now);
         let silent = lists.iter().filter(|list| list.is_silent).map(|list| list.spec.name.clone());
         self.service.set_silent(silent.collect());
@@ -112,7 +114,7 @@ impl Publisher {
             self.arrivals.stage(&mut compiled, &pairs, rollout, now);
         demote(&mut compiled, self.service.breaker().demoted().into_iter());
         let compiled = Arc::new(compiled);
-        let sources = told::sources(&self.rulebook.policy, &pairs);
+        let sources = told::sources(policy, &pairs);
         let falls_silent = lists.iter().filter(|list| !list.is_silent).map(|list| list.until).min();
         let next = self.generation.checked_add(1).unwrap_or(1);
         let built = tables::build(&compiled.table, &self.slots, next, self.capacity)?;
@@ -130,6 +132,14 @@ impl Publisher {
         self.service.set_sources(sources);
         self.arrivals.keep(seen);
         Ok(lapses)
+    }
+
+    /// The policy without the operator's networks, which may be many and are in the guards.
+    fn policy_alone(&mut self) -> Policy {
+        let own = mem::take(&mut self.rulebook.policy.own_prefixes);
+        let alone = self.rulebook.policy.clone();
+        self.rulebook.policy.own_prefixes = own;
+        alone
     }
 
     /// What is live is not what it should be: the next publication makes it live anew, even if

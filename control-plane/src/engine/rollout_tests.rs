@@ -81,7 +81,11 @@ async fn a_popular_address_is_let_go_and_stays_so_until_somebody_decides() {
     until(|| bench.observes("198.18.0.7")).await;
     assert!(bench.stops("198.18.0.8"), "few call it");
     let alarm = |bench: &Bench| bench.service.check_health().degraded.join("; ");
-    assert!(alarm(&bench).contains("too many subscribers met 198.18.0.7 within"), "{}", alarm(&bench));
+    assert!(
+        alarm(&bench).contains("too many subscribers met 198.18.0.7 within"),
+        "{}",
+        alarm(&bench)
+    );
     let (dir, _) = bench.end().await;
 
     let bench = Bench::start_in(dir, Arc::new(FakeDataplane::new(64 << 20)));

@@ -10,11 +10,12 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sekisho_abi::{image::Header, reason::Reason, record::{FlagClass, Modes}};
-use sekisho_rules::{
-    compile::Compiled,
-    feed::FeedName,
+use sekisho_abi::{
+    image::Header,
+    reason::Reason,
+    record::{FlagClass, Modes},
 };
+use sekisho_rules::{compile::Compiled, feed::FeedName};
 
 use tokio::sync::Notify;
 

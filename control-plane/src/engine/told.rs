@@ -33,6 +33,7 @@ const DAYS: i64 = 30;
 /// What a ruleset was compiled of.
 #[derive(Debug)]
 pub(super) struct Sources {
+    /// Without the operator's networks.
     pub(super) policy: Policy,
     /// The lists, in the order of the table's feeds.
     pub(super) lists: Vec<(FeedSpec, ReadList)>,
@@ -128,8 +129,9 @@ impl Service {
         let ruleset = self.ruleset()?;
         let explanation = explain(&ruleset.compiled, query);
         let sources = self.sources();
-        let specs = sources.iter().flat_map(|sources| &sources.lists).map(|(spec, _)| spec);
-        Some(public_answer(&explanation, query, specs))
+        let lists = sources.iter().flat_map(|sources| &sources.lists);
+        let specs: Vec<_> = lists.map(|(spec, _)| spec).collect();
+        Some(public_answer(&explanation, query, &specs))
     }
 
     fn story(&self, ruleset: &Ruleset, address: IpAddr) -> Story {
@@ -197,7 +199,7 @@ fn days_ago(days: i64) -> Timestamp {
 }
 
 /// What a publication is compiled of, to be told.
-pub(super) fn sources(policy: &Policy, lists: &[(&FeedSpec, &ReadList)]) -> Arc<Sources> {
+pub(super) fn sources(policy: Policy, lists: &[(&FeedSpec, &ReadList)]) -> Arc<Sources> {
     let lists = lists.iter().map(|(spec, list)| ((*spec).clone(), (*list).clone())).collect();
-    Arc::new(Sources { policy: policy.clone(), lists })
+    Arc::new(Sources { policy, lists })
 }

@@ -36,7 +36,8 @@ pub(super) fn add(connection: &Connection, trip: &Trip) -> rusqlite::Result<Brok
 
 /// All of them.
 pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<Broken>> {
-    let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM breaker ORDER BY id"))?;
+    let mut statement =
+        connection.prepare(&format!("SELECT {COLUMNS} FROM breaker ORDER BY id"))?;
     statement.query_map([], broken)?.collect()
 }
 
@@ -68,9 +69,9 @@ fn one(connection: &Connection, id: i64) -> rusqlite::Result<Option<Broken>> {
 
 fn broken(row: &Row<'_>) -> rusqlite::Result<Broken> {
     let network: String = row.get("network")?;
-    let network = network
-        .parse()
-        .map_err(|fault| rusqlite::Error::FromSqlConversionFailure(1, Type::Text, Box::new(fault)))?;
+    let network = network.parse().map_err(|fault| {
+        rusqlite::Error::FromSqlConversionFailure(1, Type::Text, Box::new(fault))
+    })?;
     let protocol: u8 = row.get("protocol")?;
     let protocol = [Protocol::Tcp, Protocol::Udp].into_iter().find(|p| p.number() == protocol);
     let port = Some(row.get("port")?).filter(|port| *port != 0);

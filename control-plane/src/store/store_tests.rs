@@ -225,8 +225,13 @@ fn the_columns_are_these_and_no_others() {
         names.map(Result::unwrap).collect()
     };
     let tables = names("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name");
-    assert_eq!(tables, ["breaker", "hits", "sqlite_sequence"], "there is no other record of traffic");
-    let whose = names("SELECT name FROM pragma_table_info('breaker') WHERE name LIKE 'subscriber_%'");
+    assert_eq!(
+        tables,
+        ["breaker", "hits", "sqlite_sequence"],
+        "there is no other record of traffic"
+    );
+    let whose =
+        names("SELECT name FROM pragma_table_info('breaker') WHERE name LIKE 'subscriber_%'");
     assert_eq!(whose, ["subscribers"], "how many they were, and not who");
 }
 

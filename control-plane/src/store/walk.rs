@@ -88,11 +88,7 @@ pub fn walk(
 }
 
 /// How often an address was met at this time or later; blocks.
-pub(super) fn often(
-    path: &Path,
-    remote: IpAddr,
-    since: Timestamp,
-) -> Result<MetOften, StoreError> {
+pub(super) fn often(path: &Path, remote: IpAddr, since: Timestamp) -> Result<MetOften, StoreError> {
     let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
     let connection = open(path).map_err(sqlite)?;
     let since = since.as_millisecond();

@@ -231,7 +231,10 @@ mod tests {
         let rows = "10.0.0.1,a,t,,\n2001:db8::/64,a,t,,\n10.0.0.2,a,u,,\n\
                     10.0.0.3,b,t,,2026-05-02T00:00:00Z\n";
         let known = subscribers(rows);
-        assert_eq!((known.len(), known.holding(at("01T00:00")), known.holding(at("02T00:00"))), (4, 3, 2));
+        assert_eq!(
+            (known.len(), known.holding(at("01T00:00")), known.holding(at("02T00:00"))),
+            (4, 3, 2)
+        );
     }
 
     #[test]

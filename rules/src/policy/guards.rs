@@ -121,10 +121,7 @@ impl<'a> Judge<'a> {
                 Stage::Confidence,
                 confidence::check(self.confidence(indicator), self.least_confidence),
             ),
-            (
-                Stage::Expiry,
-                self.expiry.check(indicator.last_seen, indicator.valid_until).err(),
-            ),
+            (Stage::Expiry, self.expiry.check(indicator.last_seen, indicator.valid_until).err()),
         ]
     }
 

@@ -20,8 +20,8 @@ pub(crate) use guards::Judge;
 pub use never_block::{NeverBlock, NeverBlockNet, Tier};
 pub use refuse::{RESERVED, Reserved};
 pub use rollout::{FirstList, Rollout, Staged, stage};
-pub use score::{ScoreLimits, Word};
 pub(crate) use score::Scorer;
+pub use score::{ScoreLimits, Word};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -132,7 +132,8 @@ mod tests {
         let error = error("score: {observe: 50, block: 40}\n");
         assert!(error.contains("observe 50 and block 40"), "{error}");
         for text in ["0", "0s", "'0'"] {
-            let policy = Policy::from_yaml(&format!("rollout: {{observe_for: {text}}}"), "p").unwrap();
+            let policy =
+                Policy::from_yaml(&format!("rollout: {{observe_for: {text}}}"), "p").unwrap();
             assert_eq!(policy.rollout.observe_for.0, None);
             let printed = serde_yaml::to_string(&policy).unwrap();
             assert_eq!(Policy::from_yaml(&printed, "printed").unwrap(), policy);

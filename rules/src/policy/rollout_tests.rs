@@ -128,7 +128,8 @@ fn the_time_counts_from_the_first_feed_that_lists_it_and_another_port_is_new() {
     let mut world = World::new(TWO, "");
     world.publish(0, &[OLD, "198.51.7.9\n"]);
     world.publish(10, &[OLD, "198.51.7.9\n198.51.7.1\n198.51.7.1:443\n"]);
-    let waits: Vec<_> = world.table.claims.iter().map(|claim| !claim.demotions.is_empty()).collect();
+    let waits: Vec<_> =
+        world.table.claims.iter().map(|claim| !claim.demotions.is_empty()).collect();
     assert_eq!(waits, [false, false, true, false], "{:?}", world.table.claims);
     assert_eq!(world.asks("198.51.7.1/32"), Some(Action::Drop));
 }
@@ -155,7 +156,8 @@ fn a_feed_that_joins_late_brings_its_first_list_into_force() {
 #[test]
 fn ports_that_come_and_go_between_others_keep_their_own_times() {
     let mut world = World::new(ONE, "");
-    let list = |ports: &[u16]| ports.iter().map(|p| format!("198.51.7.1:{p}\n")).collect::<String>();
+    let list =
+        |ports: &[u16]| ports.iter().map(|p| format!("198.51.7.1:{p}\n")).collect::<String>();
     world.publish(0, &[&list(&[5, 7, 9])]);
     world.publish(10, &[&list(&[5, 9])]);
     world.publish(20, &[&list(&[5, 8, 9])]);

@@ -200,8 +200,7 @@ impl Scorer {
         let seen = claim.last_seen.or(self.now).map_or(0, Moment::as_second);
         let since = self.now.map_or(0, |now| now.as_second() - seen).max(0).unsigned_abs();
         let half_life = self.limits.half_life.as_secs().max(1).unsigned_abs();
-        let fresh =
-            if since == 0 { WHOLE } else { WHOLE * half_life / (half_life + since) };
+        let fresh = if since == 0 { WHOLE } else { WHOLE * half_life / (half_life + since) };
         let share = |whole: u64, hundredths: u8| whole * u64::from(hundredths) / 100;
         let exact = share(share(share(fresh, class), confidence), weight.min(FULL));
         let hundredths = |exact: u64| (exact * 100 / WHOLE) as u8;

@@ -6,7 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 use sekisho_abi::{
     canary,
-    image::{self, Action, BuildError, Image, ImageBuilder, Limit, List, ListSet, Lists, Named, Port, layout},
+    image::{
+        self, Action, BuildError, Image, ImageBuilder, Limit, List, ListSet, Lists, Named, Port,
+        layout,
+    },
 };
 
 const CAPACITY: usize = 64 << 20;

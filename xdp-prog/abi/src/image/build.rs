@@ -244,13 +244,7 @@ impl ImageBuilder {
     }
 
     /// Lists an IPv4 prefix. Host bits are ignored.
-    pub fn list_v4(
-        &mut self,
-        address: Ipv4Addr,
-        length: u8,
-        port: Port,
-        lists: impl Into<Named>,
-    ) {
+    pub fn list_v4(&mut self, address: Ipv4Addr, length: u8, port: Port, lists: impl Into<Named>) {
         if !(SHORTEST_V4..=32).contains(&length) {
             return self.fail(BuildError::TooWide {
                 network: format!("{address}/{length}"),
@@ -262,13 +256,7 @@ impl ImageBuilder {
     }
 
     /// Lists an IPv6 prefix. Host bits are ignored.
-    pub fn list_v6(
-        &mut self,
-        address: Ipv6Addr,
-        length: u8,
-        port: Port,
-        lists: impl Into<Named>,
-    ) {
+    pub fn list_v6(&mut self, address: Ipv6Addr, length: u8, port: Port, lists: impl Into<Named>) {
         if !(SHORTEST_V6..=128).contains(&length) {
             return self.fail(BuildError::TooWide {
                 network: format!("{address}/{length}"),
@@ -607,7 +595,8 @@ impl Selectors {
         for number in &self.used {
             let set = &self.sets[*number as usize];
             let lists_at = |key: u32| {
-                set.binary_search_by_key(&key, |condition| condition.0).map_or(Named::default(), |at| set[at].1)
+                set.binary_search_by_key(&key, |condition| condition.0)
+                    .map_or(Named::default(), |at| set[at].1)
             };
             let any = lists_at(0);
             let any_rule = tables.rule(&mut numbers, asked.by(any))?;
@@ -667,11 +656,7 @@ struct Tables {
 }
 
 impl Tables {
-    fn rule(
-        &mut self,
-        numbers: &mut HashMap<Lists, u16>,
-        lists: Lists,
-    ) -> Result<u16, BuildError> {
+    fn rule(&mut self, numbers: &mut HashMap<Lists, u16>, lists: Lists) -> Result<u16, BuildError> {
         if let Some(number) = numbers.get(&lists) {
             return Ok(*number);
         }
@@ -919,9 +904,8 @@ impl Parts<'_> {
         out.words(selectors, tables.selectors.iter().flat_map(|&(shape, first)| [shape, first]));
         out.words(ports, tables.ports.iter().flat_map(|&(key, rule)| [key, rule]));
         // In the order of a rule's fields.
-        let by_action = |lists: &Lists| {
-            [lists.observe, lists.drop, lists.reject, lists.sinkhole].map(halves)
-        };
+        let by_action =
+            |lists: &Lists| [lists.observe, lists.drop, lists.reject, lists.sinkhole].map(halves);
         out.words(rules, tables.rules.iter().flat_map(by_action).flatten());
         for (slot, list) in self.lists.iter().enumerate() {
             out.put(header::LISTS + slot * LIST_NAME_BYTES, list.name.as_bytes());
