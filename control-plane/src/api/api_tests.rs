@@ -75,6 +75,23 @@ async fn every_route_answers() {
     let live = &body["live"];
     assert_eq!(live["lists"], serde_json::json!(["one"]));
     assert!(live["generation"].as_u64() > Some(0), "{live}");
+    let [told] = &body["indicators"].as_array().unwrap()[..] else { panic!("{body}") };
+    assert_eq!((&told["indicator"], &told["line"]), (&"198.18.0.7:443".into(), &2.into()));
+    let stages = told["stages"].as_array().unwrap();
+    assert_eq!(stages.len(), 11, "{told}");
+    assert!(stages.iter().all(|stage| stage["outcome"] == "passed"), "{told}");
+    assert_eq!((&told["score"], &told["left"]), (&60.into(), &"drop".into()));
+    assert!(told["since"].is_string(), "{told}");
+    assert_eq!(body["met"]["flows"], 0);
+    let (status, body) = bench.get("/api/v1/explain?address=198.18.0.7:443&public=true").await;
+    assert_eq!((status, &body["verdict"]), (200, &"drop".into()));
+    assert!(!body.to_string().contains("one") && body.get("met").is_none(), "{body}");
+    let (status, body) = bench.get("/api/v1/preview?feed=one&days=30").await;
+    assert_eq!((status, &body["entries"], &body["unrecorded"]), (200, &1.into(), &0.into()));
+    let (status, body) = bench.get("/api/v1/preview").await;
+    assert_eq!((status, &body["total"]["stopped"]["flows"]), (200, &0.into()));
+    let (status, body) = bench.get("/api/v1/feeds/worth").await;
+    assert_eq!((status, &body["feeds"][0]["overlap"]["unique"]), (200, &1.into()));
     let (_, body) = bench.get("/api/v1/explain?address=198.18.0.8").await;
     assert_eq!(body["live"]["lists"], serde_json::json!([]));
     let [interface] = &body["live"]["interfaces"].as_array().unwrap()[..] else { panic!("{body}") };
@@ -126,6 +143,10 @@ async fn every_error_has_a_stable_code_and_a_sentence() {
         ("/api/v1/hits?remote=example.net", 400, "bad_query"),
         ("/api/v1/hits?cursor=x", 400, "bad_query"),
         ("/api/v1/hits?colour=red", 400, "bad_query"),
+        ("/api/v1/preview?days=0", 400, "bad_query"),
+        ("/api/v1/preview?feed=nobody", 404, "not_found"),
+        ("/api/v1/feeds/worth?days=181", 400, "bad_query"),
+        ("/api/v1/explain?address=198.18.0.1&public=perhaps", 400, "bad_query"),
         ("/api/v1/explain", 400, "bad_query"),
         ("/api/v1/explain?address=nowhere", 400, "bad_query"),
     ];
