@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use super::split::Observed;
 use ipnet::{Ipv4Net, Ipv6Net};
 use sekisho_abi::{
     canary,
@@ -13,6 +12,8 @@ use sekisho_rules::{
     indicator::{Protocol, Traffic},
     table::{Claim, Table, TableFeed},
 };
+
+use super::split::Observed;
 
 /// IPv6 space that an image can list: what the IANA has made global unicast.
 const LISTABLE_V6: u128 = 1;

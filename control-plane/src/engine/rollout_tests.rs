@@ -1,15 +1,16 @@
 //! Staged roll-out and breaker, from a list to what the kernel is told.
 
+use std::{fs, net::Ipv4Addr, sync::Arc};
+
+use jiff::Timestamp;
 use sekisho_abi::record::Address;
 
-use super::Bench;
+use super::{Bench, give, two_feeds};
 use crate::{
     breaker::Decision,
     dataplane::{Dataplane as _, fake::FakeDataplane},
     testing::{self, until},
 };
-
-use std::{fs, net::Ipv4Addr, sync::Arc};
 
 impl Bench {
     fn start_with_policy(list: &[&str], policy: &str) -> Self {
@@ -108,4 +109,21 @@ async fn a_popular_address_is_let_go_and_stays_so_until_somebody_decides() {
     until(|| bench.stops("198.18.0.7")).await;
     assert!(decide(None).await.unwrap().is_none(), "it is forgotten");
     bench.end().await;
+}
+
+#[test]
+fn the_publisher_is_woken_when_the_first_claim_is_promoted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut publisher, kernel, _) = two_feeds(&dir);
+    let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
+    let drops = |remote: &str| kernel.ask(remote.parse().unwrap(), 6, Some(443)).unwrap().drop != 0;
+    give(&mut publisher, "one", "198.18.0.1\n", at(0));
+    give(&mut publisher, "two", "198.18.0.2\n", at(0));
+    publisher.publish(at(0)).unwrap();
+    give(&mut publisher, "one", "198.18.0.1\n198.18.0.3\n", at(10));
+    assert_eq!(publisher.publish(at(10)).unwrap(), Some(at(10 + 3600)));
+    assert!(drops("198.18.0.1") && !drops("198.18.0.3"));
+    let next = publisher.publish(at(10 + 3600)).unwrap();
+    assert!(drops("198.18.0.3"));
+    assert!(next > Some(at(10 + 3600)), "nothing waits any more");
 }

@@ -16,7 +16,6 @@ use sekisho_abi::{
     record::{FlagClass, Modes},
 };
 use sekisho_rules::{compile::Compiled, feed::FeedName};
-
 use tokio::sync::Notify;
 
 use super::{
