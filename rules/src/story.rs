@@ -242,6 +242,7 @@ impl Teller<'_> {
         };
         let words = self.scorer.words(claim, claims).into_iter();
         told.words = words.map(|word| NamedWord { feed: feed(&word), word }).collect();
+        let words = words_text(&told.words);
         let part = self.compiled.table.observed_part(indicator.network, self.address);
         for (stage, demotions) in DEMOTING {
             let mut demotions = demotions.iter().filter(|demotion| claim.demotions.has(**demotion));
@@ -256,7 +257,7 @@ impl Teller<'_> {
                     outcome: Outcome::Demoted,
                     text: demotion_text(self.compiled, network, claim, demotion),
                 },
-                None => StageVerdict::passed(stage, self.passed(stage, claim)),
+                None => StageVerdict::passed(stage, self.passed(stage, claim, &words)),
             });
         }
         let asked = self.compiled.table.asked(claim);
@@ -267,20 +268,28 @@ impl Teller<'_> {
     }
 
     /// What a stage says of a claim that it does not demote.
-    fn passed(&self, stage: Stage, claim: &Claim) -> String {
+    fn passed(&self, stage: Stage, claim: &Claim, words: &str) -> String {
         match stage {
             Stage::Sinkhole => "no known sinkhole".to_owned(),
             Stage::Score => {
                 let least = self.policy.score.block;
-                format!("a score of {}, and {least} blocks", claim.score)
+                format!("a score of {} of {words}, and {least} blocks", claim.score)
             }
             Stage::Rollout => match claim.since {
                 Some(since) => format!("listed since {since}, now {}", self.now),
                 None => "since when it is listed is not known".to_owned(),
             },
+            // Who asks lists that are in force nowhere learns nothing of that.
+            _ if claim.since.is_none() => "who met it is not known".to_owned(),
             _ => "not met by too many".to_owned(),
         }
     }
+}
+
+/// The words of a score, for people: `feed one 60, feed two 12`.
+fn words_text(words: &[NamedWord]) -> String {
+    let each = words.iter().map(|NamedWord { feed, word }| format!("feed {feed} {}", word.worth));
+    each.collect::<Vec<_>>().join(", ")
 }
 
 /// The stages that demote, and by what.

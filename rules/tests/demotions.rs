@@ -205,6 +205,8 @@ fn the_story_has_every_indicator_and_every_stage_in_order() {
         assert_eq!((port.score, port.left.map(Action::as_str)), (Some(64), Some("observe")));
         let words: Vec<_> = port.words.iter().map(|w| (&*w.feed, w.word.worth)).collect();
         assert_eq!(words, [("a", 60), ("c", 12)]);
+        let score = &port.stages[7].text;
+        assert_eq!(score, "a score of 64 of feed a 60, feed c 12, and 50 blocks");
         let broken = ask("198.18.4.6");
         assert_eq!(
             told(&broken)[2],
