@@ -10,12 +10,13 @@ use metrics::{Label, counter, describe_counter, describe_gauge, gauge, with_loca
 use metrics_exporter_prometheus::PrometheusBuilder;
 use sekisho_abi::{
     canary,
-    image::ListSet,
+    image::Lists,
     reason::{Reason, Verdict},
     record::{Count, Mode, Modes},
 };
 
 use crate::{
+    breaker,
     config::Share,
     dataplane::{
         Installed, LedgerCounts, PortCounts, RuleTotals, evidence::DriftKind, tables::Slots,
@@ -38,11 +39,15 @@ pub struct Sample {
     /// Counters by interface.
     pub counts: Vec<PortCounts>,
     /// Totals by rule.
-    pub rule_totals: Vec<(ListSet, RuleTotals)>,
+    pub rule_totals: Vec<(Lists, RuleTotals)>,
     /// Counters of the ring of first packets.
     pub ledger: LedgerCounts,
     /// What is in the kernel.
     pub installed: Installed,
+    /// Flows by feed: those that subscribers began, and the others.
+    pub feed_flows: Vec<(String, [u64; 2])>,
+    /// What the breaker has in hand.
+    pub breaker: breaker::Counts,
     /// How the feeds are.
     pub feeds: Vec<FeedStatus>,
     /// The ruleset that is live.
@@ -103,6 +108,13 @@ names! {
     IMAGE_CAPACITY: Gauge = "sekisho_ruleset_image_capacity_bytes", "Bytes that a ruleset may have.";
     PUBLISH_ERRORS: Counter = "sekisho_publish_errors_total", "Rulesets that could not be compiled or made live.";
     REFUSED: Gauge = "sekisho_feed_refused_indicators", "Indicators of the feed that the policy keeps out, by reason.";
+    FEED_NETWORKS: Gauge = "sekisho_feed_networks", "Networks that the feed lists, by whether another feed lists them as well.";
+    FEED_SHARED: Gauge = "sekisho_feed_shared_networks", "Networks that both feeds list.";
+    FEED_FLOWS: Counter = "sekisho_feed_flows_total", "Flows to and from what the feed lists, by whether the subscriber began (TCP) or not, since the daemon was started.";
+    DEMOTED: Gauge = "sekisho_feed_demoted_claims", "Claims of the feed that stand and do less than it asks for, by the stage that demotes them.";
+    BREAKER: Gauge = "sekisho_breaker_entries", "Entries that too many subscribers met within a minute: tripped (nobody has decided), kept or released.";
+    BREAKER_TRIPS: Counter = "sekisho_breaker_trips_total", "Entries that the breaker demoted.";
+    BREAKER_FORGOTTEN: Counter = "sekisho_breaker_forgotten_pairs_total", "Pairs of entry and subscriber that the breaker had no room for.";
     DRIFTS: Counter = "sekisho_drift_total", "Differences found between what was put into the kernel and what is there, by kind.";
     DRIFT_STANDING: Gauge = "sekisho_drift_standing", "How many of these could not be put right yet.";
     PROOF_AGE: Gauge = "sekisho_proof_age_seconds", "Time since what is in the kernel was last compared with what was put there.";
@@ -137,6 +149,13 @@ pub fn render(sample: &Sample) -> String {
         switch(sample);
         ruleset(sample);
         proof(sample);
+        broken(sample.breaker);
+        for (feed, flows) in &sample.feed_flows {
+            for (began, flows) in [("subscriber", flows[0]), ("other", flows[1])] {
+                let labels = [Label::new("feed", feed.clone()), Label::new("began", began)];
+                counter!(FEED_FLOWS, labels.iter()).absolute(flows);
+            }
+        }
         for feed in &sample.feeds {
             one_feed(feed, sample.now);
         }
@@ -184,12 +203,12 @@ fn packets(sample: &Sample) {
 fn rules(sample: &Sample) {
     let slots = Slots::installed(sample.installed.lists.clone(), Vec::new());
     for (lists, totals) in &sample.rule_totals {
-        if *lists == 0 || *lists == 1 << canary::LIST {
+        if lists.all() == 0 || lists.all() == 1 << canary::LIST {
             continue;
         }
         let labels = [
-            Label::new("lists", slots.names_in(*lists).join(",")),
-            Label::new("action", action(sample, &slots, *lists)),
+            Label::new("lists", slots.names_in(lists.all()).join(",")),
+            Label::new("action", action(*lists)),
         ];
         counter!(RULE_PACKETS, labels.iter()).increment(totals.hits.packets);
         counter!(RULE_BYTES, labels.iter()).increment(totals.hits.bytes);
@@ -197,14 +216,14 @@ fn rules(sample: &Sample) {
     }
 }
 
-/// A packet is dropped if one of its lists asks for it.
-fn action(sample: &Sample, slots: &Slots, lists: ListSet) -> &'static str {
-    let Some(ruleset) = &sample.ruleset else { return "unknown" };
-    let names = slots.names_in(lists);
-    let drops = ruleset.compiled.table.feeds.iter().any(|feed| {
-        feed.action != sekisho_rules::feed::Action::Observe && names.contains(&&*feed.name)
-    });
-    if drops { "drop" } else { "observe" }
+/// What the strictest of the lists asks for.
+const fn action(lists: Lists) -> &'static str {
+    match lists {
+        Lists { drop: 1.., .. } => "drop",
+        Lists { reject: 1.., .. } => "reject",
+        Lists { sinkhole: 1.., .. } => "sinkhole",
+        Lists { .. } => "observe",
+    }
 }
 
 fn switch(sample: &Sample) {
@@ -236,7 +255,30 @@ fn ruleset(sample: &Sample) {
                 [Label::new("feed", report.name.shared()), Label::new("reason", reason.as_str())];
             gauge!(REFUSED, labels.iter()).set(*refused as f64);
         }
+        let feed = || Label::new("feed", report.name.shared());
+        let shared = report.overlap.networks.saturating_sub(report.overlap.unique);
+        for (kind, networks) in [("unique", report.overlap.unique), ("shared", shared)] {
+            gauge!(FEED_NETWORKS, [feed(), Label::new("kind", kind)].iter()).set(networks as f64);
+        }
+        for (other, networks) in &report.overlap.shared {
+            let labels = [feed(), Label::new("other", other.to_string())];
+            gauge!(FEED_SHARED, labels.iter()).set(*networks as f64);
+        }
+        for (reason, demoted) in &report.demoted_by_reason {
+            let labels =
+                [Label::new("feed", report.name.shared()), Label::new("reason", reason.as_str())];
+            gauge!(DEMOTED, labels.iter()).set(*demoted as f64);
+        }
     }
+}
+
+fn broken(counts: breaker::Counts) {
+    let breaker::Counts { tripped, kept, released, trips, forgotten } = counts;
+    for (state, entries) in [("tripped", tripped), ("kept", kept), ("released", released)] {
+        gauge!(BREAKER, "state" => state).set(entries as f64);
+    }
+    counter!(BREAKER_TRIPS).absolute(trips);
+    counter!(BREAKER_FORGOTTEN).absolute(forgotten);
 }
 
 fn proof(sample: &Sample) {

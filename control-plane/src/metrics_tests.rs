@@ -6,6 +6,10 @@ use crate::{
     feeds::Trouble,
 };
 
+const fn dropped(lists: u64) -> Lists {
+    Lists { observe: 0, drop: lists, reject: 0, sinkhole: 0 }
+}
+
 fn sample() -> Sample {
     let now = Timestamp::from_second(1_800_000_000).unwrap();
     let mut by_reason = [Count::default(); Reason::COUNT];
@@ -38,9 +42,15 @@ fn sample() -> Sample {
         unparsed_lately: Some("1.5%".parse().unwrap()),
         modes: Modes::all(Mode::Observe),
         counts: vec![PortCounts { slot: 0, by_reason }],
-        rule_totals: vec![(0b01, hits(2)), (0b11, hits(5)), (0b01, hits(4))],
+        rule_totals: vec![
+            (dropped(0b01), hits(2)),
+            (dropped(0b11), hits(5)),
+            (dropped(0b01), hits(4)),
+        ],
         ledger: LedgerCounts { events_lost: 8, events_suppressed: 9 },
         installed,
+        feed_flows: vec![("one".to_owned(), [6, 1])],
+        breaker: breaker::Counts { tripped: 2, kept: 1, released: 0, trips: 3, forgotten: 0 },
         feeds: vec![feed(now)],
         ruleset: None,
         rows_drained: 11,
@@ -87,9 +97,9 @@ fn every_series_has_its_value() {
         "sekisho_packets_total{interface=\"eth0\",reason=\"dropped\",verdict=\"drop\"} 3",
         "sekisho_bytes_total{interface=\"eth0\",reason=\"not_listed\",verdict=\"pass\"} 9600",
         "sekisho_packets_total{interface=\"eth0\",reason=\"not_ip\",verdict=\"pass\"} 0",
-        "sekisho_rule_packets_total{lists=\"one\",action=\"unknown\"} 6",
-        "sekisho_rule_packets_total{lists=\"one,two\",action=\"unknown\"} 5",
-        "sekisho_rule_overflow_packets_total{lists=\"one\",action=\"unknown\"} 2",
+        "sekisho_rule_packets_total{lists=\"one\",action=\"drop\"} 6",
+        "sekisho_rule_packets_total{lists=\"one,two\",action=\"drop\"} 5",
+        "sekisho_rule_overflow_packets_total{lists=\"one\",action=\"drop\"} 2",
         "sekisho_unparsed_packets_ratio 0.01",
         "sekisho_unparsed_packets_recent_ratio 0.015",
         "sekisho_events_lost_total 8",

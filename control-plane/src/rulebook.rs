@@ -112,16 +112,18 @@ impl Rulebook {
         lists: &[(&FeedSpec, &ReadList)],
         now: Timestamp,
     ) -> Result<Compiled, CompileError> {
-        let inputs: Vec<FeedInput<'_>> = lists
-            .iter()
-            .map(|(spec, list)| FeedInput {
-                spec,
-                parsed: list.parsed.as_ref().map(|parsed| &**parsed),
-                fetched_at: list.confirmed_at.into(),
-            })
-            .collect();
-        compile(&inputs, &self.policy, &self.never_block, now.into())
+        compile(&inputs(lists), &self.policy, &self.never_block, now.into())
     }
+}
+
+/// Lists as the compiler takes them.
+pub fn inputs<'a>(lists: &[(&'a FeedSpec, &'a ReadList)]) -> Vec<FeedInput<'a>> {
+    let input = |(spec, list): &(&'a FeedSpec, &'a ReadList)| FeedInput {
+        spec,
+        parsed: list.parsed.as_ref().map(|parsed| &**parsed),
+        fetched_at: list.confirmed_at.into(),
+    };
+    lists.iter().map(input).collect()
 }
 
 /// What was read of one list; cheap to clone.

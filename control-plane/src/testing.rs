@@ -10,9 +10,11 @@ use sekisho_abi::{
 };
 use sekisho_rules::{
     compile::{Compiled, FeedReport},
+    demotion::Demotion,
     feed::Action,
     indicator::{Protocol, Traffic},
     moment::Moment,
+    overlap::Overlap,
     refusal::RefusalReason,
     table::{Claim, Entry, Table, TableFeed},
 };
@@ -40,7 +42,7 @@ pub(crate) fn image(number: u32, rows: &[Row<'_>]) -> Image {
 pub(crate) fn generation(number: u32, rows: &[Row<'_>]) -> (Generation, Vec<ListSet>) {
     let table = table(rows);
     let built = tables::build(&table, &Slots::default(), number, 8 << 20).unwrap();
-    let rules = built.image.rules().to_vec();
+    let rules = built.image.rules().iter().map(|lists| lists.all()).collect();
     let compiled = Compiled { table, ..Compiled::default() };
     (Generation::new(number, built.slots, Arc::new(compiled)), rules)
 }
@@ -54,14 +56,12 @@ fn table(rows: &[Row<'_>]) -> Table {
             table.feeds.len() - 1
         });
         let claim = Claim {
-            class: Default::default(),
-            feed: slot as u8,
-            traffic: Traffic { protocol: port.map(|_| Protocol::Tcp), port },
             malware: malware.map(Into::into),
-            first_seen: None,
-            last_seen: None,
-            confidence: None,
-            expires: Moment::MAX,
+            ..Claim::new(
+                slot as u8,
+                Traffic { protocol: port.map(|_| Protocol::Tcp), port },
+                Moment::MAX,
+            )
         };
         let claims_at = table.claims.len() as u32;
         table.claims.push(claim);
@@ -131,6 +131,8 @@ pub(crate) fn report(feed: &str) -> FeedReport {
         rejected: 0,
         refused: 1,
         refused_by_reason: [(RefusalReason::Reserved, 1)].into(),
+        demoted_by_reason: [(Demotion::New, 1)].into(),
+        overlap: Overlap { networks: 3, unique: 2, shared: [("two".into(), 1)].into() },
         warned: 0,
         named: 0,
         skipped: 0,

@@ -11,7 +11,7 @@ pub use crate::source::Source;
 use crate::{
     access::{Auth, CrowdsecSpec, Login, Proxy, TaxiiSpec},
     mapping::Mapping,
-    period::Period,
+    period::{Period, Wait},
 };
 
 /// Shortest IPv4 prefix that any configuration may allow a feed.
@@ -69,6 +69,15 @@ pub struct FeedSpec {
     /// Claims with a lower confidence are refused; a claim without confidence passes. 0 to 100.
     #[serde(default, deserialize_with = "percentage")]
     pub min_confidence: u8,
+    /// What its word counts in the score, 0 to 100. Default: 100.
+    #[serde(default = "full", deserialize_with = "percentage")]
+    pub weight: u8,
+    /// Whose findings it repeats: feeds of the same origin count once in the score. Unset, its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// How long its new entries only observe. Unset, as the policy says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observe_for: Option<Wait>,
     /// How often the source is asked for news; at least five minutes over HTTP, ten seconds of a
     /// CrowdSec LAPI.
     #[serde(default = "an_hour")]
@@ -114,6 +123,13 @@ pub struct FeedSpec {
     /// Anything an operator should know of the feed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
+}
+
+impl FeedSpec {
+    /// Whose findings it repeats, if not its own.
+    pub fn origin(&self) -> &str {
+        self.origin.as_deref().unwrap_or(&self.name)
+    }
 }
 
 /// What a listed host is.
@@ -343,6 +359,10 @@ pub enum Ports {
 
 const fn yes() -> bool {
     true
+}
+
+const fn full() -> u8 {
+    100
 }
 
 const fn an_hour() -> Period {

@@ -14,26 +14,36 @@
 //! - [`indicator`]: what a feed claims
 //! - [`policy`]: what no feed may make us block
 //! - [`refusal`]: the indicators that the policy kept out, and why
+//! - [`demotion`]: why a claim that stands does less than its feed asks for
 //! - [`compile`](mod@compile): many feeds to one table
+//! - [`seen`]: since when networks are in force
+//! - [`overlap`]: how much of a feed other feeds say as well
 //! - [`table`]: the claims that stand, merged by network, ready for the dataplane
 //! - [`explain`](mod@explain): what happens to traffic of an address, and why
+//! - [`story`](mod@story): all that is known of an address, stage by stage
+//! - [`public`]: what may be told of an address to anybody
 //! - [`shipped`]: the catalogue, policy and never-block lists that come with the program
 #![forbid(unsafe_code)]
 
 pub mod access;
 pub mod catalogue;
 pub mod compile;
+pub mod demotion;
 pub mod explain;
 pub mod feed;
 pub mod indicator;
 pub mod mapping;
 mod merge;
 pub mod moment;
+pub mod overlap;
 pub mod parse;
 pub mod period;
 pub mod policy;
+pub mod public;
 pub mod refusal;
+pub mod seen;
 pub mod shipped;
 pub mod source;
+pub mod story;
 pub mod table;
 pub mod yaml;

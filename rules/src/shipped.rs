@@ -24,6 +24,7 @@ pub const NEVER_BLOCK: &[(&str, &str)] = &[
     ("ovh-cluster.yaml", include_str!("../never-block/ovh-cluster.yaml")),
     ("public-resolvers.yaml", include_str!("../never-block/public-resolvers.yaml")),
     ("root-servers.yaml", include_str!("../never-block/root-servers.yaml")),
+    ("sinkholes.yaml", include_str!("../never-block/sinkholes.yaml")),
     ("stackpath.yaml", include_str!("../never-block/stackpath.yaml")),
     ("wikimedia.yaml", include_str!("../never-block/wikimedia.yaml")),
 ];

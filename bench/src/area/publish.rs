@@ -29,6 +29,8 @@ use sekisho_rules::{
     compile::{FeedInput, compile},
     moment::Moment,
     parse::{Limits, parse},
+    policy::stage,
+    seen::Seen,
     shipped,
 };
 use serde::{Deserialize, Serialize};
@@ -62,6 +64,7 @@ pub struct Stages {
     read: f64,
     parse: f64,
     policy_and_merge: f64,
+    rollout: f64,
     image: f64,
     swap: f64,
     total: f64,
@@ -166,19 +169,25 @@ pub fn once(lists: &[PathBuf], pin_dir: &Path, capacity: usize) -> Result<Stages
         .collect();
     let parse = clock.lap();
     let inputs: Vec<FeedInput<'_>> = specs
+        .clone()
         .zip(&parsed)
         .map(|(spec, parsed)| FeedInput { spec, parsed: parsed.as_ref(), fetched_at: now })
         .collect();
-    let compiled = compile(&inputs, &policy, &never_block, now)?;
+    let mut compiled = compile(&inputs, &policy, &never_block, now)?;
     let policy_and_merge = clock.lap();
+    let new: Vec<_> = specs.map(|spec| (spec, true)).collect();
+    let staged = stage(&mut compiled, &new, &policy.rollout, &Seen::default(), now);
+    let rollout = clock.lap();
     let built = tables::build(&compiled.table, &Slots::default(), 1, capacity)?;
     let image = clock.lap();
     dataplane.publish(&built.image)?;
     let swap = clock.lap();
+    ensure!(staged.seen.len() == compiled.table.v4.len(), "not every entry has its time");
     Ok(Stages {
         read,
         parse,
         policy_and_merge,
+        rollout,
         image,
         swap,
         total: clock.total(),
@@ -240,6 +249,7 @@ fn report(sizes: &[Size], results: &mut Results) {
         results.push(row("read", "ms", |stages| stages.read));
         results.push(row("parse", "ms", |stages| stages.parse));
         results.push(row("policy-and-merge", "ms", |stages| stages.policy_and_merge));
+        results.push(row("roll-out", "ms", |stages| stages.rollout));
         results.push(row("image", "ms", |stages| stages.image));
         results.push(row("swap", "ms", |stages| stages.swap));
         results.push(row("total", "ms", |stages| stages.total).with("entries", entries));

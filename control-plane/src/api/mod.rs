@@ -1,9 +1,11 @@
 //! What programs can ask the daemon, over HTTP.
 //!
 //! It has no authentication of its own and therefore listens on the loopback interface unless the
-//! operator says otherwise. It only reads.
+//! operator says otherwise. It reads, and takes decisions about entries that the breaker demoted.
 
+mod breaker;
 mod error;
+mod preview;
 mod routes;
 
 use std::{
@@ -19,7 +21,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header, uri::Authority},
     middleware::{self, Next},
     response::Response,
-    routing::get,
+    routing::{get, post},
 };
 use tokio::{net::TcpListener, sync::Semaphore, sync::watch};
 use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer};
@@ -33,7 +35,7 @@ use crate::{config::ApiConfig, engine::service::Service, shutdown::stopped};
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Requests that are answered at a time; more are turned away.
 const AT_ONCE: usize = 32;
-/// Largest body of a request: none has one.
+/// Largest body of a request: few have one.
 const LARGEST_BODY: usize = 4096;
 
 /// The API; inert until it runs.
@@ -95,7 +97,11 @@ pub fn router(service: Arc<Service>, address: SocketAddr) -> Router {
         .route("/feeds", get(routes::feeds))
         .route("/ruleset", get(routes::ruleset))
         .route("/hits", get(routes::hits))
-        .route("/explain", get(routes::explain));
+        .route("/explain", get(routes::explain))
+        .route("/feeds/worth", get(preview::worth))
+        .route("/preview", get(preview::preview))
+        .route("/breaker", get(breaker::list))
+        .route("/breaker/{id}", post(breaker::decide).delete(breaker::forget));
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     Router::new()
         .nest("/api/v1", v1)

@@ -35,7 +35,8 @@ fn summary(file: &str, inputs: &Inputs) -> String {
     let mut text = format!("{file} is valid\n\n");
     let interfaces: Vec<String> = config.interfaces.iter().map(interface).collect();
     let lists = || rulebook.never_block.iter();
-    let blocking = || lists().filter(|list| list.tier != Tier::Warn);
+    let of = |tiers: &'static [Tier]| lists().filter(move |list| tiers.contains(&list.tier));
+    let blocking = || of(&[Tier::Never, Tier::PortExact]);
     let networks: usize = blocking().map(|list| list.networks.len()).sum();
     let rows = [
         ("interfaces", interfaces.join(", ")),
@@ -60,9 +61,10 @@ fn summary(file: &str, inputs: &Inputs) -> String {
         (
             "never block",
             format!(
-                "{networks} networks in {} lists, and {} lists that only warn",
+                "{networks} networks in {} lists; {} lists of sinkholes, {} that only warn",
                 blocking().count(),
-                lists().count() - blocking().count()
+                of(&[Tier::Sinkhole]).count(),
+                of(&[Tier::Warn]).count()
             ),
         ),
         ("list lifetime", config.list_lifetime.to_string()),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::{Method, header::CONTENT_TYPE};
 use serde_json::Value;
 
 use super::Failure;
@@ -22,16 +23,42 @@ pub(super) struct Args {
 impl Args {
     /// Asks for a path below /api/v1.
     pub(super) fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, Failure> {
+        self.send(Method::GET, path, query, None)
+    }
+
+    /// Sends JSON to a path below /api/v1.
+    pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.send(Method::POST, path, &[], Some(body))
+    }
+
+    /// Deletes what is at a path below /api/v1.
+    pub(super) fn delete(&self, path: &str) -> Result<Value, Failure> {
+        self.send(Method::DELETE, path, &[], None)
+    }
+
+    fn send(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Value, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(Failure::failed)?;
-        runtime.block_on(self.ask(path, query)).map_err(|error| {
+        runtime.block_on(self.ask(method, path, query, body)).map_err(|error| {
             Failure::failed(format!("the daemon at {} does not answer: {error}", self.api))
         })
     }
 
-    async fn ask(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, String> {
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Value, String> {
         install_tls();
         let client = reqwest::Client::builder()
             .timeout(TIMEOUT)
@@ -40,7 +67,11 @@ impl Args {
             .map_err(|error| error.to_string())?;
         let base = format!("{}/api/v1/{path}", self.api.trim_end_matches('/'));
         let url = reqwest::Url::parse_with_params(&base, query).map_err(|e| e.to_string())?;
-        let response = client.get(url).send().await.map_err(|error| root_cause(&error))?;
+        let mut request = client.request(method, url);
+        if let Some(body) = body {
+            request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
+        }
+        let response = request.send().await.map_err(|error| root_cause(&error))?;
         let status = response.status();
         let body = response.bytes().await.map_err(|error| root_cause(&error))?;
         let value: Value = serde_json::from_slice(&body)

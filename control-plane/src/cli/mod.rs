@@ -3,17 +3,20 @@
 //! Exit status: 0 when it worked, 1 when it did not, 2 when the command line or a file of the
 //! operator's is wrong.
 
+mod breaker;
 mod check;
 pub(crate) mod columns;
 mod compile;
 mod daemon;
 mod detach;
 mod explain;
+mod feeds;
 mod folder;
 pub(crate) mod hits;
 pub(crate) mod log;
 mod mode;
 mod preflight;
+mod preview;
 pub(crate) mod run;
 mod status;
 
@@ -48,6 +51,12 @@ enum Command {
     Compile(compile::Args),
     /// Say what happens to traffic of an address, and why
     Explain(explain::Args),
+    /// Show what lists did to the traffic of the last days, or what a list would have done
+    Preview(preview::Args),
+    /// Show how the feeds are, how much they share, and what they met
+    Feeds(feeds::Args),
+    /// Show entries that too many subscribers met, or decide about one
+    Breaker(breaker::Args),
     /// Show the recorded hits: which subscriber called which listed address
     Hits(hits::Args),
     /// Show how the daemon and the kernel are
@@ -89,6 +98,9 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Compile(args) => compile::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Preview(args) => preview::run(&args),
+        Command::Feeds(args) => feeds::run(&args),
+        Command::Breaker(args) => breaker::run(&args),
         Command::Hits(args) => hits::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Mode(args) => mode::run(&args),

@@ -13,7 +13,7 @@ use sekisho_abi::{
 
 use super::{
     Attachment, Dataplane, DataplaneError, DrainId, Drained, FlowRow, Installed, LedgerCounts,
-    ListSet, OptOuts, PortCounts, PortStatus, RuleTotals,
+    OptOuts, PortCounts, PortStatus, RuleTotals,
     canary::{self, Answer, CanaryEvidence},
     evidence::{Depth, Drift, Evidence, ImageFacts, ImageLabel, PortEvidence, PortState},
 };
@@ -314,7 +314,7 @@ impl Dataplane for FakeDataplane {
         Ok(self.state().counts.clone())
     }
 
-    fn rule_totals(&self) -> Result<Vec<(ListSet, RuleTotals)>, DataplaneError> {
+    fn rule_totals(&self) -> Result<Vec<(Lists, RuleTotals)>, DataplaneError> {
         let state = self.state();
         let rules = state.image.as_ref().map(Image::rules).unwrap_or_default();
         let totals =

@@ -39,8 +39,8 @@ pub use self::{
     settings::{Attach, Guarded, Settings},
 };
 use super::{
-    Dataplane, DataplaneError, DrainId, Drained, Installed, LedgerCounts, ListSet, OptOuts,
-    PortCounts, RuleTotals,
+    Dataplane, DataplaneError, DrainId, Drained, Installed, LedgerCounts, OptOuts, PortCounts,
+    RuleTotals,
     evidence::{Depth, Drift, Evidence},
     objects,
     pins::{Pins, system},
@@ -410,7 +410,7 @@ impl Dataplane for KernelDataplane {
             .collect()
     }
 
-    fn rule_totals(&self) -> Result<Vec<(ListSet, RuleTotals)>, DataplaneError> {
+    fn rule_totals(&self) -> Result<Vec<(Lists, RuleTotals)>, DataplaneError> {
         let Some(live) = self.live()? else { return Ok(Vec::new()) };
         let maps = self.maps();
         let rules = image::rule_lists(live.bytes());

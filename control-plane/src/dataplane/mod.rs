@@ -19,6 +19,7 @@ pub mod kernel;
 mod objects;
 mod opt_outs;
 mod pins;
+mod split;
 mod switch_lock;
 #[allow(unsafe_code, reason = "system calls that neither aya nor nix has")]
 pub mod sys;
@@ -197,8 +198,8 @@ pub struct Installed {
     pub entries_v6: u32,
     /// Names of the lists in the live image, by slot.
     pub lists: Vec<String>,
-    /// List sets of the live image's rules, by rule; rule 0 is the empty set.
-    pub rules: Vec<ListSet>,
+    /// Lists behind the live image's rules, by rule; rule 0 has none.
+    pub rules: Vec<Lists>,
     /// Whether the live image's bytes match their checksum, as they were last read.
     pub intact: bool,
     /// Bytes of the image in use.
@@ -254,7 +255,7 @@ pub trait Dataplane: Send + Sync {
 
     /// Totals by rule of the live image, with the lists that each rule stands for, in
     /// the order of the rules from 1 on.
-    fn rule_totals(&self) -> Result<Vec<(ListSet, RuleTotals)>, DataplaneError>;
+    fn rule_totals(&self) -> Result<Vec<(Lists, RuleTotals)>, DataplaneError>;
 
     /// Cumulative counters of the event ring.
     fn ledger_counts(&self) -> Result<LedgerCounts, DataplaneError>;
@@ -267,9 +268,6 @@ pub trait Dataplane: Send + Sync {
     fn ask(&self, remote: IpAddr, protocol: u8, port: Option<u16>)
     -> Result<Lists, DataplaneError>;
 }
-
-/// A set of lists, as bits by slot.
-pub type ListSet = u64;
 
 /// The mode as the command line spells it.
 pub fn parse_mode(text: &str) -> Result<Mode, String> {

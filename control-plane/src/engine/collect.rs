@@ -164,7 +164,9 @@ fn take(service: &Service) -> Result<(DrainId, Vec<Hit>), String> {
     let (generations, subscribers) = (service.generations(), service.subscribers());
     let names =
         Names { generations: &generations, subscribers: &subscribers, ports: &ports, clock };
-    Ok((id, add_up(rows).iter().map(|row| names.hit(row)).collect()))
+    let hits: Vec<Hit> = add_up(rows).iter().map(|row| names.hit(row)).collect();
+    service.watch_breaker(&hits, &generations, &subscribers);
+    Ok((id, hits))
 }
 
 #[cfg(test)]

@@ -7,6 +7,9 @@ use crate::{
     testing::{self, until},
 };
 
+#[path = "rollout_tests.rs"]
+mod rollout;
+
 /// An engine on a fake kernel, with a folder of its own.
 struct Bench {
     dir: tempfile::TempDir,
@@ -232,7 +235,8 @@ fn two_feeds(dir: &tempfile::TempDir) -> (Publisher, Arc<FakeDataplane>, Arc<Ser
     let rulebook = inputs.rulebook.clone();
     let engine = Engine::new(inputs, None, kernel.clone(), store);
     let installed = kernel.installed().unwrap();
-    let publisher = Publisher::new(rulebook, engine.service(), 64 << 20, installed);
+    let publisher =
+        Publisher::new(rulebook, engine.service(), Arrivals::load(dir.path()), 64 << 20, installed);
     (publisher, kernel, engine.service())
 }
 

@@ -5,25 +5,12 @@
 //! The program itself is not run on the address: for a listed one that would be a hit of nobody's.
 
 use sekisho_abi::{image::Lists, reason::Reason, record::Mode};
-use sekisho_rules::{
-    explain::{Explanation, Query},
-    indicator::Protocol,
-};
+use sekisho_rules::{explain::Query, indicator::Protocol};
 use sekisho_xdp::decide::decide;
 use serde::Serialize;
 
 use super::service::Service;
 use crate::dataplane::{DataplaneError, tables::Slots};
-
-/// An explanation from the lists, and what is in force.
-#[derive(Debug, Serialize)]
-pub struct Explained {
-    /// What the lists say.
-    #[serde(flatten)]
-    pub explanation: Explanation,
-    /// What the dataplane says.
-    pub live: LiveAnswer,
-}
 
 /// What is in force for an address.
 #[derive(Debug, Serialize)]

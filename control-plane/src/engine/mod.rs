@@ -1,5 +1,7 @@
 //! The daemon: lists in, rulesets into the kernel, hits out.
 
+mod arrivals;
+mod breaking;
 mod collect;
 mod links;
 pub mod live_answer;
@@ -7,6 +9,7 @@ mod proof;
 mod publish;
 pub mod service;
 pub mod status;
+pub mod told;
 
 use std::{
     collections::HashMap,
@@ -28,6 +31,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use self::{
+    arrivals::Arrivals,
     collect::{Collector, Pause},
     links::LinkChanges,
     proof::{Proof, Remedy},
@@ -136,6 +140,7 @@ impl Engine {
         service.set_list_lifetime(config.list_lifetime.unsigned());
         service.set_heartbeat_lifetime(config.heartbeat_lifetime.unsigned());
         service.set_unparsed_limit(config.alerts.unparsed_share);
+        service.breaker().set_limits(rulebook.policy.breaker);
         Self { config, config_path, rulebook, service, dataplane, store }
     }
 
@@ -226,12 +231,15 @@ impl Engine {
         let (dataplane, service) = (Arc::clone(&self.dataplane), self.service());
         let rulebook = self.rulebook.clone();
         let capacity = self.config.dataplane.image_capacity_bytes();
+        let state_dir = self.config.state_dir.clone();
         let prepare = move || {
             let installed = dataplane.installed()?;
             if let Some(generation) = installed.generation {
                 info!(generation, "the ruleset in the kernel is adopted");
             }
-            Ok(Publisher::new(rulebook, service, capacity, installed))
+            service.load_breaker();
+            let arrivals = Arrivals::load(&state_dir);
+            Ok(Publisher::new(rulebook, service, arrivals, capacity, installed))
         };
         spawn_blocking(prepare).await.map_err(|_| EngineError::Stopped)?
     }
@@ -263,6 +271,7 @@ impl Worker {
         let mut proof = tokio::time::interval(proof::INTERVAL);
         proof.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut links = LinkChanges::listen();
+        let service = Arc::clone(&self.service);
         loop {
             let lapse = self.next.unwrap_or_else(|| Instant::now() + 60 * LAPSE_GRANULARITY);
             tokio::select! {
@@ -283,6 +292,7 @@ impl Worker {
                         self.renew_lease().await;
                     }
                 }
+                () = service.woken() => self.publish().await?,
                 () = sleep_until(lapse) => self.publish().await?,
                 _ = lease.tick() => self.renew_lease().await,
                 () = links.next() => self.prove().await?,
@@ -392,6 +402,7 @@ impl Worker {
         self.service.set_list_lifetime(config.list_lifetime.unsigned());
         self.service.set_heartbeat_lifetime(config.heartbeat_lifetime.unsigned());
         self.service.set_unparsed_limit(config.alerts.unparsed_share);
+        self.service.breaker().set_limits(rulebook.policy.breaker);
         self.retention.send_replace(config.hits.retention);
         let Some(publisher) = &mut self.publisher else { return };
         let enabled: HashMap<FeedName, FeedSpec> =

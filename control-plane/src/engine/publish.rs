@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
+    mem,
     sync::Arc,
 };
 
@@ -11,10 +12,11 @@ use sekisho_abi::{image::BuildError, record::Modes};
 use sekisho_rules::{
     compile::{CompileError, Compiled},
     feed::{Action, FeedName, FeedSpec},
+    policy::{Policy, Staged, demote},
 };
 use tracing::{info, warn};
 
-use super::service::Service;
+use super::{arrivals::Arrivals, service::Service, told};
 use crate::{
     dataplane::{
         DataplaneError, Installed,
@@ -55,6 +57,7 @@ pub(super) struct Publisher {
     /// Feeds whose source was asked since the start.
     pub(super) asked: HashSet<FeedName>,
     service: Arc<Service>,
+    arrivals: Arrivals,
     capacity: usize,
     slots: Slots,
     generation: u32,
@@ -68,6 +71,7 @@ impl Publisher {
     pub(super) fn new(
         rulebook: Rulebook,
         service: Arc<Service>,
+        arrivals: Arrivals,
         capacity: usize,
         installed: Installed,
     ) -> Self {
@@ -78,7 +82,18 @@ impl Publisher {
             service.remember(Generation::without_table(generation, slots.clone()));
         }
         let (lists, asked) = (HashMap::new(), HashSet::new());
-        Self { rulebook, lists, asked, service, capacity, slots, generation, adopted, live: None }
+        Self {
+            rulebook,
+            lists,
+            asked,
+            service,
+            arrivals,
+            capacity,
+            slots,
+            generation,
+            adopted,
+            live: None,
+        }
     }
 
     /// Compiles what is in force and makes it live if it differs from what is; gives the time when
@@ -88,23 +103,43 @@ impl Publisher {
             info!(%missing, "not all lists yet: the ruleset that was found stays live");
             return Ok(None);
         }
+        let policy = self.policy_alone();
         let lists = self.in_force(now);
         let silent = lists.iter().filter(|list| list.is_silent).map(|list| list.spec.name.clone());
         self.service.set_silent(silent.collect());
         let pairs: Vec<_> = lists.iter().map(|list| (&*list.spec, list.read)).collect();
-        let compiled = Arc::new(self.rulebook.compile(&pairs, now)?);
+        let mut compiled = self.rulebook.compile(&pairs, now)?;
+        let rollout = &self.rulebook.policy.rollout;
+        let Staged { seen, next: promotion } =
+            self.arrivals.stage(&mut compiled, &pairs, rollout, now);
+        demote(&mut compiled, self.service.breaker().demoted().into_iter());
+        let compiled = Arc::new(compiled);
+        let sources = told::sources(policy, &pairs);
         let falls_silent = lists.iter().filter(|list| !list.is_silent).map(|list| list.until).min();
         let next = self.generation.checked_add(1).unwrap_or(1);
         let built = tables::build(&compiled.table, &self.slots, next, self.capacity)?;
-        let lapses = next_lapse(&compiled).into_iter().chain(falls_silent).min();
+        let promotion = promotion.map(Into::into);
+        let lapses = next_lapse(&compiled).into_iter().chain(falls_silent).chain(promotion).min();
         let checksum = built.image.header().checksum;
         if self.live == Some(checksum) && self.slots.names() == built.slots.names() {
             self.service.went_live(self.generation, None, self.slots.clone(), compiled, now);
+            self.service.set_sources(sources);
+            self.arrivals.keep(seen);
             return Ok(lapses);
         }
         self.make_live(next, built, compiled, now)?;
         self.live = Some(checksum);
+        self.service.set_sources(sources);
+        self.arrivals.keep(seen);
         Ok(lapses)
+    }
+
+    /// The policy without the operator's networks, which may be many and are in the guards.
+    fn policy_alone(&mut self) -> Policy {
+        let own = mem::take(&mut self.rulebook.policy.own_prefixes);
+        let alone = self.rulebook.policy.clone();
+        self.rulebook.policy.own_prefixes = own;
+        alone
     }
 
     /// What is live is not what it should be: the next publication makes it live anew, even if

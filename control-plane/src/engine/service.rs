@@ -10,21 +10,23 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sekisho_abi::{image::Header, reason::Reason, record::Modes};
-use sekisho_rules::{
-    compile::Compiled,
-    explain::{Query, explain},
-    feed::FeedName,
+use sekisho_abi::{
+    image::Header,
+    reason::Reason,
+    record::{FlagClass, Modes},
 };
+use sekisho_rules::{compile::Compiled, feed::FeedName};
+use tokio::sync::Notify;
 
 use super::{
-    live_answer::{self, Explained},
     status::{
         InterfaceStatus, ModeStatus, ProofStatus, PutRight, RulesetReport, RulesetStatus, Status,
         degraded, told_stale,
     },
+    told::Sources,
 };
 use crate::{
+    breaker::Breaker,
     config::Share,
     dataplane::{
         Dataplane, DataplaneError, Installed, PortCounts,
@@ -44,6 +46,9 @@ use crate::{
 pub struct Service {
     dataplane: Arc<dyn Dataplane>,
     store: Store,
+    pub(super) breaker: Breaker,
+    /// Something changed that is no news of a feed.
+    changed: Notify,
     started_at: Timestamp,
     state: Mutex<State>,
     rows_drained: AtomicU64,
@@ -73,6 +78,10 @@ struct State {
     publish_error: Option<String>,
     proof: ProofStatus,
     standing: Vec<Drift>,
+    /// What the ruleset was compiled of.
+    sources: Option<Arc<Sources>>,
+    /// Flows by feed: those that subscribers began, and the others.
+    feed_flows: BTreeMap<String, [u64; 2]>,
 }
 
 /// How many packets could not be read lately.
@@ -126,6 +135,8 @@ impl Service {
         Self {
             dataplane,
             store,
+            breaker: Breaker::default(),
+            changed: Notify::new(),
             started_at: now,
             state: Mutex::default(),
             rows_drained: AtomicU64::new(0),
@@ -187,13 +198,6 @@ impl Service {
         })
     }
 
-    /// What happens to traffic of an address; `None` before the first ruleset. Blocks.
-    pub fn explain(&self, query: Query) -> Result<Option<Explained>, DataplaneError> {
-        let Some(ruleset) = self.ruleset() else { return Ok(None) };
-        let explanation = explain(&ruleset.compiled, query);
-        Ok(Some(Explained { explanation, live: live_answer::ask(self, query)? }))
-    }
-
     /// Recorded hits; blocks.
     pub fn hits(&self, filter: &Filter) -> Result<Page, StoreError> {
         self.store.hits(filter)
@@ -218,6 +222,8 @@ impl Service {
             rule_totals: self.dataplane.rule_totals()?,
             ledger: self.dataplane.ledger_counts()?,
             installed,
+            feed_flows: self.feed_flows(),
+            breaker: self.breaker.counts(),
             feeds: self.feeds(),
             ruleset: self.ruleset(),
             rows_drained: load(&self.rows_drained),
@@ -285,6 +291,7 @@ impl Service {
         let mut degraded = degraded(installed, modes, &state.silent);
         let now = Timestamp::now();
         degraded.extend(state.feeds.values().filter_map(|feed| told_stale(feed, now)));
+        degraded.extend(self.breaker_alarm());
         let lately = now.saturating_sub(REMEMBERED).unwrap_or(Timestamp::MIN);
         let put_right = state.proof.put_right.iter().filter(|put_right| put_right.at >= lately);
         degraded
@@ -354,8 +361,30 @@ impl Service {
         self.state().list_lifetime
     }
 
+    pub(super) const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Has the ruleset compiled again.
+    pub(super) fn wake(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Waits until the ruleset is to be compiled again.
+    pub(super) async fn woken(&self) {
+        self.changed.notified().await;
+    }
+
     pub(crate) fn dataplane(&self) -> &dyn Dataplane {
         &*self.dataplane
+    }
+
+    pub(super) fn sources(&self) -> Option<Arc<Sources>> {
+        self.state().sources.clone()
+    }
+
+    pub(super) fn set_sources(&self, sources: Arc<Sources>) {
+        self.state().sources = Some(sources);
     }
 
     pub(super) fn generations(&self) -> Generations {
@@ -394,7 +423,10 @@ impl Service {
     }
 
     pub(super) fn keep_feeds(&self, keep: impl Fn(&FeedName) -> bool) {
-        self.state().feeds.retain(|name, _| keep(name));
+        let mut state = self.state();
+        state.feeds.retain(|name, _| keep(name));
+        let State { feeds, feed_flows, .. } = &mut *state;
+        feed_flows.retain(|name, _| feeds.keys().any(|feed| **feed == **name));
     }
 
     /// For how long lists are still to be enforced, should the daemon fall silent now: until the
@@ -468,6 +500,25 @@ impl Service {
         for hit in hits {
             self.attributions[hit.attribution as usize].fetch_add(1, Ordering::Relaxed);
         }
+        let mut state = self.state();
+        for hit in hits {
+            let began = usize::from(hit.class != FlagClass::Initiated.as_str());
+            for feed in &hit.feeds {
+                match state.feed_flows.get_mut(feed) {
+                    Some(flows) => flows[began] += 1,
+                    None => {
+                        let mut flows = [0; 2];
+                        flows[began] = 1;
+                        state.feed_flows.insert(feed.clone(), flows);
+                    }
+                }
+            }
+        }
+    }
+
+    fn feed_flows(&self) -> Vec<(String, [u64; 2])> {
+        let flows = self.state().feed_flows.clone();
+        flows.into_iter().collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -3,12 +3,15 @@
 //! One thread writes; readers open the file for themselves. There is a row only for packets that
 //! matched a listed indicator, no payload, and no way to ask for other traffic.
 
+mod broken;
 mod query;
 mod schema;
+pub mod walk;
 mod writer;
 
 use std::{
     fs::DirBuilder,
+    net::IpAddr,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -19,7 +22,12 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{dataplane::DrainId, hits::Hit};
+use self::walk::MetOften;
+use crate::{
+    breaker::{Broken, Decision, Trip},
+    dataplane::DrainId,
+    hits::Hit,
+};
 pub use query::{Cursor, Filter, LARGEST_PAGE, Page, StoredHit};
 
 /// Name of the file below the state folder.
@@ -68,7 +76,11 @@ pub struct Store {
     jobs: mpsc::Sender<Job>,
 }
 
+/// Work for the writer on the file, which answers for itself.
+type Work = Box<dyn FnOnce(&mut Connection) + Send>;
+
 enum Job {
+    Do(Work),
     Record(Arc<Vec<Hit>>, DrainId, oneshot::Sender<Result<(), StoreError>>),
     Forget(Timestamp, oneshot::Sender<Result<usize, StoreError>>),
 }
@@ -86,6 +98,10 @@ impl Store {
             while let Some(job) = queue.blocking_recv() {
                 // Whoever asked may have stopped waiting.
                 let _ = match job {
+                    Job::Do(work) => {
+                        work(&mut connection);
+                        true
+                    }
                     Job::Record(hits, drain, done) => {
                         done.send(writer::record(&mut connection, &hits, drain, &file)).is_ok()
                     }
@@ -112,6 +128,58 @@ impl Store {
         let (done, outcome) = oneshot::channel();
         self.jobs.send(Job::Forget(before, done)).await.map_err(|_| StoreError::Stopped)?;
         outcome.await.map_err(|_| StoreError::Stopped)?
+    }
+
+    /// Records an entry that the breaker demotes; blocks.
+    pub fn add_broken(&self, trip: &Trip) -> Result<Broken, StoreError> {
+        let trip = trip.clone();
+        self.write(move |connection| broken::add(connection, &trip))
+    }
+
+    /// Everything that the breaker has in hand; blocks.
+    pub fn broken(&self) -> Result<Vec<Broken>, StoreError> {
+        self.write(|connection| broken::all(connection))
+    }
+
+    /// Records what somebody decided about an entry that the breaker demoted; `None` if there is no
+    /// such row. Blocks.
+    pub fn decide_broken(
+        &self,
+        id: i64,
+        decision: Decision,
+        at: Timestamp,
+    ) -> Result<Option<Broken>, StoreError> {
+        self.write(move |connection| broken::decide(connection, id, decision, at))
+    }
+
+    /// Forgets an entry that the breaker demoted, and gives it as it was; blocks.
+    pub fn forget_broken(&self, id: i64) -> Result<Option<Broken>, StoreError> {
+        self.write(move |connection| broken::forget(connection, id))
+    }
+
+    /// Has the writer do something, and waits for it; blocks.
+    fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (done, outcome) = std::sync::mpsc::sync_channel(1);
+        let work: Work = Box::new(move |connection| {
+            // Whoever asked may have stopped waiting.
+            let _ = done.send(work(connection));
+        });
+        self.jobs.blocking_send(Job::Do(work)).map_err(|_| StoreError::Stopped)?;
+        let outcome = outcome.recv().map_err(|_| StoreError::Stopped)?;
+        outcome.map_err(|source| StoreError::Sqlite { path: self.path.to_path_buf(), source })
+    }
+
+    /// Where the record is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How often an address was met at this time or later; blocks.
+    pub fn often(&self, remote: IpAddr, since: Timestamp) -> Result<MetOften, StoreError> {
+        walk::often(&self.path, remote, since)
     }
 
     /// Reads hits; blocks.

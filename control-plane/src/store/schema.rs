@@ -28,7 +28,7 @@ const PRIVATE: u32 = 0o600;
 ///
 /// A row holds all packets of one flow within one hour, whatever generation of the ruleset they
 /// matched; times are milliseconds since 1970 in UTC. The key's columns come first.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE hits (
         id INTEGER PRIMARY KEY,
@@ -83,6 +83,23 @@ const MIGRATIONS: [&str; 3] = [
         only INTEGER PRIMARY KEY CHECK (only = 1),
         ledger INTEGER NOT NULL,
         epoch INTEGER NOT NULL
+    ) STRICT;
+",
+    // Entries that too many subscribers met. Protocol and port are 0 where any is meant; the decision
+    // is empty as long as there is none.
+    "
+    CREATE TABLE breaker (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        network TEXT NOT NULL,
+        protocol INTEGER NOT NULL,
+        port INTEGER NOT NULL,
+        tripped_at INTEGER NOT NULL,
+        subscribers INTEGER NOT NULL,
+        most INTEGER NOT NULL,
+        feeds TEXT NOT NULL,
+        decision TEXT NOT NULL DEFAULT '',
+        decided_at INTEGER,
+        UNIQUE (network, protocol, port)
     ) STRICT;
 ",
 ];

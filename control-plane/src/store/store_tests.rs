@@ -170,7 +170,7 @@ fn a_file_of_a_newer_program_is_left_alone() {
     let path = dir.path().join(FILE);
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 999).unwrap();
     let error = Store::open(dir.path()).unwrap_err().to_string();
-    assert!(error.ends_with("version 999, and this program knows up to 3"), "{error}");
+    assert!(error.ends_with("version 999, and this program knows up to 4"), "{error}");
 }
 
 #[test]
@@ -221,12 +221,20 @@ fn the_columns_are_these_and_no_others() {
         "outer_remote",
     ];
     assert_eq!(columns, expected);
-    let mut statement = connection
-        .prepare("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
-        .unwrap();
-    let tables: Vec<String> =
-        statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
-    assert_eq!(tables, ["hits", "last_drain"], "there is no other record of traffic");
+    let names = |sql: &str| -> Vec<String> {
+        let mut statement = connection.prepare(sql).unwrap();
+        let names = statement.query_map([], |row| row.get(0)).unwrap();
+        names.map(Result::unwrap).collect()
+    };
+    let tables = names("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name");
+    assert_eq!(
+        tables,
+        ["breaker", "hits", "last_drain", "sqlite_sequence"],
+        "there is no other record of traffic"
+    );
+    let whose =
+        names("SELECT name FROM pragma_table_info('breaker') WHERE name LIKE 'subscriber_%'");
+    assert_eq!(whose, ["subscribers"], "how many they were, and not who");
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl<B: Bytes + ?Sized> Bytes for &B {
 pub struct Selector(NonZeroU32);
 
 /// Lists, as bits, by what they ask for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Lists {
     /// Lists that only observe.
     pub observe: u64,
@@ -334,11 +334,11 @@ pub fn list_names(image: &[u8]) -> Vec<String> {
     names
 }
 
-/// The list set of each rule, by rule.
+/// The lists behind each rule, by rule.
 #[cfg(any(feature = "build", test))]
-pub fn rule_lists(image: &[u8]) -> Vec<u64> {
+pub fn rule_lists(image: &[u8]) -> Vec<Lists> {
     let count = header(image).map_or(0, |header| header.rules.min(rule::MAX as u32));
-    (0..count).map(|rule| lists_of(image, rule as u16).unwrap_or_default().all()).collect()
+    (0..count).map(|rule| lists_of(image, rule as u16).unwrap_or_default()).collect()
 }
 
 /// The lists that match an address for a protocol (IANA number) and port.

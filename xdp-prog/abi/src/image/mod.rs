@@ -24,6 +24,8 @@
 mod build;
 pub mod layout;
 mod lookup;
+#[cfg(any(feature = "build", test))]
+mod named;
 
 #[cfg(any(feature = "build", test))]
 pub use build::{Action, BuildError, Image, ImageBuilder, Limit, List, ListSet, Port};
@@ -32,3 +34,5 @@ pub use lookup::{
 };
 #[cfg(any(feature = "build", test))]
 pub use lookup::{ask, checksum, list_names, rule_lists};
+#[cfg(any(feature = "build", test))]
+pub use named::Named;

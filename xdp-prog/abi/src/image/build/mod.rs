@@ -23,7 +23,8 @@ use self::{
 };
 use super::{
     layout::{DYNAMIC, LIST_NAME_BYTES, SHORTEST_V4, SHORTEST_V6, port, rule},
-    lookup::{self, Header},
+    lookup::{self, Header, Lists},
+    named::{Asked, Named},
 };
 use crate::{ABI_VERSION, MAX_LISTS, canary};
 
@@ -169,7 +170,7 @@ impl std::error::Error for BuildError {}
 #[derive(Clone)]
 pub struct Image {
     bytes: Vec<u8>,
-    rules: Vec<ListSet>,
+    rules: Vec<Lists>,
 }
 
 impl Image {
@@ -178,8 +179,8 @@ impl Image {
         &self.bytes
     }
 
-    /// The list set of each rule, by rule; rule 0 is the empty set.
-    pub fn rules(&self) -> &[ListSet] {
+    /// The lists behind each rule, by rule; rule 0 has none.
+    pub fn rules(&self) -> &[Lists] {
         &self.rules
     }
 
@@ -211,7 +212,7 @@ pub struct ImageBuilder {
     v4: Vec<Item<u32>>,
     v6: Vec<Item<u128>>,
     claims: Claims,
-    rules: Vec<ListSet>,
+    rules: Vec<Lists>,
     canary: bool,
     error: Option<BuildError>,
 }
@@ -232,7 +233,7 @@ impl ImageBuilder {
             v4: Vec::new(),
             v6: Vec::new(),
             claims: Claims::default(),
-            rules: vec![0],
+            rules: vec![Lists::default()],
             canary: false,
             error,
         }
@@ -246,26 +247,26 @@ impl ImageBuilder {
     }
 
     /// Keeps the rule numbers of an earlier image, so that totals by rule go on.
-    pub fn keep_rules(&mut self, rules: &[ListSet]) {
-        if rules.first() == Some(&0) && rules.len() <= rule::MAX {
+    pub fn keep_rules(&mut self, rules: &[Lists]) {
+        if rules.first() == Some(&Lists::default()) && rules.len() <= rule::MAX {
             self.rules = rules.to_vec();
         }
     }
 
     /// Lists an IPv4 prefix. Host bits are ignored.
-    pub fn list_v4(&mut self, address: Ipv4Addr, length: u8, port: Port, lists: ListSet) {
+    pub fn list_v4(&mut self, address: Ipv4Addr, length: u8, port: Port, lists: impl Into<Named>) {
         if !(SHORTEST_V4..=32).contains(&length) {
             return self.fail(BuildError::TooWide {
                 network: format!("{address}/{length}"),
                 shortest: SHORTEST_V4,
             });
         }
-        let claim = self.claim(port, lists);
+        let claim = self.claim(port, lists.into());
         self.v4.push(Item::new(u32::from(address), length, claim));
     }
 
     /// Lists an IPv6 prefix. Host bits are ignored.
-    pub fn list_v6(&mut self, address: Ipv6Addr, length: u8, port: Port, lists: ListSet) {
+    pub fn list_v6(&mut self, address: Ipv6Addr, length: u8, port: Port, lists: impl Into<Named>) {
         if !(SHORTEST_V6..=128).contains(&length) {
             return self.fail(BuildError::TooWide {
                 network: format!("{address}/{length}"),
@@ -277,7 +278,7 @@ impl ImageBuilder {
             return self
                 .fail(BuildError::NotGlobalUnicast { network: format!("{address}/{length}") });
         }
-        let claim = self.claim(port, lists);
+        let claim = self.claim(port, lists.into());
         self.v6.push(Item::new(bits << SHARED_BITS, length - SHARED_BITS, claim));
     }
 
@@ -319,7 +320,7 @@ impl ImageBuilder {
         if let Some(error) = error.or(selectors.error()) {
             return Err(error);
         }
-        let tables = selectors.into_tables(self.rules)?;
+        let tables = selectors.into_tables(self.rules, &Asked::of(&self.lists))?;
         Parts { generation, lists: &self.lists, prefixes_v4, prefixes_v6, slots_v4, slots_v6, pool }
             .write(tables, capacity)
     }
@@ -334,23 +335,25 @@ impl ImageBuilder {
         self.lists.push(List { name: canary::NAME.to_owned(), action: Action::Drop });
         part_around(&mut self.v4, canary::V4.to_bits());
         part_around(&mut self.v6, canary::V6.to_bits() << SHARED_BITS);
-        self.list_v4(canary::V4, 32, Port::Any, 1 << canary::LIST);
-        self.list_v6(canary::V6, 128, Port::Any, 1 << canary::LIST);
+        self.list_v4(canary::V4, 32, Port::Any, CANARY);
+        self.list_v6(canary::V6, 128, Port::Any, CANARY);
     }
 
-    fn claim(&mut self, port: Port, lists: ListSet) -> u32 {
+    fn claim(&mut self, port: Port, lists: Named) -> u32 {
         let declared = u64::MAX.checked_shr(64 - self.lists.len().min(64) as u32).unwrap_or(0);
-        if lists == 0 || lists & !declared != 0 {
-            self.fail(BuildError::UnknownList { lists });
+        if lists.is_empty() || lists.all() & !declared != 0 {
+            self.fail(BuildError::UnknownList { lists: lists.all() });
             return 0;
         }
-        self.claims.number((port.key(), lists))
+        self.claims.number((port.key(), Named::default().with(lists)))
     }
 
     fn fail(&mut self, error: BuildError) {
         self.error.get_or_insert(error);
     }
 }
+
+const CANARY: ListSet = 1 << canary::LIST;
 
 fn full(limit: Limit, needed: usize, allowed: usize) -> BuildError {
     BuildError::Full { limit, needed: needed as u64, allowed: allowed as u64 }

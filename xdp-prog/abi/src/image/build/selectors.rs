@@ -7,13 +7,17 @@ use std::{
 };
 
 use super::{
-    BuildError, Limit, ListSet, full,
+    BuildError, Limit, full,
     prefix::{ALLOW, Item, Key},
 };
-use crate::image::layout::{DYNAMIC, port, rule, selector};
+use crate::image::{
+    Lists, Named,
+    layout::{DYNAMIC, port, rule, selector},
+    named::Asked,
+};
 
 /// A port key and the lists that name it.
-type Condition = (u32, ListSet);
+type Condition = (u32, Named);
 
 /// Conditions as entries name them, each kept once and numbered.
 #[derive(Debug, Default)]
@@ -71,7 +75,7 @@ fn joined(conditions: impl Iterator<Item = Condition>) -> Vec<Condition> {
     set.dedup_by(|next, kept| {
         let same = next.0 == kept.0;
         if same {
-            kept.1 |= next.1;
+            kept.1 = kept.1.with(next.1);
         }
         same
     });
@@ -168,24 +172,30 @@ impl Selectors {
     }
 
     /// The three tables of the image: selectors, port conditions, rules.
-    pub(super) fn into_tables(self, rules: Vec<ListSet>) -> Result<Tables, BuildError> {
+    pub(super) fn into_tables(
+        self,
+        rules: Vec<Lists>,
+        asked: &Asked,
+    ) -> Result<Tables, BuildError> {
         if self.used.len() > selector::MAX {
             return Err(full(Limit::Selectors, self.used.len(), selector::MAX));
         }
-        let mut numbers: HashMap<ListSet, u16> =
+        let mut numbers: HashMap<Lists, u16> =
             rules.iter().enumerate().map(|(number, lists)| (*lists, number as u16)).collect();
         let mut tables = Tables { selectors: Vec::new(), ports: Vec::new(), rules };
         for number in &self.used {
             let set = &self.sets[*number as usize];
             let lists_at = |key: u32| {
-                set.binary_search_by_key(&key, |condition| condition.0).map_or(0, |at| set[at].1)
+                set.binary_search_by_key(&key, |condition| condition.0)
+                    .map_or(Named::default(), |at| set[at].1)
             };
             let any = lists_at(0);
-            let any_rule = tables.rule(&mut numbers, any)?;
+            let any_rule = tables.rule(&mut numbers, asked.by(any))?;
             let mut conditions = Vec::new();
             for &(key, lists) in set.iter().filter(|condition| condition.0 != 0) {
                 let whole_protocol = lists_at(key & 0xffff_0000);
-                let rule = tables.rule(&mut numbers, lists | whole_protocol | any)?;
+                let lists = lists.with(whole_protocol).with(any);
+                let rule = tables.rule(&mut numbers, asked.by(lists))?;
                 conditions.push((key, u32::from(rule)));
             }
             if conditions.len() > selector::MAX_PORTS {
@@ -233,15 +243,11 @@ fn try_port_table(conditions: &[(u32, u32)], size_log2: u8) -> Option<(Vec<(u32,
 pub(super) struct Tables {
     pub(super) selectors: Vec<(u32, u32)>,
     pub(super) ports: Vec<(u32, u32)>,
-    pub(super) rules: Vec<ListSet>,
+    pub(super) rules: Vec<Lists>,
 }
 
 impl Tables {
-    fn rule(
-        &mut self,
-        numbers: &mut HashMap<ListSet, u16>,
-        lists: ListSet,
-    ) -> Result<u16, BuildError> {
+    fn rule(&mut self, numbers: &mut HashMap<Lists, u16>, lists: Lists) -> Result<u16, BuildError> {
         if let Some(number) = numbers.get(&lists) {
             return Ok(*number);
         }

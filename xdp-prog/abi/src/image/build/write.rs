@@ -1,9 +1,10 @@
 //! The image's bytes.
 
-use super::{Action, BuildError, Image, Limit, List, ListSet, full, selectors::Tables};
+use super::{BuildError, Image, Limit, List, full, selectors::Tables};
 use crate::{
     ABI_VERSION,
     image::{
+        Lists,
         layout::{
             BITMAP_V4, BITMAP_V6, DYNAMIC, LIST_NAME_BYTES, MAGIC, RANKS_V4, RANKS_V6, SLOT_BITS,
             header, port, rule, selector,
@@ -46,13 +47,9 @@ impl Parts<'_> {
         out.words(pool, self.pool.iter().copied());
         out.words(selectors, tables.selectors.iter().flat_map(|&(shape, first)| [shape, first]));
         out.words(ports, tables.ports.iter().flat_map(|&(key, rule)| [key, rule]));
-        let asking = |action: Action| {
-            let bits = self.lists.iter().enumerate().filter(|(_, list)| list.action == action);
-            bits.fold(0_u64, |set, (slot, _)| set | 1 << slot)
-        };
         // In the order of a rule's fields.
-        let asked = [Action::Observe, Action::Drop, Action::Reject, Action::Sinkhole].map(asking);
-        let by_action = |lists: &ListSet| asked.map(|asking| halves(lists & asking));
+        let by_action =
+            |lists: &Lists| [lists.observe, lists.drop, lists.reject, lists.sinkhole].map(halves);
         out.words(rules, tables.rules.iter().flat_map(by_action).flatten());
         for (slot, list) in self.lists.iter().enumerate() {
             out.put(header::LISTS + slot * LIST_NAME_BYTES, list.name.as_bytes());
