@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
+    dataplane::DrainId,
     hits::{ClockOffset, Generation, Names},
     store::Store,
     subscribers::Subscribers,
