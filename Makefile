@@ -65,11 +65,11 @@ bench: ## the benchmarks, beside what else a user could pick; BENCH_ARGS="--quic
 	@scripts/bench-peers
 	@cargo run --release --package sekisho-bench -- $(BENCH_ARGS)
 
-kernels: ## the XDP program on older and newer kernels under qemu; KERNELS="6.1 6.12 newest"
+kernels: ## the XDP program on older and newer kernels under qemu; KERNELS="6.1 6.12 newest", TABLE=docs/architecture.md
 	@scripts/bootstrap test
 	@cargo build --workspace --all-targets
 	@program=$$(cargo test --workspace --test $(KERNEL_TEST) --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p')
-	tests/kernels/run $(KERNELS) -- "$$program" --test-threads=1
+	tests/kernels/run $(if $(TABLE),--table "$(TABLE)") $(KERNELS) -- "$$program" --test-threads=1 --nocapture
 
 clean: ## what was built; .tools stays
 	@cargo clean

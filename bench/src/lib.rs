@@ -1,6 +1,6 @@
 //! The benchmarks, area by area.
 //!
-//! - [`lists`], [`trace`]: what is loaded and what is sent
+//! - [`lists`], [`trace`], [`records`]: what is loaded, sent, and recorded
 //! - [`tracer`]: the BPF programs that put a trace through a program, or onto a cable
 //! - [`lab`]: the network namespace, the cable and the dataplane on it
 //! - [`area`]: what is measured
@@ -13,6 +13,7 @@ pub mod lab;
 pub mod lists;
 pub mod machine;
 pub mod markdown;
+pub mod records;
 pub mod report;
 pub mod requirements;
 pub mod sampling;

@@ -8,20 +8,19 @@ use clap::{Parser, Subcommand, ValueEnum};
 use sekisho_bench::{
     area::{self, Run},
     chart,
-    lab::{self, Guard},
+    lab::{self, Cable, Guard, Room},
     lists::{Entries, Shape},
     machine::{self, Machine},
     markdown,
+    records::Record,
     report::{self, Results, Row},
     requirements,
 };
 
-/// Room for the ruleset, the product's default.
-const CAPACITY: usize = 64 << 20;
-/// The most room that the product can be given.
-const LARGEST_CAPACITY: usize = 512 << 20;
-/// Rows of a flow table, the product's default.
-const FLOW_TABLE_ENTRIES: u32 = 262_144;
+/// The product's defaults.
+const ROOM: Room = Room { capacity: 64 << 20, flow_table_entries: 262_144 };
+/// The same with the longest ruleset that the product can be given room for.
+const LARGEST_ROOM: Room = Room { capacity: 512 << 20, ..ROOM };
 
 /// Measures Sekisho beside what a user would pick instead.
 #[derive(Debug, Parser)]
@@ -32,9 +31,12 @@ struct Arguments {
     /// Only these areas.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Area>,
-    /// How often everything is measured.
+    /// How often everything is measured that takes long.
     #[arg(long)]
     rounds: Option<usize>,
+    /// How often everything is measured that takes moments.
+    #[arg(long)]
+    turns: Option<usize>,
     #[command(subcommand)]
     child: Option<Child>,
     /// Where results go.
@@ -44,9 +46,9 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Child {
-    /// Publishes one list: what the benchmark of publishing runs as a process of its own.
+    /// Publishes lists: what the benchmark of publishing runs as a process of its own.
     #[command(hide = true)]
-    PublishOnce { list: PathBuf, pin_dir: PathBuf, capacity: usize },
+    PublishOnce { pin_dir: PathBuf, capacity: usize, lists: Vec<PathBuf> },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -57,12 +59,14 @@ enum Area {
     Publish,
     Live,
     Host,
+    Store,
+    Api,
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    if let Some(Child::PublishOnce { list, pin_dir, capacity }) = &arguments.child {
-        let stages = area::publish::once(list, pin_dir, *capacity)?;
+    if let Some(Child::PublishOnce { pin_dir, capacity, lists }) = &arguments.child {
+        let stages = area::publish::once(lists, pin_dir, *capacity)?;
         println!("{}", serde_json::to_string(&stages)?);
         return Ok(());
     }
@@ -95,16 +99,16 @@ fn main() -> Result<()> {
 fn measure(arguments: &Arguments, results: &mut Results) -> Result<()> {
     let run = plan(arguments);
     let is_wanted = |area| arguments.only.is_empty() || arguments.only.contains(&area);
-    let largest = run.sizes.iter().copied().max().unwrap_or(1);
+    let largest = run.sizes.last().copied().unwrap_or(1);
     let entries = Entries::new(Shape::Uniform, largest);
-    let start_guard = || Guard::start(CAPACITY, FLOW_TABLE_ENTRIES);
     if is_wanted(Area::Live) {
-        area::live::measure(&run, start_guard, &entries, results)?;
+        area::live::measure(&run, ROOM, &entries, results)?;
     }
-    let guard = start_guard()?;
     if is_wanted(Area::Packet) {
-        area::packet::measure(&run, &guard, &entries, results)?;
+        area::packet::measure(&run, ROOM, &entries, results)?;
+        ten_million(arguments, &run, results)?;
     }
+    let guard = Guard::start(ROOM, &Cable::lay(0)?)?;
     if is_wanted(Area::Lookup) {
         area::lookup::measure(&run, &guard, &entries, results)?;
     }
@@ -112,18 +116,40 @@ fn measure(arguments: &Arguments, results: &mut Results) -> Result<()> {
         area::hits::measure(&run, &guard, &entries, results)?;
     }
     if is_wanted(Area::Publish) {
-        area::publish::measure(&run, &guard, &entries, results)?;
+        area::publish::measure(&run, &guard, &entries, LARGEST_ROOM, results)?;
     }
     drop(guard);
     if is_wanted(Area::Host) {
-        area::host::measure(&run, &entries, CAPACITY, results)?;
+        area::host::measure(&run, &entries, ROOM.capacity, results)?;
     }
-    if is_wanted(Area::Packet) {
-        ten_million(arguments, &run, results)?;
+    if is_wanted(Area::Store) || is_wanted(Area::Api) {
+        let rows: &[usize] = if run.is_quick { &[1_000_000] } else { &[1_000_000, 10_000_000] };
+        for rows in rows {
+            after_a_month(*rows, &entries, &is_wanted, results)?;
+        }
     }
-    results
-        .push(Row::absent("publish/total/10M", "a list of more than 4,000,000 lines is refused"));
     Ok(())
+}
+
+/// What is kept and what is asked for, with so many rows of hits; on all processors, as a daemon runs.
+fn after_a_month(
+    rows: usize,
+    entries: &Entries,
+    is_wanted: &impl Fn(Area) -> bool,
+    results: &mut Results,
+) -> Result<()> {
+    lab::use_all_processors()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let folder = tempfile::tempdir()?;
+    let record = Record::write(folder.path(), rows, &runtime)?;
+    if is_wanted(Area::Store) {
+        area::store::measure(&record, results)?;
+    }
+    if is_wanted(Area::Api) {
+        area::api::measure(folder.path(), &record, &runtime, entries, results)?;
+    }
+    drop(runtime);
+    lab::stay_on_one_processor().map(drop)
 }
 
 /// Ten times what is promised: the same packets with a list that no cache holds.
@@ -133,20 +159,15 @@ fn ten_million(arguments: &Arguments, run: &Run, results: &mut Results) -> Resul
         results.push(Row::absent("packet/clean/v4/untagged/10M", why));
         return Ok(());
     }
-    let run = Run { sizes: vec![10_000_000], clustered: 0, ..run.clone() };
-    let entries = Entries::new(Shape::Uniform, 10_000_000);
-    let guard = Guard::start(LARGEST_CAPACITY, FLOW_TABLE_ENTRIES)?;
-    area::packet::measure(&run, &guard, &entries, results)
+    area::packet::ten_times(run, LARGEST_ROOM, 10_000_000, results)
 }
 
 fn plan(arguments: &Arguments) -> Run {
-    let rounds = if arguments.quick { 3 } else { 11 };
+    let (rounds, turns) = if arguments.quick { (3, 20) } else { (11, 60) };
     Run {
+        is_quick: arguments.quick,
         rounds: arguments.rounds.unwrap_or(rounds),
-        packets: 1 << 19,
-        packets_of_hits: 1 << 17,
-        packets_of_peer: 1 << 16,
+        turns: arguments.turns.unwrap_or(turns),
         sizes: vec![1, 1_000, 10_000, 100_000, 1_000_000],
-        clustered: 1_000_000,
     }
 }

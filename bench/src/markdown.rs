@@ -48,12 +48,22 @@ fn machine_table(page: &mut String, machine: &Machine) {
 
 fn requirements_table(page: &mut String, verdicts: &[Verdict]) {
     page.push_str(
-        "## Promises\n\n| promise | wanted | measured | holds |\n| --- | --- | ---: | --- |\n",
+        "## Promises\n\n| promise | wanted | measured (quartiles) | holds |\n| --- | --- | ---: | --- |\n",
     );
     for verdict in verdicts {
-        let measured = verdict.measured.map_or_else(|| "–".to_owned(), number);
-        let holds =
-            verdict.holds.map_or("not measured", |holds| if holds { "yes" } else { "**no**" });
+        let mut measured = verdict.measured.map_or_else(|| "–".to_owned(), number);
+        if let Some([lower, upper]) = verdict.quartiles {
+            let _ = write!(measured, " ({} to {})", number(lower), number(upper));
+        }
+        let holds = match (verdict.holds, &verdict.absent) {
+            (Some(true), _) => "yes".to_owned(),
+            (Some(false), None) => "**no**".to_owned(),
+            (Some(false), Some(why)) => format!("**no**: {}", escaped(why)),
+            (None, why) => {
+                let why = why.as_deref().unwrap_or("no figure");
+                format!("not measured: {}", escaped(why))
+            }
+        };
         let _ = writeln!(page, "| {} | {} | {measured} | {holds} |", verdict.id, verdict.wanted);
     }
     page.push('\n');
@@ -79,7 +89,7 @@ fn area_table(page: &mut String, area: &str, results: &Results) {
     let of_area = |row: &&Row| row.bench.split('/').next() == Some(area);
     for row in results.rows().iter().filter(of_area) {
         if let Some(why) = &row.absent {
-            let _ = writeln!(page, "| {} | absent: {} | | | | |", row.bench, why.replace('|', "/"));
+            let _ = writeln!(page, "| {} | absent: {} | | | | |", row.bench, escaped(why));
             continue;
         }
         let cell = |value: Option<f64>| value.map_or_else(String::new, number);
@@ -100,6 +110,11 @@ fn area_table(page: &mut String, area: &str, results: &Results) {
     page.push('\n');
 }
 
+/// Text that ends no cell of a table.
+fn escaped(text: &str) -> String {
+    text.replace('|', "/")
+}
+
 fn number(value: f64) -> String {
     if value.abs() >= 1_000.0 { format!("{value:.0}") } else { format!("{value}") }
 }
@@ -114,7 +129,9 @@ mod tests {
         let mut results = Results::default();
         let mut samples = Samples::default();
         samples.push(2.5);
-        results.push(Row::new("live/drop/empty", "Mpps", &samples).ratio("peer", Some(2.0)));
+        let mut peer = Samples::default();
+        peer.push(2.0);
+        results.push(Row::new("live/drop/empty", "Mpps", &samples).ratio("peer", &peer));
         results.push(Row::absent("live/drop/peer", "a|b"));
         let mut page = String::new();
         area_table(&mut page, "live", &results);
@@ -124,6 +141,6 @@ mod tests {
         );
         assert!(page.contains("| live/drop/peer | absent: a/b |"), "{page}");
         requirements_table(&mut page, &requirements::judge(&results));
-        assert!(page.contains("not measured"), "{page}");
+        assert!(page.contains("| not measured: not part of this run |"), "{page}");
     }
 }

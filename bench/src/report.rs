@@ -27,15 +27,21 @@ pub struct Row {
     /// How many runs there were.
     #[serde(skip_serializing_if = "is_zero")]
     pub runs: usize,
-    /// This value divided by that of each peer, by the peer's name.
+    /// This divided by each peer, by the peer's name: the median of the ratios of runs that were
+    /// neighbours in time.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub ratio_to: BTreeMap<String, f64>,
+    /// The quartiles of the same ratios.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub ratio_quartiles: BTreeMap<String, [f64; 2]>,
     /// What else was counted in the same runs.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub with: BTreeMap<&'static str, Value>,
     /// Why there is no figure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub absent: Option<String>,
+    #[serde(skip)]
+    samples: Samples,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
@@ -54,8 +60,10 @@ impl Row {
             max: samples.max().map(rounded),
             runs: samples.runs(),
             ratio_to: BTreeMap::new(),
+            ratio_quartiles: BTreeMap::new(),
             with: BTreeMap::new(),
             absent: None,
+            samples: samples.clone(),
         }
     }
 
@@ -65,14 +73,24 @@ impl Row {
         Self { absent: Some(why.into()), ..row }
     }
 
-    /// Sets this value in relation to another one, if both are there.
-    pub fn ratio(mut self, peer: impl Into<String>, value: Option<f64>) -> Self {
-        if let (Some(own), Some(other)) = (self.value, value)
-            && other > 0.0
+    /// Sets this in relation to a peer that was measured in turn with it, if it was.
+    pub fn ratio(mut self, peer: impl Into<String>, other: &Samples) -> Self {
+        let ratios = self.samples.over(other);
+        if let (Some(median), Some(lower), Some(upper)) =
+            (ratios.median(), ratios.quantile(0.25), ratios.quantile(0.75))
         {
-            self.ratio_to.insert(peer.into(), rounded(own / other));
+            let peer = peer.into();
+            self.ratio_to.insert(peer.clone(), rounded(median));
+            self.ratio_quartiles.insert(peer, [rounded(lower), rounded(upper)]);
         }
         self
+    }
+
+    /// Lets the greatest of the runs stand for all of them: whoever asks waits for the slowest answer,
+    /// and one run that loses a packet is one too many.
+    pub fn by_worst(self) -> Self {
+        let median = self.value;
+        Self { value: self.max, ..self }.with("median", median)
     }
 
     /// Adds what else was counted.
@@ -83,7 +101,7 @@ impl Row {
 }
 
 /// Four digits that count: more would pretend.
-fn rounded(value: f64) -> f64 {
+pub fn rounded(value: f64) -> f64 {
     if value == 0.0 {
         return 0.0;
     }
@@ -111,6 +129,11 @@ impl Results {
         &self.0
     }
 
+    /// Every figure, to keep some of them.
+    pub fn into_rows(self) -> Vec<Row> {
+        self.0
+    }
+
     /// The figure of this name.
     pub fn row(&self, bench: &str) -> Option<&Row> {
         self.0.iter().find(|row| row.bench == bench)
@@ -119,6 +142,12 @@ impl Results {
     /// The value of this name.
     pub fn value(&self, bench: &str) -> Option<f64> {
         self.row(bench)?.value
+    }
+
+    /// Why there is no figure of a benchmark in whose name this occurs.
+    pub fn why_absent(&self, part: &str) -> Option<String> {
+        let of_it = |row: &&Row| row.absent.is_some() && row.bench.contains(part);
+        self.0.iter().find(of_it)?.absent.clone()
     }
 }
 
@@ -144,10 +173,16 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_to_nothing_is_left_out() {
-        let mut samples = Samples::default();
-        samples.push(8.0);
-        let row = Row::new("x", "ns", &samples).ratio("a", Some(2.0)).ratio("b", None);
-        assert_eq!(row.ratio_to, BTreeMap::from([("a".to_owned(), 4.0)]));
+    fn a_ratio_is_the_middle_of_the_ratios_of_runs() {
+        let samples = |values: &[f64]| {
+            let mut samples = Samples::default();
+            values.iter().for_each(|value| samples.push(*value));
+            samples
+        };
+        let row = Row::new("x", "ns", &samples(&[8.0, 30.0, 9.0]))
+            .ratio("a", &samples(&[4.0, 10.0, 3.0]))
+            .ratio("b", &Samples::default());
+        assert_eq!(row.ratio_to, BTreeMap::from([("a".to_owned(), 3.0)]));
+        assert_eq!(row.ratio_quartiles["a"], [2.5, 3.0]);
     }
 }

@@ -19,15 +19,20 @@ impl Samples {
         self.0.len()
     }
 
-    /// The middle figure; of an even number of runs, the mean of the two in the middle.
+    /// The middle figure.
     pub fn median(&self) -> Option<f64> {
+        self.quantile(0.5)
+    }
+
+    /// The figure below which this share of the runs lies; between two runs, what lies between their
+    /// figures.
+    pub fn quantile(&self, share: f64) -> Option<f64> {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
-        let upper = *sorted.get(sorted.len() / 2)?;
-        if sorted.len() % 2 == 1 {
-            return Some(upper);
-        }
-        sorted.get(sorted.len() / 2 - 1).map(|lower| (lower + upper) / 2.0)
+        let at = share.clamp(0.0, 1.0) * sorted.len().saturating_sub(1) as f64;
+        let lower = *sorted.get(at.floor() as usize)?;
+        let upper = *sorted.get(at.ceil() as usize)?;
+        Some(lower + (upper - lower) * at.fract())
     }
 
     /// The least figure.
@@ -43,6 +48,17 @@ impl Samples {
     /// This run by run less another one, for variants that were measured in turn.
     pub fn less(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(one, other)| one - other).collect())
+    }
+
+    /// This divided by another one, run by run: what disturbs the machine for longer than a run
+    /// disturbs neighbours alike, and so leaves their ratio as it is. Nothing if they were not
+    /// measured in turn.
+    pub fn over(&self, other: &Self) -> Self {
+        if self.runs() != other.runs() {
+            return Self::default();
+        }
+        let pairs = self.0.iter().zip(&other.0).filter(|(_, other)| **other != 0.0);
+        Self(pairs.map(|(one, other)| one / other).collect())
     }
 }
 
@@ -67,5 +83,15 @@ mod tests {
         samples.push(11.0);
         assert_eq!(samples.median(), Some(10.0));
         assert_eq!((samples.min(), samples.max()), (Some(1.0), Some(100.0)));
+        assert_eq!((samples.quantile(0.25), samples.quantile(1.0)), (Some(7.0), Some(100.0)));
+    }
+
+    #[test]
+    fn a_ratio_is_that_of_neighbours() {
+        let of = |values: &[f64]| Samples(values.to_vec());
+        // The second run was disturbed, one and the other alike.
+        let ratios = of(&[10.0, 50.0, 10.0]).over(&of(&[5.0, 25.0, 5.0]));
+        assert_eq!(ratios.0, [2.0, 2.0, 2.0]);
+        assert_eq!(of(&[1.0]).over(&of(&[1.0, 2.0])).runs(), 0);
     }
 }

@@ -12,20 +12,28 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, ProgramArray, lpm_trie::Key},
-    programs::{ProgramFd, TestRun as _, TestRunAttrs, TestRunOptions, Xdp},
+    maps::{
+        Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, ProgramArray, lpm_trie::Key,
+        xdp::DevMap,
+    },
+    programs::{ProgramFd, TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode},
 };
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use sekisho_abi::names;
 use sekisho_bench_prog::{ROWS, TRACE_WORDS};
 
 use crate::{
+    lab::{Cable, RECEIVER_MAC},
     sampling::thread_time,
     trace::{Layout, Trace},
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sekisho-bench-prog"));
 
+/// The program that puts packets through another one.
+const TRACE: &str = "trace";
+/// The program that sends them.
+const GENERATE: &str = "generate";
 const XDP_ABORTED: u32 = 0;
 /// Frames that the kernel hands to the generator at a time.
 const BATCH: u32 = 64;
@@ -39,6 +47,7 @@ pub struct Tracer {
     rows: Rows,
     cursor: Array<MapData, u32>,
     target: ProgramArray<MapData>,
+    send_to: Array<MapData, u32>,
     frame: Vec<u8>,
     layout: Layout,
 }
@@ -50,12 +59,17 @@ pub struct Options<'a> {
     pub layout: Layout,
     /// Hardware address of whoever receives them.
     pub to: [u8; 6],
-    /// Index of the interface that the generator sends to; 0 for none.
-    pub send_to: u32,
     /// Entries that the tables of the kernel have room for.
     pub entries: usize,
     /// Pin of the live ruleset and its capacity, for lookups in the image.
     pub ruleset: Option<(&'a Path, usize)>,
+}
+
+impl Options<'_> {
+    /// Frames of a layout, for programs that need no table of the bench's.
+    pub const fn of(layout: Layout) -> Self {
+        Self { layout, to: RECEIVER_MAC, entries: 1, ruleset: None }
+    }
 }
 
 impl Tracer {
@@ -69,7 +83,6 @@ impl Tracer {
         loader
             .override_global("ROW_AT", &row_at, true)
             .override_global("IS_V6", &is_v6, true)
-            .override_global("SEND_TO", &options.send_to, true)
             .override_global("IMAGE_BYTES", &image_bytes, true);
         let (lpm, hash) = tables(layout);
         loader.map_max_entries(lpm, entries).map_max_entries(hash, entries);
@@ -81,14 +94,22 @@ impl Tracer {
         let rows = Rows::new(trace.fd().as_fd())?;
         let mut take = |name| ebpf.take_map(name).with_context(|| format!("no map {name}"));
         let (cursor, target) = (take("CURSOR")?.try_into()?, take("TARGET")?.try_into()?);
-        Ok(Self { ebpf, rows, cursor, target, frame: layout.frame(options.to), layout })
+        let send_to = take("SEND_TO")?.try_into()?;
+        Ok(Self { ebpf, rows, cursor, target, send_to, frame: layout.frame(options.to), layout })
     }
 
     /// Loads one of the bench's programs.
+    ///
+    /// What is run gets a berth, an interface that carries nothing: for a program that sits nowhere,
+    /// each test run would rewrite the kernel's dispatcher of programs, which takes some thirty
+    /// milliseconds.
     pub fn program(&mut self, name: &str) -> Result<Target> {
         let program = self.xdp(name)?;
         if program.fd().is_err() {
             program.load().with_context(|| format!("load {name}"))?;
+            if [TRACE, GENERATE].contains(&name) {
+                program.attach(&Cable::berth()?.near, XdpMode::Driver)?;
+            }
         }
         Ok(program.fd()?.try_clone()?)
     }
@@ -115,11 +136,11 @@ impl Tracer {
     /// cost included, and the verdict on the last one.
     pub fn run(&mut self, target: &Target, packets: u32) -> Result<(f64, u32)> {
         self.target.set(0, target, 0)?;
-        self.program("trace")?;
+        self.program(TRACE)?;
         let frame = self.frame.clone();
         let options =
             TestRunOptions { data_in: Some(&frame), repeat: packets, ..TestRunOptions::default() };
-        let program = self.xdp("trace")?;
+        let program = self.xdp(TRACE)?;
         let before = thread_time();
         let result = program.test_run(options)?;
         let spent = thread_time().saturating_sub(before);
@@ -135,9 +156,10 @@ impl Tracer {
         (0..packets).map(|_| self.run(target, 1).map(|(_, verdict)| verdict)).collect()
     }
 
-    /// Sends the next packets to the interface, and says how long that took by the wall clock.
-    pub fn send(&mut self, packets: u32) -> Result<Duration> {
-        self.program("generate")?;
+    /// Sends the next packets to an interface, and says how long that took by the wall clock.
+    pub fn send(&mut self, interface: u32, packets: u32) -> Result<Duration> {
+        self.send_to.set(0, interface, 0)?;
+        self.program(GENERATE)?;
         let frame = self.frame.clone();
         let attrs = TestRunAttrs::new().xdp_live_frames(BATCH);
         let options = TestRunOptions {
@@ -146,7 +168,7 @@ impl Tracer {
             attrs,
             ..TestRunOptions::default()
         };
-        let program = self.xdp("generate")?;
+        let program = self.xdp(GENERATE)?;
         let begin = Instant::now();
         program.test_run(options).context("send live frames")?;
         Ok(begin.elapsed())
@@ -166,6 +188,19 @@ impl Tracer {
                 fill_hash::<4>(self.map(hash)?, addresses)?,
             ))
         }
+    }
+
+    /// Where `empty_redirect` sends frames.
+    pub fn set_way_out(&mut self, interface: u32) -> Result<()> {
+        let mut devices = DevMap::try_from(self.map("WAY_OUT")?)?;
+        Ok(devices.set(0, interface, None, 0)?)
+    }
+
+    /// What `count_drop` has counted so far.
+    pub fn counted(&self) -> Result<u64> {
+        let map = self.ebpf.map("COUNTED").context("no map COUNTED")?;
+        let counts = PerCpuArray::<_, u64>::try_from(map)?;
+        Ok(counts.get(&0, 0)?.iter().sum())
     }
 
     fn map(&mut self, name: &str) -> Result<&mut Map> {

@@ -15,6 +15,7 @@ pub use dataplane::{
 pub use interface::{Forwarding, InterfaceConfig, Role};
 use sekisho_abi::record::Mode;
 use sekisho_rules::{
+    access::{Login, Proxy, SecretRef},
     period::Period,
     yaml::{YamlError, from_yaml},
 };
@@ -147,6 +148,17 @@ pub struct FetchConfig {
     /// Mail address or page that publishers find in the User-Agent. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contact: Option<String>,
+    /// HTTP proxy that requests go through, or `direct`; a feed may name another. Default: what
+    /// HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the environment say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Proxy>,
+    /// Who asks that proxy. Default: nobody in particular.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_login: Option<Login>,
+    /// Certificates (PEM) of those who may vouch for servers; a feed may name others. Default: those
+    /// of the system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
 }
 
 impl Default for FetchConfig {
@@ -156,6 +168,9 @@ impl Default for FetchConfig {
             timeout: Period::minutes(5),
             floor: Period::minutes(5),
             contact: None,
+            proxy: None,
+            proxy_login: None,
+            ca_file: None,
         }
     }
 }
@@ -341,6 +356,12 @@ impl Config {
             *path = folder.join(&path);
         }
         self.state_dir = folder.join(&self.state_dir);
+        if let Some(file) = &mut self.fetch.ca_file {
+            *file = folder.join(&file);
+        }
+        if let Some(Login { password: SecretRef::File(file), .. }) = &mut self.fetch.proxy_login {
+            *file = folder.join(&file);
+        }
     }
 
     /// What single fields can't tell: limits, and fields that contradict each other.
@@ -348,6 +369,7 @@ impl Config {
         self.interface_fault()
             .or_else(|| self.size_fault())
             .or_else(|| self.time_fault())
+            .or_else(|| self.proxy_fault())
             .or_else(|| self.api_fault())
     }
 
@@ -428,6 +450,14 @@ impl Config {
             });
         }
         None
+    }
+
+    fn proxy_fault(&self) -> Option<Fault> {
+        let has_proxy = matches!(self.fetch.proxy, Some(Proxy::Through(_)));
+        (self.fetch.proxy_login.is_some() && !has_proxy).then(|| Fault {
+            path: &["fetch", "proxy_login"],
+            message: "expected the address of a proxy beside it, as fetch.proxy".to_owned(),
+        })
     }
 
     fn api_fault(&self) -> Option<Fault> {

@@ -20,7 +20,8 @@ fn what_is_printed_reads_back_the_same() {
     let text = "interfaces: [{name: a, role: uplink}, {name: b, role: both}]\nmode: observe\n\
                 feeds: f.yaml\npolicy: p.yaml\nnever_block: {shipped: false, files: [n.yaml]}\n\
                 state_dir: /s\nlist_lifetime: 12h\ndrain_interval: 2s\nsubscribers: {csv: s.csv}\n\
-                fetch: {timeout: 1m, contact: 'noc@example.net'}\n\
+                fetch: {timeout: 1m, contact: 'noc@example.net', proxy: 'http://p.example:3128', \
+                proxy_login: {user: u, password: {env: P}}, ca_file: ca.pem}\n\
                 dataplane: {image_capacity_mib: 128, attach: generic}\nhits: {retention: 7d}\n\
                 api: {listen: '[::1]:99'}\nlog: {format: json, level: debug}\n";
     for text in [text, LEAST] {

@@ -126,9 +126,18 @@ impl Generation {
 impl Known {
     /// The claims of the entries that cover an address, the narrowest entry's first.
     fn claims_on(&self, address: IpAddr) -> impl Iterator<Item = &Claim> {
+        self.entries_on(address).map(|(_, claim)| claim)
+    }
+
+    /// The same, each with its entry's network.
+    fn entries_on(&self, address: IpAddr) -> impl Iterator<Item = (IpNet, &Claim)> {
         let lengths = if address.is_ipv4() { &self.lengths_v4 } else { &self.lengths_v6 };
         let table = &self.compiled.table;
-        lengths.iter().flat_map(move |length| claims_of(table, address, *length))
+        lengths.iter().flat_map(move |length| {
+            let network = IpNet::new(address, *length).map(|network| network.trunc());
+            let claims = claims_of(table, address, *length).iter();
+            network.into_iter().cycle().zip(claims)
+        })
     }
 }
 
@@ -182,6 +191,27 @@ impl Generations {
         }
     }
 
+    /// The table of the newest ruleset that has one.
+    pub fn newest_table(&self) -> Option<&Table> {
+        self.newest().map(|known| &known.compiled.table)
+    }
+
+    /// The claims of that table that mean packets to a remote, by protocol (IANA number) and port,
+    /// each with its entry's network.
+    pub fn claims_meant(
+        &self,
+        remote: IpAddr,
+        protocol: u8,
+        port: u16,
+    ) -> impl Iterator<Item = (IpNet, &Claim)> {
+        let claims = self.newest().into_iter().flat_map(move |known| known.entries_on(remote));
+        claims.filter(move |(_, claim)| means(claim, protocol, port))
+    }
+
+    fn newest(&self) -> Option<&Known> {
+        self.0.iter().rev().find_map(|known| known.known.as_ref())
+    }
+
     /// Forgets a ruleset that did not become live after all.
     pub fn remove(&mut self, number: u32) {
         self.0.retain(|known| known.number != number);
@@ -196,8 +226,7 @@ impl Generations {
 
     /// The table that a ruleset was made of, or else the newest one.
     fn table_of<'a>(&'a self, generation: &'a Generation) -> Option<&'a Known> {
-        let newest = || self.0.iter().rev().find_map(|known| known.known.as_ref());
-        generation.known.as_ref().or_else(newest)
+        generation.known.as_ref().or_else(|| self.newest())
     }
 }
 
@@ -296,7 +325,9 @@ impl Names<'_> {
         let mut malware = None;
         if let Some(known) = self.generations.table_of(generation) {
             let named = &known.compiled.table.feeds;
-            for claim in known.claims_on(key.remote.ip()).filter(|claim| means(claim, key)) {
+            let (protocol, port) = (key.protocol, u16::from_be_bytes(key.remote_port));
+            let means = |claim: &&Claim| means(claim, protocol, port);
+            for claim in known.claims_on(key.remote.ip()).filter(means) {
                 feeds.extend(named.get(usize::from(claim.feed)).map(|feed| &*feed.name));
                 malware = malware.or(claim.malware.as_ref());
             }
@@ -311,12 +342,12 @@ impl Names<'_> {
     }
 }
 
-/// Whether a claim means the packets of this flow.
-fn means(claim: &Claim, key: &FlowKey) -> bool {
-    let Traffic { protocol, port } = claim.traffic;
-    let has_ports = [Protocol::Tcp, Protocol::Udp].iter().any(|p| p.number() == key.protocol);
-    protocol.is_none_or(|protocol| protocol.number() == key.protocol)
-        && port.is_none_or(|port| has_ports && port.to_be_bytes() == key.remote_port)
+/// Whether a claim means packets of this protocol (IANA number) and remote port.
+fn means(claim: &Claim, protocol: u8, remote_port: u16) -> bool {
+    let Traffic { protocol: meant, port } = claim.traffic;
+    let has_ports = [Protocol::Tcp, Protocol::Udp].iter().any(|p| p.number() == protocol);
+    meant.is_none_or(|meant| meant.number() == protocol)
+        && port.is_none_or(|port| has_ports && port == remote_port)
 }
 
 /// An address, unless it is the zero that stands for none.
@@ -343,7 +374,7 @@ fn direction_name(direction: u8) -> &'static str {
         .map_or("unknown", Direction::as_str)
 }
 
-/// Adds up rows of one flow, which comes once per CPU and once from the shared table.
+/// Adds up rows of one flow, which comes once for each CPU.
 pub fn add_up(rows: Vec<FlowRow>) -> Vec<FlowRow> {
     let mut flows: HashMap<FlowKey, FlowTotals> = HashMap::with_capacity(rows.len());
     for FlowRow { key, totals } in rows {

@@ -7,8 +7,10 @@
 //! - [`preflight`]: whether a machine and its interfaces are fit for that, and what mends them
 //! - [`subscribers`]: who used an address at a given time
 //! - [`hits`]: rows of the kernel's flow tables to hits with names
+//! - [`breaker`]: entries that implausibly many subscribers meet
 //! - [`store`]: the record of hits
 //! - [`history`]: every ruleset that was live, and the way back to one
+//! - [`preview`]: what lists did, and what a list would have done
 //! - [`engine`]: the daemon, which moves the data along this line
 //! - [`metrics`]: what the daemon counts, for Prometheus
 //! - [`health`]: whether the daemon does its work, and if not, why
@@ -20,6 +22,7 @@
 #![deny(unsafe_code)]
 
 pub mod api;
+pub mod breaker;
 pub mod cli;
 pub mod config;
 pub mod csv_file;
@@ -33,6 +36,7 @@ pub mod hits;
 pub mod metrics;
 pub mod opt_out_file;
 pub mod preflight;
+pub mod preview;
 pub mod rulebook;
 pub mod settings;
 pub mod shutdown;

@@ -10,15 +10,18 @@ use metrics::{Label, counter, describe_counter, describe_gauge, gauge, with_loca
 use metrics_exporter_prometheus::PrometheusBuilder;
 use sekisho_abi::{
     canary,
-    image::ListSet,
+    image::Lists,
     reason::{Reason, Verdict},
-    record::{Count, Mode, Modes, RuleTotals},
+    record::{Count, Mode, Modes},
 };
 use sekisho_rules::change::HoldReason;
 
 use crate::{
+    breaker,
     config::Share,
-    dataplane::{Installed, LedgerCounts, PortCounts, evidence::DriftKind, tables::Slots},
+    dataplane::{
+        Installed, LedgerCounts, PortCounts, RuleTotals, evidence::DriftKind, tables::Slots,
+    },
     engine::service::Ruleset,
     feeds::FeedStatus,
     subscribers::Certainty,
@@ -39,19 +42,21 @@ pub struct Sample {
     /// Counters by interface.
     pub counts: Vec<PortCounts>,
     /// Totals by rule.
-    pub rule_totals: Vec<(ListSet, RuleTotals)>,
+    pub rule_totals: Vec<(Lists, RuleTotals)>,
     /// Counters of the ring of first packets.
     pub ledger: LedgerCounts,
     /// What is in the kernel.
     pub installed: Installed,
+    /// Flows by feed: those that subscribers began, and the others.
+    pub feed_flows: Vec<(String, [u64; 2])>,
+    /// What the breaker has in hand.
+    pub breaker: breaker::Counts,
     /// How the feeds are.
     pub feeds: Vec<FeedStatus>,
     /// The ruleset that is live.
     pub ruleset: Option<std::sync::Arc<Ruleset>>,
     /// Flow rows taken out of the kernel.
     pub rows_drained: u64,
-    /// Hits that the store refused for too long.
-    pub hits_lost: u64,
     /// Failures of the store.
     pub store_errors: u64,
     /// Failures to take hits out of the kernel.
@@ -107,23 +112,29 @@ names! {
     IMAGE_CAPACITY: Gauge = "sekisho_ruleset_image_capacity_bytes", "Bytes that a ruleset may have.";
     PUBLISH_ERRORS: Counter = "sekisho_publish_errors_total", "Rulesets that could not be compiled or made live.";
     REFUSED: Gauge = "sekisho_feed_refused_indicators", "Indicators of the feed that the policy keeps out, by reason.";
+    FEED_NETWORKS: Gauge = "sekisho_feed_networks", "Networks that the feed lists, by whether another feed lists them as well.";
+    FEED_SHARED: Gauge = "sekisho_feed_shared_networks", "Networks that both feeds list.";
+    FEED_FLOWS: Counter = "sekisho_feed_flows_total", "Flows to and from what the feed lists, by whether the subscriber began (TCP) or not, since the daemon was started.";
+    DEMOTED: Gauge = "sekisho_feed_demoted_claims", "Claims of the feed that stand and do less than it asks for, by the stage that demotes them.";
+    BREAKER: Gauge = "sekisho_breaker_entries", "Entries that too many subscribers met within a minute: tripped (nobody has decided), kept or released.";
+    BREAKER_TRIPS: Counter = "sekisho_breaker_trips_total", "Entries that the breaker demoted.";
+    BREAKER_FORGOTTEN: Counter = "sekisho_breaker_forgotten_pairs_total", "Pairs of entry and subscriber that the breaker had no room for.";
     DRIFTS: Counter = "sekisho_drift_total", "Differences found between what was put into the kernel and what is there, by kind.";
     DRIFT_STANDING: Gauge = "sekisho_drift_standing", "How many of these could not be put right yet.";
     PROOF_AGE: Gauge = "sekisho_proof_age_seconds", "Time since what is in the kernel was last compared with what was put there.";
     FEED_INDICATORS: Gauge = "sekisho_feed_indicators", "Indicators in the list of the feed that is in force.";
     FEED_REJECTED: Gauge = "sekisho_feed_rejected_lines", "Lines of that list that could not be read.";
     FEED_CONFIRMED_AGE: Gauge = "sekisho_feed_confirmed_age_seconds", "Time since the source last said that this is its list.";
-    FEED_CONTENT_AGE: Gauge = "sekisho_feed_content_age_seconds", "Time since the content of the list last changed to something that is not empty.";
+    FEED_CONTENT_AGE: Gauge = "sekisho_feed_content_age_seconds", "Time since the claims of the feed last changed, by our clock or the publisher's, whichever is older.";
+    FEED_STALE: Gauge = "sekisho_feed_stale", "1 while that time is longer than it may be, by the feed's max_content_age.";
     FEED_BROKEN: Gauge = "sekisho_feed_broken", "1 while the last request of the feed failed or its list was refused.";
     FEED_HELD: Gauge = "sekisho_feed_held", "1 while a list of the feed is held for this reason, and waits to be accepted or rejected; 0 for the other reasons.";
-    FEED_STALE: Gauge = "sekisho_feed_stale", "1 if the content of the feed has not changed, or has been empty, for longer than it may.";
     FEED_SUCCESSES: Counter = "sekisho_feed_successes_total", "Requests of the feed that were answered well.";
     FEED_FAILURES: Counter = "sekisho_feed_failures_total", "Requests of the feed that failed and lists that were refused, by reason.";
     ROWS_DRAINED: Counter = "sekisho_flow_rows_drained_total", "Flows taken out of the kernel.";
     ATTRIBUTIONS: Counter = "sekisho_attributions_total", "Flows taken out of the kernel, by how sure it is whose they are.";
     DRAIN_ERRORS: Counter = "sekisho_drain_errors_total", "Failures to take flows out of the kernel.";
     STORE_ERRORS: Counter = "sekisho_store_errors_total", "Failures of the record of hits.";
-    HITS_LOST: Counter = "sekisho_hits_lost_total", "Flows that could not be recorded because the record failed for too long.";
     HEALTHY: Gauge = "sekisho_healthy", "1 if the daemon does its work; /healthz says why not.";
     BUILD: Gauge = "sekisho_build_info", "1, with the version of the program.";
 }
@@ -143,6 +154,13 @@ pub fn render(sample: &Sample) -> String {
         switch(sample);
         ruleset(sample);
         proof(sample);
+        broken(sample.breaker);
+        for (feed, flows) in &sample.feed_flows {
+            for (began, flows) in [("subscriber", flows[0]), ("other", flows[1])] {
+                let labels = [Label::new("feed", feed.clone()), Label::new("began", began)];
+                counter!(FEED_FLOWS, labels.iter()).absolute(flows);
+            }
+        }
         for feed in &sample.feeds {
             one_feed(feed, sample.now);
         }
@@ -190,12 +208,12 @@ fn packets(sample: &Sample) {
 fn rules(sample: &Sample) {
     let slots = Slots::installed(sample.installed.lists.clone(), Vec::new());
     for (lists, totals) in &sample.rule_totals {
-        if *lists == 0 || *lists == 1 << canary::LIST {
+        if lists.all() == 0 || lists.all() == 1 << canary::LIST {
             continue;
         }
         let labels = [
-            Label::new("lists", slots.names_in(*lists).join(",")),
-            Label::new("action", action(sample, &slots, *lists)),
+            Label::new("lists", slots.names_in(lists.all()).join(",")),
+            Label::new("action", action(*lists)),
         ];
         counter!(RULE_PACKETS, labels.iter()).increment(totals.hits.packets);
         counter!(RULE_BYTES, labels.iter()).increment(totals.hits.bytes);
@@ -203,14 +221,14 @@ fn rules(sample: &Sample) {
     }
 }
 
-/// A packet is dropped if one of its lists asks for it.
-fn action(sample: &Sample, slots: &Slots, lists: ListSet) -> &'static str {
-    let Some(ruleset) = &sample.ruleset else { return "unknown" };
-    let names = slots.names_in(lists);
-    let drops = ruleset.compiled.table.feeds.iter().any(|feed| {
-        feed.action != sekisho_rules::feed::Action::Observe && names.contains(&&*feed.name)
-    });
-    if drops { "drop" } else { "observe" }
+/// What the strictest of the lists asks for.
+const fn action(lists: Lists) -> &'static str {
+    match lists {
+        Lists { drop: 1.., .. } => "drop",
+        Lists { reject: 1.., .. } => "reject",
+        Lists { sinkhole: 1.., .. } => "sinkhole",
+        Lists { .. } => "observe",
+    }
 }
 
 fn switch(sample: &Sample) {
@@ -243,7 +261,30 @@ fn ruleset(sample: &Sample) {
                 [Label::new("feed", report.name.shared()), Label::new("reason", reason.as_str())];
             gauge!(REFUSED, labels.iter()).set(*refused as f64);
         }
+        let feed = || Label::new("feed", report.name.shared());
+        let shared = report.overlap.networks.saturating_sub(report.overlap.unique);
+        for (kind, networks) in [("unique", report.overlap.unique), ("shared", shared)] {
+            gauge!(FEED_NETWORKS, [feed(), Label::new("kind", kind)].iter()).set(networks as f64);
+        }
+        for (other, networks) in &report.overlap.shared {
+            let labels = [feed(), Label::new("other", other.to_string())];
+            gauge!(FEED_SHARED, labels.iter()).set(*networks as f64);
+        }
+        for (reason, demoted) in &report.demoted_by_reason {
+            let labels =
+                [Label::new("feed", report.name.shared()), Label::new("reason", reason.as_str())];
+            gauge!(DEMOTED, labels.iter()).set(*demoted as f64);
+        }
     }
+}
+
+fn broken(counts: breaker::Counts) {
+    let breaker::Counts { tripped, kept, released, trips, forgotten } = counts;
+    for (state, entries) in [("tripped", tripped), ("kept", kept), ("released", released)] {
+        gauge!(BREAKER, "state" => state).set(entries as f64);
+    }
+    counter!(BREAKER_TRIPS).absolute(trips);
+    counter!(BREAKER_FORGOTTEN).absolute(forgotten);
 }
 
 fn proof(sample: &Sample) {
@@ -264,9 +305,10 @@ fn one_feed(feed: &FeedStatus, now: Timestamp) {
     if let Some(confirmed_at) = feed.confirmed_at {
         gauge!(FEED_CONFIRMED_AGE, label().iter()).set(age(now, confirmed_at));
     }
-    if let Some(content_at) = feed.content_at {
-        gauge!(FEED_CONTENT_AGE, label().iter()).set(age(now, content_at));
+    if let Some(from) = feed.content_from {
+        gauge!(FEED_CONTENT_AGE, label().iter()).set(age(now, from));
     }
+    gauge!(FEED_STALE, label().iter()).set(flag(feed.is_stale(now)));
     gauge!(FEED_BROKEN, label().iter()).set(flag(feed.trouble.is_some()));
     for reason in HoldReason::ALL {
         let is_held = feed.held.as_ref().is_some_and(|held| held.reason == reason);
@@ -274,7 +316,6 @@ fn one_feed(feed: &FeedStatus, now: Timestamp) {
             [Label::new("feed", feed.name.shared()), Label::new("reason", reason.as_str())];
         gauge!(FEED_HELD, labels.iter()).set(flag(is_held));
     }
-    gauge!(FEED_STALE, label().iter()).set(flag(feed.is_stale(now)));
     counter!(FEED_SUCCESSES, label().iter()).absolute(feed.successes);
     for (reason, failures) in &feed.failures_by_reason {
         let labels = [Label::new("feed", feed.name.shared()), Label::new("reason", *reason)];
@@ -289,7 +330,6 @@ fn daemon(sample: &Sample) {
     }
     counter!(DRAIN_ERRORS).absolute(sample.drain_errors);
     counter!(STORE_ERRORS).absolute(sample.store_errors);
-    counter!(HITS_LOST).absolute(sample.hits_lost);
     gauge!(HEALTHY).set(flag(sample.healthy));
     gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }
@@ -304,4 +344,4 @@ fn age(now: Timestamp, then: Timestamp) -> f64 {
 
 #[cfg(test)]
 #[path = "metrics_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -8,6 +8,10 @@ use crate::{
     feeds::{Trouble, hold::HeldStatus},
 };
 
+const fn dropped(lists: u64) -> Lists {
+    Lists { observe: 0, drop: lists, reject: 0, sinkhole: 0 }
+}
+
 fn sample() -> Sample {
     let now = Timestamp::from_second(1_800_000_000).unwrap();
     let mut by_reason = [Count::default(); Reason::COUNT];
@@ -41,13 +45,18 @@ fn sample() -> Sample {
         unparsed_lately: Some("1.5%".parse().unwrap()),
         modes: Modes::all(Mode::Observe),
         counts: vec![PortCounts { slot: 0, by_reason }],
-        rule_totals: vec![(0b01, hits(2)), (0b11, hits(5)), (0b01, hits(4))],
+        rule_totals: vec![
+            (dropped(0b01), hits(2)),
+            (dropped(0b11), hits(5)),
+            (dropped(0b01), hits(4)),
+        ],
         ledger: LedgerCounts { events_lost: 8, events_suppressed: 9 },
         installed,
+        feed_flows: vec![("one".to_owned(), [6, 1])],
+        breaker: breaker::Counts { tripped: 2, kept: 1, released: 0, trips: 3, forgotten: 0 },
         feeds: vec![feed(now)],
         ruleset: None,
         rows_drained: 11,
-        hits_lost: 0,
         store_errors: 1,
         drain_errors: 0,
         publish_errors: 0,
@@ -56,6 +65,11 @@ fn sample() -> Sample {
         standing: vec![DriftKind::Link],
         compared_at: Some(now - Duration::from_secs(2)),
     }
+}
+
+/// The same, with these feeds.
+pub(crate) fn sample_of(feeds: Vec<FeedStatus>) -> Sample {
+    Sample { now: Timestamp::now(), feeds, ..sample() }
 }
 
 fn held(now: Timestamp) -> HeldStatus {
@@ -73,9 +87,11 @@ fn feed(now: Timestamp) -> FeedStatus {
     FeedStatus {
         name: "one".parse().unwrap(),
         source: "https://example.net/secret-path".to_owned(),
-        fetched_at: Some(now - Duration::from_secs(500)),
+        fetched_at: Some(now - Duration::from_secs(400)),
         confirmed_at: Some(now - Duration::from_secs(60)),
         stamp: None,
+        content_from: Some(now - Duration::from_secs(500)),
+        max_content_age: Some("8m".parse().unwrap()),
         bytes: 1,
         indicators: 5,
         named: 0,
@@ -86,8 +102,6 @@ fn feed(now: Timestamp) -> FeedStatus {
         failures_by_reason: BTreeMap::from([("html", 1)]),
         next_at: None,
         held: Some(held(now)),
-        content_at: Some(now - Duration::from_secs(500)),
-        stale_at: Some(now - Duration::from_secs(1)),
     }
 }
 
@@ -98,9 +112,9 @@ fn every_series_has_its_value() {
         "sekisho_packets_total{interface=\"eth0\",reason=\"dropped\",verdict=\"drop\"} 3",
         "sekisho_bytes_total{interface=\"eth0\",reason=\"not_listed\",verdict=\"pass\"} 9600",
         "sekisho_packets_total{interface=\"eth0\",reason=\"not_ip\",verdict=\"pass\"} 0",
-        "sekisho_rule_packets_total{lists=\"one\",action=\"unknown\"} 6",
-        "sekisho_rule_packets_total{lists=\"one,two\",action=\"unknown\"} 5",
-        "sekisho_rule_overflow_packets_total{lists=\"one\",action=\"unknown\"} 2",
+        "sekisho_rule_packets_total{lists=\"one\",action=\"drop\"} 6",
+        "sekisho_rule_packets_total{lists=\"one,two\",action=\"drop\"} 5",
+        "sekisho_rule_overflow_packets_total{lists=\"one\",action=\"drop\"} 2",
         "sekisho_unparsed_packets_ratio 0.01",
         "sekisho_unparsed_packets_recent_ratio 0.015",
         "sekisho_events_lost_total 8",

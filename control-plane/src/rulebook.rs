@@ -12,6 +12,7 @@ use std::{
 use jiff::Timestamp;
 use nix::fcntl::OFlag;
 use sekisho_rules::{
+    access::{Auth, SecretRef},
     catalogue::Catalogue,
     compile::{CompileError, Compiled, FeedInput, compile_with},
     feed::{FeedSpec, Source},
@@ -122,16 +123,18 @@ impl Rulebook {
         entries: &[OperatorEntry],
         now: Timestamp,
     ) -> Result<Compiled, CompileError> {
-        let inputs: Vec<FeedInput<'_>> = lists
-            .iter()
-            .map(|(spec, list)| FeedInput {
-                spec,
-                parsed: list.parsed.as_ref().map(|parsed| &**parsed),
-                fetched_at: list.confirmed_at.into(),
-            })
-            .collect();
-        compile_with(&inputs, &self.policy, &self.never_block, entries, now.into())
+        compile_with(&inputs(lists), &self.policy, &self.never_block, entries, now.into())
     }
+}
+
+/// Lists as the compiler takes them.
+pub fn inputs<'a>(lists: &[(&'a FeedSpec, &'a ReadList)]) -> Vec<FeedInput<'a>> {
+    let input = |(spec, list): &(&'a FeedSpec, &'a ReadList)| FeedInput {
+        spec,
+        parsed: list.parsed.as_ref().map(|parsed| &**parsed),
+        fetched_at: list.confirmed_at.into(),
+    };
+    lists.iter().map(input).collect()
 }
 
 /// What was read of one list; cheap to clone.
@@ -195,6 +198,16 @@ fn read_catalogue(path: &Path) -> Result<Catalogue, RulebookError> {
         if let Source::File(file) = &mut feed.source {
             *file = folder.join(&file);
         }
+        if let Some(file) = &mut feed.ca_file {
+            *file = folder.join(&file);
+        }
+        let auth = feed.auth.as_mut().map(Auth::secret_mut);
+        let login = feed.proxy_login.as_mut().map(|login| &mut login.password);
+        for secret in auth.into_iter().chain(login) {
+            if let SecretRef::File(file) = secret {
+                *file = folder.join(&file);
+            }
+        }
     }
     Ok(catalogue)
 }
@@ -252,6 +265,20 @@ mod tests {
         let rulebook = Rulebook::of_folder(dir.path()).unwrap();
         assert_eq!(rulebook.catalogue.feeds[0].source, Source::File(dir.path().join("one.txt")));
         assert_eq!(rulebook.policy, shipped::policy().unwrap());
+    }
+
+    #[test]
+    fn keys_and_certificates_start_there_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "feeds:\n  - name: one\n    source: https://x.example/{key}/\n    format: plain\n    \
+                    auth: {url_key: {file: keys/x}}\n    ca_file: ca.pem\n    proxy: 'http://p:1'\n    \
+                    proxy_login: {user: u, password: {file: keys/p}}\n";
+        fs::write(dir.path().join(FOLDER_CATALOGUE), text).unwrap();
+        let feed = Rulebook::of_folder(dir.path()).unwrap().catalogue.feeds.remove(0);
+        let there = |name: &str| dir.path().join(name);
+        assert_eq!(*feed.auth.unwrap().secret(), SecretRef::File(there("keys/x")));
+        assert_eq!(feed.proxy_login.unwrap().password, SecretRef::File(there("keys/p")));
+        assert_eq!(feed.ca_file, Some(there("ca.pem")));
     }
 
     #[test]

@@ -1,11 +1,9 @@
 //! From the configuration to what the kernel side is loaded with.
 
-use std::fs;
-
 use sekisho_abi::record::{Sinkhole, SinkholeKind};
 
 use crate::{
-    config::{Attach, Config, HardwareAddress, SinkholeConfig},
+    config::{Attach, Config, SinkholeConfig},
     dataplane::kernel::{self, Guarded, Settings, SinkholeWay},
 };
 
@@ -50,16 +48,13 @@ fn reachable(config: &SinkholeConfig) -> Option<SinkholeWay> {
 
 fn way(config: &SinkholeConfig) -> Result<SinkholeWay, String> {
     let interface = config.interface.clone();
-    let path = format!("/sys/class/net/{interface}/address");
-    let own: HardwareAddress = fs::read_to_string(&path)
-        .map_err(|error| format!("dataplane.sinkhole.interface '{interface}': {path}: {error}"))?
-        .trim()
-        .parse()
-        .map_err(|error| format!("dataplane.sinkhole.interface '{interface}': {error}"))?;
+    let own = kernel::hardware_address(&interface).ok_or_else(|| {
+        format!("dataplane.sinkhole.interface '{interface}' is not there or no Ethernet")
+    })?;
     let mut ethernet = [0; 12];
     let (destination, source) = ethernet.split_at_mut(6);
     destination.copy_from_slice(&config.next_hop.0);
-    source.copy_from_slice(&own.0);
+    source.copy_from_slice(&own);
     let tunnel = config.tunnel.clone().unwrap_or_default();
     let halves = |address: std::net::Ipv6Addr| {
         let bits = address.to_bits();

@@ -10,9 +10,11 @@ use sekisho_abi::{
 };
 use sekisho_rules::{
     compile::{Compiled, FeedReport},
+    demotion::Demotion,
     feed::Action,
     indicator::{Protocol, Traffic},
     moment::Moment,
+    overlap::Overlap,
     refusal::RefusalReason,
     table::{Claim, Entry, Table, TableFeed},
 };
@@ -40,7 +42,7 @@ pub(crate) fn image(number: u32, rows: &[Row<'_>]) -> Image {
 pub(crate) fn generation(number: u32, rows: &[Row<'_>]) -> (Generation, Vec<ListSet>) {
     let table = table(rows);
     let built = tables::build(&table, &Slots::default(), number, 8 << 20).unwrap();
-    let rules = built.image.rules().to_vec();
+    let rules = built.image.rules().iter().map(|lists| lists.all()).collect();
     let compiled = Compiled { table, ..Compiled::default() };
     (Generation::new(number, built.slots, Arc::new(compiled)), rules)
 }
@@ -55,14 +57,12 @@ pub(crate) fn table(rows: &[Row<'_>]) -> Table {
             table.feeds.len() - 1
         });
         let claim = Claim {
-            class: Default::default(),
-            feed: slot as u8,
-            traffic: Traffic { protocol: port.map(|_| Protocol::Tcp), port },
             malware: malware.map(Into::into),
-            first_seen: None,
-            last_seen: None,
-            confidence: None,
-            expires: Moment::MAX,
+            ..Claim::new(
+                slot as u8,
+                Traffic { protocol: port.map(|_| Protocol::Tcp), port },
+                Moment::MAX,
+            )
         };
         let claims_at = table.claims.len() as u32;
         table.claims.push(claim);
@@ -96,9 +96,9 @@ pub(crate) fn row(subscriber: &str, remote: &str, port: u16) -> FlowRow {
             port: 0,
             vlan_tags: 0,
             encapsulation: Encapsulation::default(),
-            reserved: 0,
+            reserved: [0; 2],
             pppoe_session: [0; 2],
-            reserved_too: [0; 2],
+            reserved_too: 0,
         },
         totals: FlowTotals {
             packets: 2,
@@ -107,7 +107,8 @@ pub(crate) fn row(subscriber: &str, remote: &str, port: u16) -> FlowRow {
             last_ns: 2_000_000_000,
             subscriber_port: 40_000_u16.to_be_bytes(),
             tcp_flags: 2,
-            reserved: [0; 5],
+            reserved: 0,
+            switches: 0,
             inner_subscriber: Address::v6(0, 0),
             outer_remote: Address::v6(0, 0),
         },
@@ -131,6 +132,8 @@ pub(crate) fn report(feed: &str) -> FeedReport {
         rejected: 0,
         refused: 1,
         refused_by_reason: [(RefusalReason::Reserved, 1)].into(),
+        demoted_by_reason: [(Demotion::New, 1)].into(),
+        overlap: Overlap { networks: 3, unique: 2, shared: [("two".into(), 1)].into() },
         warned: 0,
         named: 0,
         skipped: 0,
@@ -170,6 +173,8 @@ pub(crate) fn status(feed: &str) -> FeedStatus {
         fetched_at: None,
         confirmed_at: None,
         stamp: None,
+        content_from: None,
+        max_content_age: None,
         bytes: 0,
         indicators: 0,
         named: 0,
@@ -180,7 +185,5 @@ pub(crate) fn status(feed: &str) -> FeedStatus {
         failures_by_reason: Default::default(),
         next_at: None,
         held: None,
-        content_at: None,
-        stale_at: None,
     }
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    access,
     feed::FeedSpec,
     operator,
-    period::Period,
     yaml::{Spanned, YamlError, from_yaml},
 };
 
@@ -16,8 +16,6 @@ use crate::{
 pub const MAX_LISTS: usize = 63;
 /// Most enabled feeds at a time: the others are the operator's own lists.
 pub const MAX_ENABLED: usize = MAX_LISTS - operator::MAX_LISTS;
-/// Shortest time between two requests to the same web server; abuse.ch names it as the least.
-pub const SHORTEST_HTTP_REFRESH: Period = Period::minutes(5);
 
 /// The feeds of a catalogue file, in its order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -43,10 +41,10 @@ impl Catalogue {
                     "'{name}' is the name of a list of the operator's own entries"
                 ));
             }
-            if source.is_http() && *refresh < SHORTEST_HTTP_REFRESH {
+            if let Some(least) = source.shortest_refresh().filter(|least| refresh < least) {
                 return refuse(format!(
-                    "feed '{name}' has a refresh of {refresh}: expected at least \
-                     {SHORTEST_HTTP_REFRESH} for a list that is fetched over HTTP"
+                    "feed '{name}' has a refresh of {refresh}: expected at least {least} for a list \
+                     that is fetched over HTTP"
                 ));
             }
             if let Some(least) = feed.value.min_refresh.filter(|least| refresh < least) {
@@ -55,7 +53,7 @@ impl Catalogue {
                      least, says `min_refresh`"
                 ));
             }
-            if let Err(why) = check_mapping(&feed.value) {
+            if let Err(why) = check_mapping(&feed.value).and_then(|()| access::check(&feed.value)) {
                 return refuse(format!("feed '{name}': {why}"));
             }
             enabled += usize::from(feed.value.enabled);
@@ -97,6 +95,7 @@ struct CatalogueFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::period::Period;
 
     fn error(text: &str) -> String {
         Catalogue::from_yaml(text, "feeds.yaml").unwrap_err().to_string()
@@ -121,7 +120,7 @@ mod tests {
         let text = feed(
             "    action: observe\n    enabled: false\n    min_prefix_v4: 24\n    min_prefix_v6: 48
     expire_after: 36h\n    ports: ignore\n    min_confidence: 75\n    confidence: 80\n    refresh: 30m\n    min_refresh: 15m
-    max_bytes: 1000\n    may_be_empty: true\n    approval: required\n    older_after: 5d\n    stale_after: 40d\n    limits: {grow_percent: 10, slack: 3}\n    licence: CC0-1.0\n    attribution: a\n    class: scanner\n    homepage: https://a.example\n    comment: 'x: y'\n",
+    max_bytes: 1000\n    may_be_empty: true\n    approval: required\n    older_after: 5d\n    max_content_age: 40d\n    limits: {grow_percent: 10, slack: 3}\n    licence: CC0-1.0\n    attribution: a\n    class: scanner\n    homepage: https://a.example\n    comment: 'x: y'\n",
         );
         let catalogue = Catalogue::from_yaml(&text, "feeds.yaml").unwrap();
         let printed = serde_yaml::to_string(&catalogue).unwrap();

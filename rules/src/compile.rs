@@ -1,21 +1,23 @@
 //! Many feeds to one table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::{
     catalogue::MAX_LISTS,
+    demotion::Demotion,
     feed::{Class, FeedName, FeedSpec, Ports},
     indicator::{Indicator, Traffic},
     merge::{Indicators, Place, Rows},
     moment::Moment,
     operator::{self, OperatorEntry},
+    overlap::{Overlap, Overlaps},
     parse::{ParseFailure, Parsed, Rejects},
-    policy::{Guards, Judge, NeverBlock, Policy},
+    policy::{Guards, Judge, NeverBlock, Policy, Scorer, sinkhole},
     refusal::{MAX_KEPT_PER_FEED, Refusal, RefusalReason, Refusals, Why},
-    table::{Table, TableFeed},
+    table::{Claim, Table, TableFeed},
 };
 
 /// A feed and what was last read of it.
@@ -63,6 +65,10 @@ pub struct FeedReport {
     pub warned: u64,
     /// The same as `refused`, by reason.
     pub refused_by_reason: BTreeMap<RefusalReason, u64>,
+    /// Claims that stand and do less than the feed asks for, by the stage that demotes them.
+    pub demoted_by_reason: BTreeMap<Demotion, u64>,
+    /// How its entries and those of the others overlap.
+    pub overlap: Overlap,
     /// Well-formed rows that are no indicators.
     pub skipped: u64,
     /// When the publisher made the list.
@@ -118,12 +124,17 @@ pub fn compile_with(
         judges: inputs.iter().map(judge).collect(),
         refusals: Refusals::default(),
         reports: inputs.iter().map(FeedInput::report).collect(),
+        scorer: Scorer::new(inputs.iter().map(|input| input.spec), policy.score, now),
+        overlaps: Overlaps::new(inputs.len()),
+        remote: inputs.iter().filter(|input| !operator::is_reserved(&input.spec.name)).count(),
     };
     let rows = feeds.accepted();
     let mut table = Table { feeds: inputs.iter().map(table_feed).collect(), ..Table::default() };
     rows.merge(policy, &mut feeds, &mut table);
     table.never_block = never_blocked_parts(&table, &guards);
-    let Feeds { refusals, reports, .. } = feeds;
+    table.observed = sinkhole_parts(&table, &guards);
+    let Feeds { refusals, mut reports, overlaps, .. } = feeds;
+    overlaps.tell(&mut reports);
     let operator = entries.iter().filter(|entry| entry.is_in_force(now)).cloned().collect();
     Ok(Compiled { table, refusals, feeds: reports, guards, operator })
 }
@@ -150,6 +161,8 @@ impl<'a> FeedInput<'a> {
             refused: 0,
             warned: 0,
             refused_by_reason: BTreeMap::new(),
+            demoted_by_reason: BTreeMap::new(),
+            overlap: Overlap::default(),
             skipped: self.parsed.map_or(0, Parsed::skipped_total),
             stamp: self.parsed.ok().and_then(|parsed| parsed.stamp),
             failure: self.parsed.err().cloned(),
@@ -168,6 +181,10 @@ struct Feeds<'a> {
     judges: Vec<Judge<'a>>,
     refusals: Refusals,
     reports: Vec<FeedReport>,
+    scorer: Scorer,
+    overlaps: Overlaps,
+    /// How many of the inputs are feeds: the operator's own lists come behind them.
+    remote: usize,
 }
 
 impl Feeds<'_> {
@@ -214,6 +231,25 @@ impl Indicators for Feeds<'_> {
         }
     }
 
+    fn settle(&mut self, network: IpNet, claims: &mut [Claim]) {
+        self.scorer.settle(claims);
+        let own = claims.partition_point(|claim| usize::from(claim.feed) < self.remote);
+        self.overlaps.count(claims.get(..own).unwrap_or_default());
+        for claim in claims {
+            if let Some(demotion) = sinkhole::check(network, claim.class, self.guards) {
+                claim.demotions.insert(demotion);
+            }
+            if claim.demotions.is_empty() {
+                continue;
+            }
+            if let Some(report) = self.reports.get_mut(usize::from(claim.feed)) {
+                for demotion in claim.demotions.iter() {
+                    *report.demoted_by_reason.entry(demotion).or_default() += 1;
+                }
+            }
+        }
+    }
+
     fn refuse(&mut self, place: Place, why: Why) {
         let reason = why.reason();
         let report = &mut self.reports[usize::from(place.feed)];
@@ -231,11 +267,22 @@ impl Indicators for Feeds<'_> {
 
 /// The traffic that the feed's claim is about, as the catalogue wants it read. Of a host that was
 /// broken into, never more than the port.
-const fn meant(indicator: &Indicator, spec: &FeedSpec) -> Traffic {
+pub(crate) const fn meant(indicator: &Indicator, spec: &FeedSpec) -> Traffic {
     match spec.ports {
         Ports::Ignore if !indicator.compromised => Traffic::ANY,
         Ports::Ignore | Ports::Keep => indicator.traffic,
     }
+}
+
+/// The sinkholes that some entry is wider than.
+fn sinkhole_parts(table: &Table, guards: &Guards) -> Vec<IpNet> {
+    let v4 = table.v4.iter().map(|entry| IpNet::V4(entry.network));
+    let wide = v4.chain(table.v6.iter().map(|entry| IpNet::V6(entry.network)));
+    let wide = wide.filter(|net| net.prefix_len() < net.max_prefix_len());
+    let is_whole = |network: &IpNet| guards.sinkhole(*network).is_some();
+    let inside = |network| guards.sinkholes_inside(network);
+    let parts: BTreeSet<_> = wide.filter(|network| !is_whole(network)).flat_map(inside).collect();
+    parts.into_iter().collect()
 }
 
 /// The never-block networks that some entry is wider than.

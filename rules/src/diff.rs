@@ -19,7 +19,7 @@ pub struct Diff {
     pub added: u64,
     /// Indicators that only the earlier table has.
     pub removed: u64,
-    /// Indicators of both, by other feeds or with another action.
+    /// Indicators of both, by other feeds or with another action: also what was new and is enforced.
     pub changed: u64,
     /// The first changes, by network.
     pub changes: Vec<Change>,
@@ -41,8 +41,8 @@ pub struct Change {
 pub struct Listed {
     /// By which feeds, in the order of their names.
     pub feeds: Vec<String>,
-    /// The strictest of their actions.
-    pub action: Action,
+    /// The strictest of their actions, as far as the policy leaves it; `None` is nothing at all.
+    pub action: Option<Action>,
 }
 
 /// Compares two tables, and tells at most so many changes.
@@ -95,10 +95,11 @@ fn claims<'a, N: Copy + Into<IpNet>>(
 impl Claims<'_> {
     fn listed(&self, traffic: Traffic) -> Option<Listed> {
         let claims = self.claims.iter().filter(|claim| claim.traffic == traffic);
-        let feeds = claims.filter_map(|claim| self.table.feeds.get(usize::from(claim.feed)));
-        let action = feeds.clone().map(|feed| feed.action).max()?;
-        let names: BTreeSet<String> = feeds.map(|feed| feed.name.to_string()).collect();
-        Some(Listed { feeds: names.into_iter().collect(), action })
+        let feed = |claim: &Claim| self.table.feeds.get(usize::from(claim.feed));
+        let names: BTreeSet<String> =
+            claims.clone().filter_map(feed).map(|feed| feed.name.to_string()).collect();
+        let action = claims.filter_map(|claim| self.table.asked(claim)).max();
+        (!names.is_empty()).then(|| Listed { feeds: names.into_iter().collect(), action })
     }
 }
 

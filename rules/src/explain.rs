@@ -11,6 +11,7 @@ use serde::Serialize;
 pub use crate::indicator::Query;
 use crate::{
     compile::Compiled,
+    demotion::{Demotion, Demotions},
     feed::{Action, Class, FeedName},
     indicator::{Protocol, Traffic},
     moment::Moment,
@@ -140,6 +141,16 @@ pub struct ClaimFact {
     pub protocol: Option<Protocol>,
     /// What the feed's entries ask for.
     pub action: Action,
+    /// What the policy leaves of that; `None` is nothing at all.
+    pub left: Option<Action>,
+    /// The stages of the policy that take something away.
+    pub demotions: Demotions,
+    /// What all feeds together make of the claim, 0 to 100.
+    pub score: u8,
+    /// Since when the network and traffic has been in force, if that is known.
+    pub since: Option<Moment>,
+    /// Line of the feed.
+    pub line: u32,
     /// A full sentence.
     pub text: String,
 }
@@ -152,9 +163,10 @@ pub fn explain(compiled: &Compiled, query: Query) -> Explanation {
     let query = Query { address: query.address.to_canonical(), ..query };
     let table = &compiled.table;
     let mut covering: Vec<_> = covering(table, query.address).collect();
+    let asked = |network, claim| asked(table, network, claim, query.address);
     covering.sort_by_key(|&(network, claim)| {
         (
-            Reverse(action(table, claim)),
+            Reverse(asked(network, claim)),
             Reverse(network.prefix_len()),
             claim.feed,
             claim.traffic.port,
@@ -166,7 +178,7 @@ pub fn explain(compiled: &Compiled, query: Query) -> Explanation {
         covering.into_iter().partition(|(_, claim)| is_undecided || decides(claim));
 
     let never_block = table.never_block.iter().find(|network| network.contains(&query.address));
-    let strictest = entries.iter().map(|(_, claim)| action(table, claim)).max();
+    let strictest = entries.iter().filter_map(|&(network, claim)| asked(network, claim)).max();
     let verdict = match (never_block, strictest) {
         (None, Some(action)) => action.into(),
         _ => Verdict::Pass,
@@ -174,9 +186,9 @@ pub fn explain(compiled: &Compiled, query: Query) -> Explanation {
     let refusals: Vec<_> = refusals(compiled, query.address).collect();
     let omitted = (entries.len() + others.len()).saturating_sub(MAX_FACTS)
         + refusals.len().saturating_sub(MAX_FACTS);
-    let facts = entries.iter().map(|&(network, claim)| Because::Entry(fact(table, network, claim)));
-    let others =
-        others.iter().map(|&(network, claim)| Because::OtherPort(fact(table, network, claim)));
+    let fact = |&(network, claim)| fact(compiled, network, claim, query.address);
+    let facts = entries.iter().map(|claim| Because::Entry(fact(claim)));
+    let others = others.iter().map(|claim| Because::OtherPort(fact(claim)));
     let mut because: Vec<_> =
         never_block.map(|&network| exempt(compiled, network)).into_iter().collect();
     because.extend(facts.chain(others).take(MAX_FACTS));
@@ -232,16 +244,19 @@ fn covering(table: &Table, address: IpAddr) -> impl Iterator<Item = (IpNet, &Cla
     v4.chain(v6).flat_map(|(network, claims)| claims.iter().map(move |claim| (network, claim)))
 }
 
-fn action(table: &Table, claim: &Claim) -> Action {
-    table.feeds.get(usize::from(claim.feed)).map_or(Action::Observe, |feed| feed.action)
+/// What a claim on a wider or equal network asks for on the address.
+fn asked(table: &Table, network: IpNet, claim: &Claim, address: IpAddr) -> Option<Action> {
+    let asked = table.asked(claim)?;
+    Some(table.observed_part(network, address).map_or(asked, |_| Action::Observe))
 }
 
-fn fact(table: &Table, network: IpNet, claim: &Claim) -> ClaimFact {
+fn fact(compiled: &Compiled, network: IpNet, claim: &Claim, address: IpAddr) -> ClaimFact {
+    let table = &compiled.table;
     let feed = table
         .feeds
         .get(usize::from(claim.feed))
         .map_or_else(|| Arc::from("?"), |feed| Arc::clone(&feed.name));
-    let action = action(table, claim);
+    let action = table.feeds.get(usize::from(claim.feed)).map_or(Action::Observe, |f| f.action);
     let Traffic { protocol, port } = claim.traffic;
     let traffic = match (port, protocol) {
         (None, None) => "for all traffic".to_owned(),
@@ -251,8 +266,15 @@ fn fact(table: &Table, network: IpNet, claim: &Claim) -> ClaimFact {
     };
     let malware = claim.malware.as_ref().map_or_else(String::new, |name| format!(" as {name}"));
     let seen = claim.last_seen.map_or_else(String::new, |time| format!(", last seen {time}"));
+    let left = asked(table, network, claim, address);
+    let held = held_back(compiled, network, claim, address);
+    let held = match left {
+        _ if held.is_empty() => String::new(),
+        None => format!(", but does nothing: {}", held.join("; ")),
+        Some(_) => format!(", but only observes: {}", held.join("; ")),
+    };
     let text = format!(
-        "Feed '{feed}' lists {}{malware} {traffic}{seen}, until {}; its action is {action}.",
+        "Feed '{feed}' lists {}{malware} {traffic}{seen}, until {}; its action is {action}{held}.",
         indicator_text(network, Traffic::ANY),
         claim.expires
     );
@@ -268,7 +290,50 @@ fn fact(table: &Table, network: IpNet, claim: &Claim) -> ClaimFact {
         port,
         protocol,
         action,
+        left,
+        demotions: claim.demotions,
+        score: claim.score,
+        since: claim.since,
+        line: claim.line,
         text,
+    }
+}
+
+/// Why a claim does less than its feed asks for, in the order of the stages.
+fn held_back(compiled: &Compiled, network: IpNet, claim: &Claim, address: IpAddr) -> Vec<String> {
+    let part = compiled.table.observed_part(network, address);
+    let part = part.map(|part| demotion_text(compiled, part, claim, Demotion::Sinkhole));
+    let stages = claim.demotions.iter();
+    part.into_iter()
+        .chain(stages.map(|demotion| demotion_text(compiled, network, claim, demotion)))
+        .collect()
+}
+
+/// What a stage says of a claim that it demotes.
+pub(crate) fn demotion_text(
+    compiled: &Compiled,
+    network: IpNet,
+    claim: &Claim,
+    demotion: Demotion,
+) -> String {
+    let score = claim.score;
+    match demotion {
+        Demotion::Sinkhole => match compiled.guards.sinkhole(network) {
+            Some((list, reason)) => {
+                let name = indicator_text(network, Traffic::ANY);
+                format!("{name} is on the list '{list}': {reason}")
+            }
+            None => "the feed says that it is a sinkhole".to_owned(),
+        },
+        Demotion::LowScore => format!("its score of {score} is below what is blocked"),
+        Demotion::TooLowScore => format!("its score of {score} is below what counts"),
+        Demotion::New => match claim.since {
+            Some(since) => format!("it is new, listed since {since}"),
+            None => "it is new".to_owned(),
+        },
+        Demotion::Breaker => "implausibly many subscribers met it within a minute, and nobody has \
+                              decided yet"
+            .to_owned(),
     }
 }
 

@@ -3,16 +3,24 @@
 use std::{fmt, ops::Deref, path::PathBuf, str::FromStr, sync::Arc};
 
 use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
+    Deserialize, Deserializer, Serialize,
     de::{self, Error as _, Unexpected, Visitor},
 };
 
-use crate::{change::Limits, mapping::Mapping, period::Period};
+pub use crate::source::Source;
+use crate::{
+    access::{Auth, CrowdsecSpec, Login, Proxy, TaxiiSpec},
+    change::Limits,
+    mapping::Mapping,
+    period::{Period, Wait},
+};
 
 /// Shortest IPv4 prefix that any configuration may allow a feed.
 pub const SHORTEST_FLOOR_V4: u8 = 8;
 /// Shortest IPv6 prefix that any configuration may allow a feed.
 pub const SHORTEST_FLOOR_V6: u8 = 16;
+/// How long the claims of a feed that comes over HTTP may stay as they are, unless it says.
+const USUAL_CONTENT_AGE: Period = Period::days(30);
 
 /// A row of the catalogue: where a list comes from, how it is read and what it may do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,12 +72,45 @@ pub struct FeedSpec {
     /// Claims with a lower confidence are refused; a claim without confidence passes. 0 to 100.
     #[serde(default, deserialize_with = "percentage")]
     pub min_confidence: u8,
-    /// How often the source is asked for news; at least five minutes over HTTP.
+    /// What its word counts in the score, 0 to 100. Default: 100.
+    #[serde(default = "full", deserialize_with = "percentage")]
+    pub weight: u8,
+    /// Whose findings it repeats: feeds of the same origin count once in the score. Unset, its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// How long its new entries only observe. Unset, as the policy says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observe_for: Option<Wait>,
+    /// How often the source is asked for news; at least five minutes over HTTP, ten seconds of a
+    /// CrowdSec LAPI.
     #[serde(default = "an_hour")]
     pub refresh: Period,
     /// The shortest `refresh` that the publisher allows. Who asks more often is locked out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_refresh: Option<Period>,
+    /// How long the claims of the feed may stay as they are before it counts as stale: many feeds
+    /// die and go on answering. Unset, 30 days for what comes over HTTP, and for ever for a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_content_age: Option<Period>,
+    /// How the feed shows who asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Auth>,
+    /// Through what requests go. Unset, as `fetch.proxy` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Proxy>,
+    /// Who asks that proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_login: Option<Login>,
+    /// Certificates (PEM) of those who may vouch for the server, and nobody else may. Unset, as
+    /// `fetch.ca_file` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// What is read of a TAXII server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taxii: Option<TaxiiSpec>,
+    /// What is read of a CrowdSec LAPI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crowdsec: Option<CrowdsecSpec>,
     /// Largest list that is read, in bytes. Unset, the reader's own limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<u64>,
@@ -86,10 +127,6 @@ pub struct FeedSpec {
     /// own date, until one of them is taken. Unset, 72 hours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub older_after: Option<Period>,
-    /// How old the content may be until the feed counts as stale; what is empty ages from when it
-    /// was last filled. Unset, 30 days for what comes over HTTP, and never for a file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stale_after: Option<Period>,
     /// The licence or terms the list comes under.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,
@@ -102,6 +139,18 @@ pub struct FeedSpec {
     /// Anything an operator should know of the feed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
+}
+
+impl FeedSpec {
+    /// Whose findings it repeats, if not its own.
+    pub fn origin(&self) -> &str {
+        self.origin.as_deref().unwrap_or(&self.name)
+    }
+
+    /// How long its claims may stay as they are before it counts as stale; `None` is for ever.
+    pub fn content_lifetime(&self) -> Option<Period> {
+        self.max_content_age.or_else(|| self.source.is_http().then_some(USUAL_CONTENT_AGE))
+    }
 }
 
 /// Whether changes of a feed wait for somebody's word.
@@ -185,68 +234,6 @@ impl<'de> Deserialize<'de> for FeedName {
     }
 }
 
-/// Where a list is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Source {
-    /// An `http://` or `https://` address.
-    Url(String),
-    /// A file; a relative path starts at the folder of the catalogue.
-    File(PathBuf),
-}
-
-impl Source {
-    /// Whether the list is fetched over HTTP.
-    pub const fn is_http(&self) -> bool {
-        matches!(self, Self::Url(_))
-    }
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Url(url) => f.write_str(url),
-            Self::File(path) => path.display().fmt(f),
-        }
-    }
-}
-
-impl FromStr for Source {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let refuse = |why: &str| Err(format!("'{text}' is no source: {why}"));
-        let Some((scheme, rest)) = text.split_once("://") else {
-            return if text.trim().is_empty() {
-                refuse("expected an http(s) URL or a file path")
-            } else {
-                Ok(Self::File(text.into()))
-            };
-        };
-        match scheme {
-            "http" | "https" if rest.is_empty() || rest.starts_with(['/', '?', '#', ':']) => {
-                refuse("the URL has no host")
-            }
-            "http" | "https" if text.bytes().any(|b| b <= b' ' || b == 0x7f) => {
-                refuse("the URL has a blank or control character in it")
-            }
-            "http" | "https" => Ok(Self::Url(text.to_owned())),
-            _ => refuse("expected http://, https:// or a file path"),
-        }
-    }
-}
-
-impl Serialize for Source {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Source {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
-}
-
 /// The formats that lists come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -283,6 +270,8 @@ pub enum Format {
     Misp,
     /// A STIX 2.1 bundle, or the envelope of a TAXII 2.1 server.
     Stix,
+    /// Decisions of a CrowdSec LAPI, as its client keeps them.
+    Crowdsec,
     /// Any CSV, by a mapping.
     Csv,
     /// Any JSON document, by a mapping.
@@ -293,7 +282,7 @@ pub enum Format {
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Plain,
         Self::Hosts,
         Self::FeodoCsv,
@@ -310,6 +299,7 @@ impl Format {
         Self::ShadowserverCsv,
         Self::Misp,
         Self::Stix,
+        Self::Crowdsec,
         Self::Csv,
         Self::Json,
         Self::JsonLines,
@@ -334,6 +324,7 @@ impl Format {
             Self::ShadowserverCsv => "shadowserver-csv",
             Self::Misp => "misp",
             Self::Stix => "stix",
+            Self::Crowdsec => "crowdsec",
             Self::Csv => "csv",
             Self::Json => "json",
             Self::JsonLines => "json-lines",
@@ -405,6 +396,10 @@ pub enum Ports {
 
 const fn yes() -> bool {
     true
+}
+
+const fn full() -> u8 {
+    100
 }
 
 const fn an_hour() -> Period {

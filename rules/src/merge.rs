@@ -27,6 +27,8 @@ pub(crate) trait Indicators {
     fn class(&self, place: Place) -> Class;
     fn confidence(&self, place: Place) -> Option<u8>;
     fn refuse(&mut self, place: Place, why: Why);
+    /// Has the policy judge all claims on one network together.
+    fn settle(&mut self, network: IpNet, claims: &mut [Claim]);
 }
 
 /// Accepted indicators of both families.
@@ -100,7 +102,7 @@ impl<A: Address> Row<A> {
 }
 
 trait Address: Copy + Ord {
-    type Net;
+    type Net: Copy + Into<IpNet>;
     type Key: Ord;
     const LONGEST: u8;
     /// What the cap on coverage counts.
@@ -155,8 +157,8 @@ impl Address for u128 {
     }
 }
 
-/// Port and protocol in one number; all traffic is 0 and so comes first.
-fn pack(traffic: Traffic) -> u32 {
+/// Port and protocol in one number of 24 bits; all traffic is 0 and so comes first.
+pub(crate) fn pack(traffic: Traffic) -> u32 {
     let protocol = traffic.protocol.map_or(0, |protocol| protocol.number().into());
     u32::from(traffic.port.unwrap_or(0)) << 8 | protocol
 }
@@ -220,7 +222,7 @@ fn count<A>(rows: &[Row<A>], same: impl Fn(&Row<A>, &Row<A>) -> bool) -> usize {
 /// One entry for each network; its claims go to the end of `claims`.
 fn entries<A: Address>(
     rows: &[Row<A>],
-    source: &impl Indicators,
+    source: &mut impl Indicators,
     claims: &mut Vec<Claim>,
 ) -> Vec<Entry<A::Net>> {
     let mut entries = Vec::with_capacity(count(rows, Row::same_network));
@@ -228,10 +230,12 @@ fn entries<A: Address>(
         let Some(first) = group.first() else { continue };
         let claims_at = claims.len() as u32;
         for repeats in group.chunk_by(Row::same_claim) {
-            claims.extend(claim(repeats, source));
+            claims.extend(claim(repeats, &*source));
         }
         let claims_len = claims.len() as u32 - claims_at;
-        entries.push(Entry { network: first.address.net(first.length), claims_at, claims_len });
+        let network = first.address.net(first.length);
+        source.settle(network.into(), &mut claims[claims_at as usize..]);
+        entries.push(Entry { network, claims_at, claims_len });
     }
     entries
 }
@@ -247,14 +251,13 @@ fn claim<A: Address>(repeats: &[Row<A>], source: &impl Indicators) -> Option<Cla
     let first_seen = repeats.iter().filter_map(|row| source.get(row.place()).first_seen).min();
     let expires = repeats.iter().map(|row| source.ends(row.place())).max()?;
     Some(Claim {
-        feed: row.feed,
-        traffic: unpack(row.traffic),
         malware: newest.malware.clone(),
         first_seen,
         last_seen: newest.last_seen,
         confidence: source.confidence(row.place()),
         class: source.class(row.place()),
-        expires,
+        line: newest.line,
+        ..Claim::new(row.feed, unpack(row.traffic), expires)
     })
 }
 

@@ -77,6 +77,36 @@ impl FromStr for Period {
     }
 }
 
+/// A length of time that may be none at all, written `0`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Wait(pub Option<Period>);
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(period) => period.fmt(f),
+            None => f.write_str("0s"),
+        }
+    }
+}
+
+impl Serialize for Wait {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Wait {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if ["0", "0s"].contains(&text.as_str()) {
+            return Ok(Self(None));
+        }
+        let refuse = |why| D::Error::custom(format!("{why}, or 0"));
+        text.parse().map(|period| Self(Some(period))).map_err(refuse)
+    }
+}
+
 impl Serialize for Period {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)

@@ -24,6 +24,7 @@ pub const NEVER_BLOCK: &[(&str, &str)] = &[
     ("ovh-cluster.yaml", include_str!("../never-block/ovh-cluster.yaml")),
     ("public-resolvers.yaml", include_str!("../never-block/public-resolvers.yaml")),
     ("root-servers.yaml", include_str!("../never-block/root-servers.yaml")),
+    ("sinkholes.yaml", include_str!("../never-block/sinkholes.yaml")),
     ("stackpath.yaml", include_str!("../never-block/stackpath.yaml")),
     ("wikimedia.yaml", include_str!("../never-block/wikimedia.yaml")),
 ];
@@ -66,6 +67,9 @@ mod tests {
             assert!(commands || feed.action == Action::Observe, "{} lists no servers", feed.name);
             let is_abusech = feed.source.to_string().contains("abuse.ch");
             assert!(!(is_abusech && feed.enabled), "{} needs the operator's consent", feed.name);
+            assert!(!(feed.auth.is_some() && feed.enabled), "{} needs a key", feed.name);
+            let is_export = feed.source.to_string().contains("-api.abuse.ch");
+            assert_eq!(is_export, is_abusech && feed.auth.is_some(), "{}", feed.name);
         }
         assert_eq!(policy().unwrap(), Policy::default());
         assert_eq!(never_block().unwrap().len(), NEVER_BLOCK.len());

@@ -1,13 +1,14 @@
 //! A table in few bytes, to be kept and read back: what a ruleset was made of.
 //!
-//! Networks go as the distance to the one before, ends of claims as the difference to the feed's last
-//! one. Reading is total: any bytes give a table or nothing.
+//! Networks go as the distance to the one before; ends, arrivals and lines of claims as the difference
+//! to the feed's last one. Reading is total: any bytes give a table or nothing.
 
 use std::{collections::HashMap, sync::Arc};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::{
+    demotion::Demotions,
     feed::{Action, Class},
     indicator::{Indicator, Protocol, Traffic},
     moment::Moment,
@@ -28,11 +29,13 @@ mod has {
     pub(super) const FIRST_SEEN: u8 = 16;
     pub(super) const LAST_SEEN: u8 = 32;
     pub(super) const CONFIDENCE: u8 = 64;
+    pub(super) const SINCE: u8 = 128;
 }
 
-/// The feeds, entries and claims of a table in bytes.
+/// A table in bytes.
 pub fn encode(table: &Table) -> Vec<u8> {
-    let mut writer = Writer { bytes: Vec::with_capacity(table.claims.len() * 12), ends: [0; 256] };
+    let bytes = Vec::with_capacity(table.claims.len() * 18);
+    let mut writer = Writer { bytes, last: [Last::default(); 256] };
     writer.number(table.feeds.len() as u128);
     for feed in &table.feeds {
         writer.text(&feed.name);
@@ -74,12 +77,14 @@ pub fn encode(table: &Table) -> Vec<u8> {
         );
         before = address;
     }
+    writer.parts(&table.never_block);
+    writer.parts(&table.observed);
     writer.bytes
 }
 
 /// The table that these bytes are of.
 pub fn decode(bytes: &[u8]) -> Option<Table> {
-    let mut reader = Reader { bytes, ends: [0; 256] };
+    let mut reader = Reader { bytes, last: [Last::default(); 256] };
     let mut table = Table::default();
     for _ in 0..reader.number()? {
         let name = reader.text()?;
@@ -104,6 +109,8 @@ pub fn decode(bytes: &[u8]) -> Option<Table> {
         let network = Ipv6Net::new(before.into(), length).ok()?;
         table.v6.push(Entry { network, claims_at, claims_len });
     }
+    table.never_block = reader.parts()?;
+    table.observed = reader.parts()?;
     reader.bytes.is_empty().then_some(table)
 }
 
@@ -126,7 +133,7 @@ pub fn lists(table: &Table) -> Vec<(TableFeed, Parsed)> {
                 confidence: claim.confidence,
                 valid_until: Some(claim.expires),
                 compromised: claim.class == Class::Compromised,
-                line: 0,
+                line: claim.line,
             });
         }
     }
@@ -137,10 +144,17 @@ fn index_of<T: PartialEq>(all: &[T], one: &T) -> u8 {
     all.iter().position(|other| other == one).unwrap_or(0) as u8
 }
 
+/// What the last claim of a feed said.
+#[derive(Clone, Copy, Default)]
+struct Last {
+    end: i64,
+    since: i64,
+    line: i64,
+}
+
 struct Writer {
     bytes: Vec<u8>,
-    /// The last end of each feed's claims.
-    ends: [i64; 256],
+    last: [Last; 256],
 }
 
 impl Writer {
@@ -151,6 +165,25 @@ impl Writer {
             number >>= 7;
         }
         self.bytes.push(number as u8);
+    }
+
+    /// A difference, small ones of either sign in few bytes.
+    fn change(&mut self, from: i64, to: i64) {
+        let change = to.wrapping_sub(from);
+        self.number(u128::from(((change << 1) ^ (change >> 63)).cast_unsigned()));
+    }
+
+    /// Parts of wider entries.
+    fn parts(&mut self, parts: &[IpNet]) {
+        self.number(parts.len() as u128);
+        for part in parts {
+            let (is_v6, address) = match part {
+                IpNet::V4(part) => (0, u128::from(u32::from(part.addr()))),
+                IpNet::V6(part) => (1, u128::from(part.addr())),
+            };
+            self.bytes.extend([is_v6, part.prefix_len()]);
+            self.number(address);
+        }
     }
 
     fn text(&mut self, text: &str) {
@@ -186,8 +219,10 @@ impl Writer {
             | flag(family.is_some(), has::MALWARE)
             | flag(claim.first_seen.is_some(), has::FIRST_SEEN)
             | flag(claim.last_seen.is_some(), has::LAST_SEEN)
-            | flag(claim.confidence.is_some(), has::CONFIDENCE);
-        self.bytes.extend([claim.feed, flags, index_of(&CLASSES, &claim.class)]);
+            | flag(claim.confidence.is_some(), has::CONFIDENCE)
+            | flag(claim.since.is_some(), has::SINCE);
+        let class = index_of(&CLASSES, &claim.class);
+        self.bytes.extend([claim.feed, flags, class, claim.score, claim.demotions.bits()]);
         let numbers = [
             claim.traffic.port.map(u128::from),
             family.map(|&family| u128::from(family)),
@@ -198,16 +233,24 @@ impl Writer {
         for number in numbers.into_iter().flatten() {
             self.number(number);
         }
-        let last = &mut self.ends[usize::from(claim.feed)];
-        let change = claim.expires.as_second() - *last;
-        *last = claim.expires.as_second();
-        self.number(u128::from(((change << 1) ^ (change >> 63)).cast_unsigned()));
+        let before = self.last[usize::from(claim.feed)];
+        let now = Last {
+            end: claim.expires.as_second(),
+            since: claim.since.map_or(before.since, Moment::as_second),
+            line: claim.line.into(),
+        };
+        self.change(before.end, now.end);
+        self.change(before.line, now.line);
+        if claim.since.is_some() {
+            self.change(before.since, now.since);
+        }
+        self.last[usize::from(claim.feed)] = now;
     }
 }
 
 struct Reader<'a> {
     bytes: &'a [u8],
-    ends: [i64; 256],
+    last: [Last; 256],
 }
 
 impl Reader<'_> {
@@ -231,6 +274,25 @@ impl Reader<'_> {
             }
         }
         None
+    }
+
+    fn change(&mut self, from: i64) -> Option<i64> {
+        let change = self.small::<u64>()?;
+        from.checked_add((change >> 1).cast_signed() ^ -(change & 1).cast_signed())
+    }
+
+    fn parts(&mut self) -> Option<Vec<IpNet>> {
+        let mut parts = Vec::new();
+        for _ in 0..self.number()? {
+            let [is_v6, length] = [self.byte()?, self.byte()?];
+            let address = self.number()?;
+            parts.push(match is_v6 {
+                0 => Ipv4Net::new(u32::try_from(address).ok()?.into(), length).ok()?.into(),
+                1 => Ipv6Net::new(address.into(), length).ok()?.into(),
+                _ => return None,
+            });
+        }
+        Some(parts)
     }
 
     fn small<T: TryFrom<u128>>(&mut self) -> Option<T> {
@@ -263,6 +325,7 @@ impl Reader<'_> {
 
     fn claim(&mut self, families: &[Arc<str>]) -> Option<Claim> {
         let [feed, flags, class] = [self.byte()?, self.byte()?, self.byte()?];
+        let [score, demotions] = [self.byte()?, self.byte()?];
         let has = |bit| flags & bit != 0;
         let port = if has(has::PORT) { Some(self.small::<u16>()?) } else { None };
         let malware = if has(has::MALWARE) {
@@ -278,10 +341,10 @@ impl Reader<'_> {
             (false, true) => Some(Protocol::Udp),
             (false, false) => None,
         };
-        let change = self.small::<u64>()?;
-        let change = (change >> 1).cast_signed() ^ -(change & 1).cast_signed();
-        let end = self.ends[usize::from(feed)].checked_add(change)?;
-        self.ends[usize::from(feed)] = end;
+        let before = self.last[usize::from(feed)];
+        let (end, line) = (self.change(before.end)?, self.change(before.line)?);
+        let since = if has(has::SINCE) { Some(self.change(before.since)?) } else { None };
+        self.last[usize::from(feed)] = Last { end, line, since: since.unwrap_or(before.since) };
         Some(Claim {
             feed: FeedSlot::from(feed),
             traffic: Traffic { protocol, port },
@@ -291,6 +354,13 @@ impl Reader<'_> {
             confidence,
             class: *CLASSES.get(usize::from(class))?,
             expires: Moment::from_second(end)?,
+            line: line.try_into().ok()?,
+            score,
+            demotions: Demotions::from_bits(demotions)?,
+            since: match since {
+                Some(since) => Some(Moment::from_second(since)?),
+                None => None,
+            },
         })
     }
 }

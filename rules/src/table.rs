@@ -1,10 +1,11 @@
 //! The compiled table: what may be blocked, why, and on whose word.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::{
+    demotion::Demotions,
     feed::{Action, Class},
     indicator::Traffic,
     moment::Moment,
@@ -41,6 +42,34 @@ pub struct Claim {
     pub class: Class,
     /// When the claim lapses unless the feed repeats it. Every claim has one.
     pub expires: Moment,
+    /// Line of the feed, as in [`crate::indicator::Indicator::line`].
+    pub line: u32,
+    /// What all feeds together make of it, 0 to 100.
+    pub score: u8,
+    /// What the policy lets it do less than its feed asks for.
+    pub demotions: Demotions,
+    /// Since when some claim on this network and traffic has been in force, if that is known.
+    pub since: Option<Moment>,
+}
+
+impl Claim {
+    /// One of which no more is known.
+    pub const fn new(feed: FeedSlot, traffic: Traffic, expires: Moment) -> Self {
+        Self {
+            feed,
+            traffic,
+            malware: None,
+            first_seen: None,
+            last_seen: None,
+            confidence: None,
+            class: Class::Unknown,
+            expires,
+            line: 0,
+            score: 0,
+            demotions: Demotions::NONE,
+            since: None,
+        }
+    }
 }
 
 /// A row of the table: one network and the claims that stand.
@@ -68,12 +97,41 @@ pub struct Table {
     /// Networks that no packet is ever blocked for, although a wider entry covers them. Aggregated
     /// and sorted.
     pub never_block: Vec<IpNet>,
+    /// Networks that wider entries only observe: hosts of defenders. Disjoint and sorted.
+    pub observed: Vec<IpNet>,
 }
 
 impl Table {
     /// The claims of an entry.
     pub fn claims_of<Net>(&self, entry: &Entry<Net>) -> &[Claim] {
         &self.claims[entry.claims_at as usize..][..entry.claims_len as usize]
+    }
+
+    /// The claims of the entry of this very network; none if there is no such entry.
+    pub fn claims_on(&self, network: IpNet) -> &[Claim] {
+        let claims = match network {
+            IpNet::V4(network) => {
+                let at = self.v4.binary_search_by_key(&network, |entry| entry.network);
+                at.ok().and_then(|at| self.v4.get(at)).map(|entry| self.claims_of(entry))
+            }
+            IpNet::V6(network) => {
+                let at = self.v6.binary_search_by_key(&network, |entry| entry.network);
+                at.ok().and_then(|at| self.v6.get(at)).map(|entry| self.claims_of(entry))
+            }
+        };
+        claims.unwrap_or_default()
+    }
+
+    /// What a claim asks for after the policy; `None` is nothing at all.
+    pub fn asked(&self, claim: &Claim) -> Option<Action> {
+        let feed = self.feeds.get(usize::from(claim.feed));
+        claim.demotions.leave(feed.map_or(Action::Observe, |feed| feed.action))
+    }
+
+    /// The part of [`Table::observed`] that an address is in, if this network covers it.
+    pub fn observed_part(&self, network: IpNet, address: IpAddr) -> Option<IpNet> {
+        let part = self.observed.iter().find(|part| part.contains(&address))?;
+        Some(*part).filter(|part| part.prefix_len() >= network.prefix_len())
     }
 
     /// How many IPv4 and IPv6 entries there are.

@@ -181,6 +181,7 @@ fn an_explanation_names_what_the_feed_said() {
             "kind": "entry", "network": "198.18.0.1/32", "feed": "a", "malware": "Mirai",
             "first_seen": null, "last_seen": "2026-11-15T00:00:00Z", "confidence": 90, "class": "unknown",
             "expires": "2026-11-25T11:06:40Z", "port": 23, "protocol": null, "action": "drop",
+            "left": "drop", "demotions": [], "score": 64, "since": null, "line": 3,
             "text": "Feed 'a' lists 198.18.0.1 as Mirai for port 23 of tcp and udp only, last seen \
                      2026-11-15T00:00:00Z, until 2026-11-25T11:06:40Z; its action is drop.",
         })

@@ -96,7 +96,7 @@ fn what_changed_is_added_removed_or_listed_by_others() {
     assert_eq!(changed.indicator, "198.18.0.7:443");
     let listed = |feeds: &[&str]| {
         let feeds = feeds.iter().map(|feed| (*feed).to_owned()).collect();
-        Some(Listed { feeds, action: Action::Drop })
+        Some(Listed { feeds, action: Some(Action::Drop) })
     };
     assert_eq!(changed.before, listed(&["one"]));
     assert_eq!(changed.after, listed(&["one", "two"]));

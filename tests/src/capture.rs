@@ -1,4 +1,4 @@
-//! Whole frames, as they come out of a cable.
+//! Whole frames, as they come out of a cable, or go into it.
 
 use std::{
     io,
@@ -50,6 +50,11 @@ impl Capture {
         // SAFETY: the address and its length describe one valid sockaddr_ll that outlives the call.
         let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
         if bound < 0 { Err(io::Error::last_os_error()) } else { Ok(Self { socket }) }
+    }
+
+    /// Sends a frame out of the interface.
+    pub fn send(&self, frame: &[u8]) -> io::Result<()> {
+        self.socket.send(frame).map(drop)
     }
 
     /// The next frame that satisfies a condition; `None` if none comes in time.

@@ -85,6 +85,8 @@ impl<'a> Ipv4<'a> {
         bytes.extend(self.source.octets());
         bytes.extend(self.destination.octets());
         bytes.extend(self.options);
+        let checksum = header_checksum(&bytes);
+        bytes[10..12].copy_from_slice(&checksum.to_be_bytes());
         bytes.extend(payload);
         bytes
     }
@@ -93,6 +95,14 @@ impl<'a> Ipv4<'a> {
     pub fn frame(&self, tags: &[(u16, u16)], payload: &[u8]) -> Vec<u8> {
         ethernet(tags, 0x0800, &self.bytes(payload))
     }
+}
+
+/// The checksum of an IPv4 header that has none yet, RFC 1071.
+fn header_checksum(header: &[u8]) -> u16 {
+    let words = header.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
+    let sum: u32 = words.sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    !((folded & 0xffff) + (folded >> 16)) as u16
 }
 
 /// An IPv6 packet.
@@ -154,6 +164,8 @@ pub enum Carrier {
     Plain,
     /// A PPPoE session of this number, RFC 2516.
     Pppoe(u16),
+    /// The same with the protocol number of PPP in one byte (RFC 1661, 6.5).
+    PppoeCompressed(u16),
     /// An MPLS label stack, RFC 3032.
     Mpls {
         /// 0x8847, or 0x8848 where the label was assigned upstream (RFC 5332).
@@ -169,6 +181,12 @@ impl Carrier {
         match self {
             Self::Plain => ethernet(tags, if is_ipv6(packet) { 0x86dd } else { 0x0800 }, packet),
             Self::Pppoe(session) => ethernet(tags, 0x8864, &pppoe(session, packet)),
+            Self::PppoeCompressed(session) => {
+                let mut bytes = pppoe(session, packet);
+                bytes.remove(6);
+                bytes[4..6].copy_from_slice(&(packet.len() as u16 + 1).to_be_bytes());
+                ethernet(tags, 0x8864, &bytes)
+            }
             Self::Mpls { ethertype, labels } => {
                 ethernet(tags, ethertype, &[&label_stack(labels), packet].concat())
             }

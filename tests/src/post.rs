@@ -130,6 +130,11 @@ impl Daemon {
         serde_json::from_str(&get("/api/v1/status").unwrap_or_default()).unwrap_or_default()
     }
 
+    /// What it answers to a GET of this path.
+    pub fn get(&self, path: &str) -> String {
+        get(path).expect("an answer")
+    }
+
     /// How many packets its record of hits tells of.
     pub fn recorded(&self) -> u64 {
         let (mut packets, mut cursor) = (0, String::new());

@@ -11,7 +11,7 @@ use sekisho_abi::{
     record::{Direction, Forwarding, Mode, Modes, Role, Sinkhole, SinkholeKind},
 };
 use sekisho_xdp::{
-    decide::{self, Match},
+    decide::{self, Account, Match, Sighting},
     site::{PrefixSet, Site},
 };
 
@@ -56,24 +56,14 @@ impl HostSite {
     /// The reason of a frame while these lists are enforced, and what matched. The limit for
     /// answers is never reached here.
     pub fn judge(&self, frame: &[u8], image: &Image) -> (Reason, Option<Match>) {
-        let mut matched = None;
-        let reason = decide::judge(frame, image.bytes(), self, |found| {
-            matched = Some(*found);
-            let modes = Modes::all(Mode::Enforce);
-            let reason = decide::decide(found.lists, &modes, Mode::Enforce, || true);
-            match reason {
-                _ if found.is_canary() => decide::of_canary(reason),
-                Reason::Rejected if !self.answers(frame, found) => Reason::RejectedSilently,
-                Reason::Sinkholed if !self.diverts(frame, found) => Reason::SinkholeUnfit,
-                other => other,
-            }
-        });
-        (reason, matched)
+        let mut enforced = Enforced { site: self, frame, matched: None };
+        let reason = decide::judge(frame, image.bytes(), self, &mut enforced);
+        (reason, enforced.matched)
     }
 
     /// The program's rule for answers, in the tests' own words: only a subscriber's whole, untunnelled
     /// packet has one, and it needs what the answer is made of.
-    fn answers(&self, frame: &[u8], found: &Match) -> bool {
+    fn answers(&self, frame: &[u8], found: &Sighting) -> bool {
         let one_way = [
             Encapsulation::MPLS,
             Encapsulation::IPV4_IN_IPV6,
@@ -97,7 +87,7 @@ impl HostSite {
     }
 
     /// The program's rule for the sinkhole, in the tests' own words.
-    fn diverts(&self, frame: &[u8], found: &Match) -> bool {
+    fn diverts(&self, frame: &[u8], found: &Sighting) -> bool {
         let Some(sinkhole) = &self.sinkhole else { return false };
         let tunnels = [
             Encapsulation::IPV4_IN_IPV6,
@@ -117,6 +107,33 @@ impl HostSite {
             && !tunnels.iter().any(|kind| found.encapsulation.has(*kind))
             && frame.len() - found.ip.offset + outer <= usize::from(sinkhole.mtu)
             && self.forwarding != Forwarding::Tap
+    }
+}
+
+/// What the program does with matches while everything is enforced. It knows no flow, so that every
+/// packet goes the whole way.
+struct Enforced<'a> {
+    site: &'a HostSite,
+    frame: &'a [u8],
+    matched: Option<Match>,
+}
+
+impl Account for Enforced<'_> {
+    fn known(&mut self, _: &Sighting) -> Option<Reason> {
+        None
+    }
+
+    fn matched(&mut self, found: &Match) -> Reason {
+        self.matched = Some(*found);
+        let Self { site, frame, .. } = self;
+        let modes = Modes::all(Mode::Enforce);
+        let reason = decide::decide(found.lists, &modes, Mode::Enforce, || true);
+        match reason {
+            _ if found.is_canary() => decide::of_canary(reason),
+            Reason::Rejected if !site.answers(frame, &found.packet) => Reason::RejectedSilently,
+            Reason::Sinkholed if !site.diverts(frame, &found.packet) => Reason::SinkholeUnfit,
+            other => other,
+        }
     }
 }
 

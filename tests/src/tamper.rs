@@ -51,11 +51,15 @@ pub fn replace_program(pin: &Path, program: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Takes the first element out of a pinned map: a ruleset out of its slot, a device.
 pub fn remove_first(pin: &Path) -> io::Result<()> {
+    remove(pin, &0_u32.to_ne_bytes())
+}
+
+/// Takes an element out of a pinned map, whose keys are as long as this one.
+pub fn remove(pin: &Path, key: &[u8]) -> io::Result<()> {
     let map = open(pin)?;
-    let key = 0_u32;
     let mut attr = zeroed();
     attr.__bindgen_anon_2.map_fd = map.as_raw_fd() as u32;
-    attr.__bindgen_anon_2.key = std::ptr::from_ref(&key) as u64;
+    attr.__bindgen_anon_2.key = key.as_ptr() as u64;
     bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, &attr).map(drop)
 }
 
@@ -74,6 +78,22 @@ pub fn swap_image(pin: &Path, capacity: usize, image: &Image) -> io::Result<()> 
     update(map.as_fd(), value.as_ptr() as u64)?;
     let fd = map.as_raw_fd();
     update(slot.as_fd(), std::ptr::from_ref(&fd) as u64)
+}
+
+/// Sets the only element of a pinned map, whose values are as long as this one.
+pub fn overwrite(pin: &Path, value: &[u8]) -> io::Result<()> {
+    update(open(pin)?.as_fd(), value.as_ptr() as u64)
+}
+
+/// The only element of a pinned map whose values have so many bytes.
+pub fn value(pin: &Path, bytes: usize) -> io::Result<Vec<u8>> {
+    let (map, key, mut value) = (open(pin)?, 0_u32, vec![0; bytes]);
+    let mut attr = zeroed();
+    attr.__bindgen_anon_2.map_fd = map.as_raw_fd() as u32;
+    attr.__bindgen_anon_2.key = std::ptr::from_ref(&key) as u64;
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
+    bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &attr)?;
+    Ok(value)
 }
 
 /// Sets the only element; `value` points to as many bytes as the map's values have.

@@ -1,5 +1,5 @@
 //! What the command makes of wrong configurations and hostile lists.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::{fs, path::Path, process::Command};
 

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::Command, time::Duration};
 
 use nix::sched::{CloneFlags, unshare};
 use sekisho::dataplane::{
-    Attachment, Dataplane, DataplaneError,
+    Attachment, Dataplane, DataplaneError, OptOuts, PortBlock,
     kernel::{Attach, Guarded, KernelDataplane, Settings, detach, set_global_mode},
 };
 use sekisho_abi::{
@@ -205,4 +205,57 @@ fn detach_leaves_what_is_not_ours() {
     assert!(foreign.is_dir());
     std::fs::remove_dir(&foreign).expect("it is empty");
     std::fs::remove_dir(&stage.settings.pin_dir).expect("nothing else is left");
+}
+
+fn blocks(count: u16, first: u16) -> OptOuts {
+    let address = "100.65.0.1".parse().expect("an address");
+    let block = |nth: u16| PortBlock { address, first: first + nth * 16, last: first + nth * 16 };
+    OptOuts { networks: Vec::new(), blocks: (0..count).map(block).collect() }
+}
+
+/// How many of the blocks' packets pass as of those who opted out.
+fn unseen(dataplane: &KernelDataplane, opt_outs: &OptOuts) -> usize {
+    let passes = |block: &&PortBlock| {
+        let packet = Ipv4::new("100.65.0.1", "198.18.0.1", UDP);
+        let frame = packet.frame(&[], &udp(block.first, 2));
+        dataplane.test_run("one", &frame, 1).expect("the program runs").0 != XDP_DROP
+    };
+    opt_outs.blocks.iter().filter(passes).count()
+}
+
+#[test]
+fn a_table_of_port_blocks_has_room_for_as_many_others_as_it_holds() {
+    let mut stage = Stage::new("rows-replaced", &["one"]);
+    stage.settings.opt_out_rows = 8;
+    let dataplane = stage.start(&["one"]).expect("starts");
+    dataplane.publish(&image(1)).expect("published");
+    dataplane.renew_lease(Duration::from_secs(60)).expect("renewed");
+    let (some, others) = (blocks(8, 1024), blocks(8, 9008));
+    for opt_outs in [&some, &others, &some] {
+        dataplane.set_opt_outs(opt_outs).expect("they fit");
+        assert_eq!(unseen(&dataplane, opt_outs), 8);
+    }
+    assert_eq!(unseen(&dataplane, &others), 0);
+}
+
+#[test]
+fn a_larger_table_of_port_blocks_takes_the_place_of_a_smaller_one_with_all_its_rows() {
+    let mut stage = Stage::new("rows-raised", &["one"]);
+    stage.settings.opt_out_rows = 4;
+    let first = stage.start(&["one"]).expect("starts");
+    first.publish(&image(1)).expect("published");
+    first.renew_lease(Duration::from_secs(60)).expect("renewed");
+    first.set_opt_outs(&blocks(4, 1024)).expect("four fit");
+    assert!(first.set_opt_outs(&blocks(16, 1024)).is_err(), "sixteen do not");
+    first.set_opt_outs(&blocks(4, 1024)).expect("four fit");
+    drop(first);
+    stage.settings.opt_out_rows = 16;
+    let second = stage.start(&["one"]).expect("adopts");
+    assert_eq!(unseen(&second, &blocks(16, 1024)), 4, "who opted out before");
+    second.set_opt_outs(&blocks(16, 1024)).expect("sixteen fit");
+    assert_eq!(unseen(&second, &blocks(16, 1024)), 16);
+    drop(second);
+    stage.settings.opt_out_rows = 4;
+    let third = stage.start(&["one"]).expect("adopts");
+    assert_eq!(unseen(&third, &blocks(16, 1024)), 16, "a smaller number takes nothing away");
 }

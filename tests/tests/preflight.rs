@@ -1,5 +1,10 @@
 //! What `sekisho preflight` makes of real interfaces, in a namespace of their own.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::process::Command;
 
@@ -78,6 +83,23 @@ fn a_veth_is_fit_and_nothing_stays_on_it() {
         assert_eq!(found(&rows, "one", check).0, "pass", "{check}");
     }
     assert!(!has_program("one"));
+}
+
+/// As many instructions as a dataplane of every role and with everything on has at least.
+#[test]
+fn the_program_that_is_tried_is_the_one_that_would_run() {
+    stage();
+    let pin_dir = format!("/sys/fs/bpf/sekisho-preflight-whole-{}", std::process::id()).into();
+    let settings = Settings { flow_table_entries: 1024, ..Settings::new(pin_dir, 8 << 20) };
+    let dataplane = KernelDataplane::start(&settings, &[Guarded::routed("one", Role::Both)]);
+    let dataplane = dataplane.expect("starts");
+    let least = dataplane.verified_instructions("one").expect("readable").expect("counted");
+    let (outcome, text, _) = found(&preflight(&["one"]).1, "host", "program");
+    assert_eq!(outcome, "pass");
+    let told = text.split(' ').find_map(|word| word.parse::<u32>().ok()).expect("a number");
+    assert!(told > least, "{text}; one that runs has {least}");
+    drop(dataplane);
+    detach(&settings.pin_dir).expect("detached");
 }
 
 #[test]
@@ -179,6 +201,24 @@ fn both_ends_of_a_wire_are_looked_at() {
     ip(&command["ip ".len()..]);
     let (_, rows) = preflight(&["one=two"]);
     assert_eq!(found(&rows, "one=two", "wire").0, "pass", "the command mends it");
+}
+
+#[test]
+fn whether_frames_leave_an_interface_is_told_by_its_driver() {
+    stage();
+    let told = |rows: &[Value], about: &str| found(rows, about, "outlet").0;
+    let (_, rows) = preflight(&["one=two", "--sinkhole", "two"]);
+    assert_eq!(told(&rows, "one=two"), "warn", "neither end has a program after the trial");
+    assert_eq!(told(&rows, "two"), "fail");
+    // A veth end sends once the other end has a program.
+    let passing = PassProgram::load().unwrap();
+    let _held = passing.attach(nix::net::if_::if_nametoindex("one").unwrap()).unwrap();
+    let (_, rows) = preflight(&["one", "--sinkhole", "two"]);
+    assert_eq!(told(&rows, "two"), "pass");
+    assert_eq!(
+        found(&preflight(&["one", "--sinkhole", "nosuch"]).1, "nosuch", "interface").0,
+        "fail"
+    );
 }
 
 #[test]

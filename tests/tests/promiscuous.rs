@@ -1,5 +1,10 @@
 //! Interfaces that forward or watch others' frames take them, on veth pairs in a namespace.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::{
     path::{Path, PathBuf},

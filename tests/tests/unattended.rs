@@ -6,60 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sekisho::dataplane::kernel::KernelDataplane;
 use sekisho_abi::reason::Reason;
 use sekisho_tests::{
-    cable::{MARK_AT, Then},
-    packet::{UDP, ethernet, ip, udp},
-    post::Post,
+    link::Link,
     program,
-    span::{LISTED, LISTED_V6, SUBSCRIBER, SUBSCRIBER_V6, Span, packets, wait_until},
+    span::{SUBSCRIBER, SUBSCRIBER_V6, wait_until},
 };
-
-/// A span with a daemon's post, and listed packets to try it with.
-struct Link {
-    post: Post,
-    span: Span,
-}
-
-impl Link {
-    fn new(name: &str) -> Self {
-        let span = Span::lay(name, Then::Drop);
-        let post = Post::furnish(program!(), &span);
-        Self { post, span }
-    }
-
-    fn dataplane(&self) -> KernelDataplane {
-        KernelDataplane::open(&self.span.settings.pin_dir).expect("it is pinned")
-    }
-
-    fn counted(&self, reason: Reason) -> u64 {
-        packets(&self.dataplane(), 0, reason)
-    }
-
-    /// Whether a packet from a subscriber to a listed address comes out at the far end.
-    fn passes(&self, subscriber: &str) -> bool {
-        let (remote, ethertype) =
-            if subscriber.contains(':') { (LISTED_V6, 0x86dd) } else { (LISTED, 0x0800) };
-        let frame = ethernet(&[], ethertype, &ip(subscriber, remote, UDP, &udp(4000, 443)));
-        let arrived = || self.span.core.counted(frame[MARK_AT]).expect("a count");
-        let dropped = || self.counted(Reason::Dropped);
-        let before = (arrived(), dropped());
-        self.span.from_line.send(&frame, 1).expect("sent");
-        wait_until("a verdict", || (arrived(), dropped()) != before);
-        arrived() > before.0
-    }
-
-    fn switch(&self, mode: &str) {
-        let pins = self.span.settings.pin_dir.to_str().expect("UTF-8");
-        let output = self.post.run(&["mode", mode, "--pin-dir", pins]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-}
 
 #[test]
 fn a_dataplane_that_hears_nothing_of_its_daemon_only_observes_until_the_next_one() {
-    let link = Link::new("heartbeat");
+    let link = Link::new(program!(), "heartbeat");
     link.post.configure("heartbeat_lifetime: 2s");
     let daemon = link.post.start();
     let since = Instant::now();
@@ -81,7 +37,7 @@ fn a_dataplane_that_hears_nothing_of_its_daemon_only_observes_until_the_next_one
 
 #[test]
 fn the_switch_works_at_once_with_the_daemon_dead() {
-    let link = Link::new("switch");
+    let link = Link::new(program!(), "switch");
     let daemon = link.post.start();
     assert!(!link.passes(SUBSCRIBER));
     daemon.kill();
@@ -100,7 +56,7 @@ fn the_switch_works_at_once_with_the_daemon_dead() {
 
 #[test]
 fn who_opts_out_while_the_daemon_runs_passes_unseen_within_a_second() {
-    let link = Link::new("opt-outs");
+    let link = Link::new(program!(), "opt-outs");
     let csv = link.post.file("opt-outs.csv");
     let write = |rows: &str| {
         // As a careful operator's script replaces it.

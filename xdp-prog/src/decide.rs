@@ -10,41 +10,59 @@ use sekisho_abi::{
 
 use crate::{
     frame::Frame,
-    lookup::{self, Remotes},
+    lookup::{self, Remote},
     opted_out::is_opted_out,
     parse::{self, Ip, Link, Transport},
-    protected::is_protected,
+    protected::{is_protected, is_service},
     site::Site,
 };
 
-/// A packet whose remote is listed for its protocol and port.
+/// A packet from or to a listed address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Match {
+pub struct Sighting {
     /// The subscriber's address; in a tunnel the outer one.
     pub subscriber: Address,
     /// The listed address.
     pub remote: Address,
-    /// In a tunnel the inner address at the subscriber's end, else zero.
-    pub inner_subscriber: Address,
-    /// In a tunnel, or around an embedded address, the outer address at the remote end, else zero.
-    pub outer_remote: Address,
     /// Where the packet was going.
     pub direction: Direction,
-    /// The rule that matched.
-    pub rule: u16,
-    /// The lists behind the rule.
-    pub lists: Lists,
     /// What is in front of the outer IP header.
     pub link: Link,
     /// Everything that the packet is wrapped in.
     pub encapsulation: Encapsulation,
-    /// The packet that matched: the inner one of a tunnel.
+    /// The packet itself: the inner one of a tunnel.
     pub ip: Ip,
     /// Its transport layer.
     pub transport: Transport,
 }
 
-impl Match {
+/// A packet whose remote is listed for its protocol and port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Match {
+    /// The packet.
+    pub packet: Sighting,
+    /// In a tunnel the inner address at the subscriber's end, else zero.
+    pub inner_subscriber: Address,
+    /// In a tunnel, or around an embedded address, the outer address at the remote end, else zero.
+    pub outer_remote: Address,
+    /// The rule that matched.
+    pub rule: u16,
+    /// The lists behind the rule.
+    pub lists: Lists,
+}
+
+/// What is done with packets from and to listed addresses.
+pub trait Account {
+    /// What became of earlier packets of the same flow, if that holds for this one too.
+    fn known(&mut self, packet: &Sighting) -> Option<Reason>;
+    /// What becomes of a packet that matched.
+    ///
+    /// A callback, as a match handed back would be merged with the reason into one value, half of
+    /// which is undefined at any time; the verifier does not let a program touch that half.
+    fn matched(&mut self, found: &Match) -> Reason;
+}
+
+impl Sighting {
     /// The subscriber's and the remote's port, 0 where there is none.
     #[inline(always)]
     pub fn ports(&self) -> (u16, u16) {
@@ -60,7 +78,9 @@ impl Match {
             0
         }
     }
+}
 
+impl Match {
     /// Whether only the canary entry names the remote.
     #[inline(always)]
     pub fn is_canary(&self) -> bool {
@@ -68,66 +88,91 @@ impl Match {
     }
 }
 
-/// Looks a packet up: what `matched` makes of the match, or the reason why there is none.
-///
-/// A callback, as a match handed back would be merged with the reason into one value, half of which
-/// is undefined at any time; the verifier does not let a program touch that half.
+/// Looks a packet up: what `account` makes of it, or the reason why it is no match.
 #[inline(always)]
-pub fn judge<F, I, S>(
-    frame: &F,
-    image: &I,
-    site: &S,
-    matched: impl FnOnce(&Match) -> Reason,
-) -> Reason
+pub fn judge<F, I, S, A>(frame: &F, image: &I, site: &S, account: &mut A) -> Reason
 where
     F: Frame + ?Sized,
     I: Bytes + ?Sized,
     S: Site,
+    A: Account,
 {
-    find(frame, image, site, matched).unwrap_or_else(|reason| reason)
+    if let Some(reason) = shortcut(frame, image, site, account) {
+        return reason;
+    }
+    find(frame, image, site, account).unwrap_or_else(|reason| reason)
+}
+
+/// The reason of most packets, by a way that is half as long: those with nothing in front of the IPv4
+/// header and TCP or UDP behind it, if they are far from everything listed, or of a flow that is known.
+///
+/// Not where either end may be the remote: the verifier would follow all that comes after twice.
+#[inline(always)]
+fn shortcut<F, I, S, A>(frame: &F, image: &I, site: &S, account: &mut A) -> Option<Reason>
+where
+    F: Frame + ?Sized,
+    I: Bytes + ?Sized,
+    S: Site,
+    A: Account,
+{
+    let ip = parse::plain(frame)?;
+    let (direction, remote) = lookup::remote_end(site.role(), &ip.ends)?;
+    if is_opted_out(frame, site, &ip) {
+        return Some(Reason::OptedOut);
+    }
+    if !image::is_near_listed_v4(image, remote.1 as u32) {
+        return Some(Reason::NotListed);
+    }
+    let transport = parse::transport(frame, &ip);
+    if is_service(&transport) {
+        return None;
+    }
+    let (subscriber, _) = by_end(direction, ip.ends.source, ip.ends.destination);
+    let shown = |(high, low): (u64, u64)| Address::v6(high, frame.forget(low));
+    account.known(&Sighting {
+        subscriber: shown(subscriber),
+        remote: shown(remote),
+        direction,
+        link: Link::PLAIN,
+        encapsulation: Encapsulation::default(),
+        ip,
+        transport,
+    })
 }
 
 #[inline(always)]
-fn find<F, I, S>(
-    frame: &F,
-    image: &I,
-    site: &S,
-    matched: impl FnOnce(&Match) -> Reason,
-) -> Result<Reason, Reason>
+fn find<F, I, S, A>(frame: &F, image: &I, site: &S, account: &mut A) -> Result<Reason, Reason>
 where
     F: Frame + ?Sized,
     I: Bytes + ?Sized,
     S: Site,
+    A: Account,
 {
     let link = parse::link(frame, site.unwrapped())?;
     let outer = parse::network(frame, link.offset, link.is_ipv6)?;
     let mut ip = outer;
     let mut encapsulation = link.encapsulation;
-    let mut found = remotes(frame, image, site, &outer)?;
-    let is_inner = !found.any();
+    let mut remote = look_up(frame, image, site, &outer)?;
+    let is_inner = !remote.is_listed();
     if is_inner {
         let inner = parse::tunnel(frame, &outer, site.unwrapped())?;
         let kind = Encapsulation(frame.forget(inner.encapsulation.0.into()) as u8);
         encapsulation = encapsulation.with(kind);
         ip = parse::network(frame, inner.offset, inner.is_ipv6)?;
-        found = remotes(frame, image, site, &ip)?;
+        remote = look_up(frame, image, site, &ip)?;
     }
-    if !found.any() {
+    if !remote.is_listed() {
         let is_nested = site.unwrapped().0 & parse::kind(&ip).0 != 0;
         return Err(if is_nested { Reason::NestedTunnel } else { Reason::NotListed });
     }
-    let transport = parse::transport(frame, &ip);
-    let mut listed = found.resolve(image, &transport)?;
-    listed.rule = frame.forget(listed.rule.into()) as u16;
-    listed.remote = (frame.forget(listed.remote.0), frame.forget(listed.remote.1));
-    let direction = listed.direction;
+    let mut transport = parse::transport(frame, &ip);
+    transport.forget(frame);
+    let direction = remote.direction;
     let (subscriber, far_end) = by_end(direction, outer.ends.source, outer.ends.destination);
     let (inner_subscriber, _) = by_end(direction, ip.ends.source, ip.ends.destination);
-    if is_protected(&transport, inner_subscriber, &site.infrastructure()) {
-        return Err(Reason::Protected);
-    }
+    let is_protected = is_protected(&transport, inner_subscriber, &site.infrastructure());
     // A listed IPv4 address has an upper half of zero, which no listed IPv6 address has.
-    let is_embedded = ip.is_ipv6 && listed.remote.0 == 0;
+    let is_embedded = ip.is_ipv6 && remote.address.0 == 0;
     if is_embedded {
         encapsulation = encapsulation.with(Encapsulation::EMBEDDED);
     }
@@ -135,24 +180,34 @@ where
         let (high, low) = if shows { address } else { (0, 0) };
         Address::v6(frame.forget(high), frame.forget(low))
     };
-    Ok(matched(&Match {
+    let packet = Sighting {
         subscriber: shown(true, subscriber),
-        remote: shown(true, listed.remote),
-        inner_subscriber: shown(is_inner, inner_subscriber),
-        outer_remote: shown(is_inner || is_embedded, far_end),
+        remote: shown(true, remote.address),
         direction,
-        rule: listed.rule,
-        lists: image::lists_of(image, listed.rule).ok_or(Reason::NoRuleset)?,
         link,
         encapsulation,
         ip,
         transport,
+    };
+    if !is_protected && let Some(reason) = account.known(&packet) {
+        return Ok(reason);
+    }
+    let rule = frame.forget(remote.rule(image, &transport)?.into()) as u16;
+    if is_protected {
+        return Err(Reason::Protected);
+    }
+    Ok(account.matched(&Match {
+        packet,
+        inner_subscriber: shown(is_inner, inner_subscriber),
+        outer_remote: shown(is_inner || is_embedded, far_end),
+        rule,
+        lists: image::lists_of(image, rule).ok_or(Reason::NoRuleset)?,
     }))
 }
 
-/// The listed ends of one of the packets in a frame, unless its subscriber opted out.
+/// The remote of one of the packets in a frame, unless its subscriber opted out.
 #[inline(always)]
-fn remotes<F, I, S>(frame: &F, image: &I, site: &S, ip: &Ip) -> Result<Remotes, Reason>
+fn look_up<F, I, S>(frame: &F, image: &I, site: &S, ip: &Ip) -> Result<Remote, Reason>
 where
     F: Frame + ?Sized,
     I: Bytes + ?Sized,
@@ -161,7 +216,7 @@ where
     if is_opted_out(frame, site, ip) {
         return Err(Reason::OptedOut);
     }
-    Ok(lookup::remotes(image, site, &ip.ends))
+    Ok(lookup::remote(image, site, &ip.ends))
 }
 
 /// The subscriber's and the remote's of what belongs to a source and a destination.

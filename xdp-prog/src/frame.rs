@@ -5,6 +5,9 @@ pub trait Frame {
     /// `N` bytes from an offset, or `None` if the frame ends before.
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
 
+    /// Bytes of the whole frame, which may go on in buffers that can't be read.
+    fn length(&self) -> u64;
+
     /// The same number, of which the verifier knows nothing.
     ///
     /// Ways through the parser that meet again differ in what the verifier knows of them, and it
@@ -27,5 +30,9 @@ pub const FURTHEST: usize = 0x7fff;
 impl Frame for [u8] {
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         self.get(offset..)?.first_chunk().copied()
+    }
+
+    fn length(&self) -> u64 {
+        self.len() as u64
     }
 }

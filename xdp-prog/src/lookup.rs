@@ -12,31 +12,16 @@ use crate::{
     site::{PrefixSet, Site},
 };
 
-/// One end of a packet, and what lists it. Flat, so that every part is defined whatever the packet.
+/// The remote of a packet, and what lists it. Flat, so that every part is defined whatever the
+/// packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct End {
-    /// The address as it is listed, halves in host byte order; IPv4 as `::ffff:a.b.c.d`.
-    address: (u64, u64),
-    /// What lists it for some packets at least.
-    selector: Option<Selector>,
-}
-
-/// What lists the two ends of a packet, as far as the interface's role makes them remotes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Remotes {
-    source: End,
-    destination: End,
-}
-
-/// Which end of a packet is the remote, and by what it is listed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Remote {
     /// Where the packet is going.
     pub direction: Direction,
-    /// The rule, never 0.
-    pub rule: u16,
-    /// The remote as it is listed.
-    pub remote: (u64, u64),
+    /// The address as it is listed, halves in host byte order; IPv4 as `::ffff:a.b.c.d`.
+    pub address: (u64, u64),
+    /// What lists it for some packets at least.
+    selector: Option<Selector>,
 }
 
 /// The selector of an address, halves in host byte order; IPv4 as `::ffff:a.b.c.d`.
@@ -54,76 +39,81 @@ fn is_mapped(high: u64, low: u64) -> bool {
     high == 0 && low >> 32 == 0xffff
 }
 
-/// The remotes among the ends of a packet.
+/// The end of a packet that is its remote, if the interface's role says which.
 #[inline(always)]
-pub fn remotes<I, S>(image: &I, site: &S, ends: &Ends) -> Remotes
+pub fn remote_end(role: Role, ends: &Ends) -> Option<(Direction, (u64, u64))> {
+    match role {
+        Role::Subscriber => Some((Direction::Outbound, ends.destination)),
+        Role::Uplink => Some((Direction::Inbound, ends.source)),
+        Role::Both => None,
+    }
+}
+
+/// The end of a packet that the interface's role makes its remote; where that may be either, the one
+/// that is listed, and the destination if both are.
+#[inline(always)]
+pub fn remote<I, S>(image: &I, site: &S, ends: &Ends) -> Remote
 where
     I: Bytes + ?Sized,
     S: Site,
 {
     let role = site.role();
-    let mut destination = End { address: ends.destination, selector: None };
+    let outbound =
+        Remote { direction: Direction::Outbound, address: ends.destination, selector: None };
+    let inbound = Remote { direction: Direction::Inbound, address: ends.source, selector: None };
     if role != Role::Uplink {
-        destination = look_up(image, site, destination);
+        let found = look_up(image, site, outbound);
+        if role == Role::Subscriber || found.is_listed() {
+            return found;
+        }
     }
-    let mut source = End { address: ends.source, selector: None };
-    // One end is enough: two lookups that may both succeed are more than the verifier follows.
-    if role != Role::Subscriber && destination.selector.is_none() {
-        source = look_up(image, site, source);
-    }
-    Remotes { source, destination }
+    look_up(image, site, inbound)
 }
 
 #[inline(always)]
-fn look_up<I, S>(image: &I, site: &S, end: End) -> End
+fn look_up<I, S>(image: &I, site: &S, remote: Remote) -> Remote
 where
     I: Bytes + ?Sized,
     S: Site,
 {
-    let (high, low) = end.address;
+    let (high, low) = remote.address;
     let mut v4 = low as u32;
     if !is_mapped(high, low) {
         let selector = image::find_v6(image, high, low);
         if selector.is_some() {
-            return End { selector, ..end };
+            return Remote { selector, ..remote };
         }
-        match site.embedding().find(end.address) {
+        match site.embedding().find(remote.address) {
             Some(prefix) => v4 = embedded::behind(prefix, high, low),
-            None => return end,
+            None => return remote,
         }
     }
     match image::find_v4(image, v4) {
-        None => end,
-        selector => End { selector, address: (0, 0xffff_0000_0000 | u64::from(v4)) },
+        None => remote,
+        selector => Remote { selector, address: (0, 0xffff_0000_0000 | u64::from(v4)), ..remote },
     }
 }
 
-impl Remotes {
-    /// Whether any end is listed.
+impl Remote {
+    /// Whether it is listed for some packets at least.
     #[inline(always)]
-    pub fn any(&self) -> bool {
-        self.source.selector.is_some() || self.destination.selector.is_some()
+    pub fn is_listed(&self) -> bool {
+        self.selector.is_some()
     }
 
-    /// The rule for this packet, or why there is none.
+    /// The rule for this packet, never 0, or why there is none.
     #[inline(always)]
-    pub fn resolve<I: Bytes + ?Sized>(
-        &self,
-        image: &I,
-        transport: &Transport,
-    ) -> Result<Verdict, Reason> {
-        let shown = |port: u16| transport.has_ports.then_some(port);
-        let ends = [
-            (Direction::Outbound, self.destination, transport.destination_port),
-            (Direction::Inbound, self.source, transport.source_port),
-        ];
-        for (direction, End { address, selector }, port) in ends {
-            let Some(selector) = selector else { continue };
-            let rule = image::resolve(image, selector, transport.protocol, shown(port));
-            if let rule @ 1.. = rule.ok_or(Reason::NoRuleset)? {
-                return Ok(Verdict { direction, rule, remote: address });
-            }
+    pub fn rule<I: Bytes + ?Sized>(&self, image: &I, transport: &Transport) -> Result<u16, Reason> {
+        let Some(selector) = self.selector else { return Err(Reason::NotListed) };
+        let port = match self.direction {
+            Direction::Outbound => transport.destination_port,
+            Direction::Inbound => transport.source_port,
+        };
+        let shown = transport.has_ports.then_some(port);
+        match image::resolve(image, selector, transport.protocol, shown) {
+            Some(0) => Err(transport.without_match),
+            Some(rule) => Ok(rule),
+            None => Err(Reason::NoRuleset),
         }
-        Err(transport.without_match)
     }
 }

@@ -23,14 +23,14 @@ use sekisho_abi::{
     record::{Forwarding, Mode, Modes, Role},
 };
 use sekisho_xdp::{
-    decide::{self, Match},
+    decide::{self, Account, Match, Sighting},
     frame::Frame,
     site::{PrefixSet, Site},
 };
 
 use self::{
-    account::Now,
-    images::{OPT_OUTS, RULES},
+    account::{Flow, Now},
+    images::{LiveImage, OPT_OUTS, RULES},
     packet::Packet,
 };
 
@@ -57,10 +57,49 @@ fn judge(packet: &Packet<'_>, done: &mut u32) -> Reason {
         return Reason::ModeBypass;
     }
     let Some(image) = images::live(&RULES) else { return Reason::NoRuleset };
-    decide::judge(packet, &image, &Here { modes }, |found| {
-        let now = Now::read();
-        let lease_holds = || now.is_before(maps::enforce_until());
-        let reason = decide::decide(found.lists, modes, mode, lease_holds);
+    let mut ledger = Ledger {
+        packet,
+        modes,
+        mode,
+        image: &image,
+        generation: 0,
+        now: Now::default(),
+        lease_holds: false,
+        flow: Flow::default(),
+        done,
+    };
+    decide::judge(packet, &image, &Here { modes }, &mut ledger)
+}
+
+/// Decides on packets from and to listed addresses, and keeps account of them.
+struct Ledger<'a> {
+    packet: &'a Packet<'a>,
+    image: &'a LiveImage,
+    modes: &'static Modes,
+    mode: Mode,
+    generation: u32,
+    now: Now,
+    lease_holds: bool,
+    flow: Flow,
+    done: &'a mut u32,
+}
+
+impl Account for Ledger<'_> {
+    #[inline(always)]
+    fn known(&mut self, packet: &Sighting) -> Option<Reason> {
+        let (until, side) =
+            maps::lease().map_or((0, 0), |lease| (lease.enforce_until_ns, lease.side()));
+        self.generation = self.image.generation();
+        self.now = Now::read();
+        self.lease_holds = self.now.is_before(until);
+        self.flow = Flow::of(packet, side, self.modes.version);
+        self.flow.go_on(self.generation, self.lease_holds, self.packet.length(), self.now)
+    }
+
+    #[inline(always)]
+    fn matched(&mut self, found: &Match) -> Reason {
+        let Self { packet, now, .. } = *self;
+        let reason = decide::decide(found.lists, self.modes, self.mode, || self.lease_holds);
         if found.is_canary() {
             return decide::of_canary(reason);
         }
@@ -68,23 +107,23 @@ fn judge(packet: &Packet<'_>, done: &mut u32) -> Reason {
         // What follows is followed once, not once for each reason.
         let reason = Reason::from_u8(packet.forget(reason as u64) as u8).unwrap_or(reason);
         if reason.is_hit() {
-            account::hit(found, reason, image.generation(), packet.length(), now);
+            self.flow.enter(found, reason, self.generation, packet.length(), now);
         }
         match reason.verdict() {
             Verdict::Pass | Verdict::Drop => {}
-            Verdict::Reject => *done = answer::send(packet, found),
-            Verdict::Sinkhole => *done = sinkhole::divert(packet, found),
+            Verdict::Reject => *self.done = answer::send(packet, &found.packet),
+            Verdict::Sinkhole => *self.done = sinkhole::divert(packet, &found.packet),
         }
         reason
-    })
+    }
 }
 
 /// The reason with what can be done to this packet.
 #[inline(always)]
 fn feasible(reason: Reason, packet: &Packet<'_>, found: &Match, now: Now) -> Reason {
     match reason {
-        Reason::Rejected if !answer::is_due(packet, found, now) => Reason::RejectedSilently,
-        Reason::Sinkholed if !sinkhole::takes(packet, found) => Reason::SinkholeUnfit,
+        Reason::Rejected if !answer::is_due(packet, &found.packet, now) => Reason::RejectedSilently,
+        Reason::Sinkholed if !sinkhole::takes(packet, &found.packet) => Reason::SinkholeUnfit,
         other => other,
     }
 }

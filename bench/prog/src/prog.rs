@@ -5,8 +5,8 @@ mod image;
 use core::ptr::read_volatile;
 
 use aya_ebpf::{
-    bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS},
-    btf_maps::{Array, HashMap, LpmTrie, ProgramArray, lpm_trie::Key},
+    bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX},
+    btf_maps::{Array, DevMap, HashMap, LpmTrie, PerCpuArray, ProgramArray, lpm_trie::Key},
     helpers::bpf_redirect,
     macros::{btf_map, xdp},
     programs::XdpContext,
@@ -32,6 +32,18 @@ static CURSOR: Array<u32, 1> = Array::new();
 #[btf_map]
 static TARGET: ProgramArray<1> = ProgramArray::new();
 
+/// The interface that the generator sends to.
+#[btf_map]
+static SEND_TO: Array<u32, 1> = Array::new();
+
+/// The interface that frames are redirected to by the program that does nothing else.
+#[btf_map]
+static WAY_OUT: DevMap<1> = DevMap::new();
+
+/// Frames that came out at a far end.
+#[btf_map]
+static COUNTED: PerCpuArray<u64, 1> = PerCpuArray::new();
+
 #[btf_map]
 static LPM_V4: LpmTrie<[u8; 4], u32, 1> = LpmTrie::new();
 
@@ -53,9 +65,6 @@ static ROW_AT: u32 = 0xbe_c4_00_01;
 /// Whether frames and rows are IPv6.
 #[unsafe(no_mangle)]
 static IS_V6: u32 = 0xbe_c4_00_02;
-/// The interface that the generator sends to.
-#[unsafe(no_mangle)]
-static SEND_TO: u32 = 0xbe_c4_00_03;
 
 #[inline(always)]
 fn constant(of: &'static u32) -> u32 {
@@ -80,8 +89,9 @@ fn generate(ctx: XdpContext) -> u32 {
     if write_next(&ctx).is_none() {
         return XDP_ABORTED;
     }
+    let Some(&interface) = SEND_TO.get(0) else { return XDP_ABORTED };
     // SAFETY: the helper takes numbers only.
-    unsafe { bpf_redirect(constant(&SEND_TO), 0) as u32 }
+    unsafe { bpf_redirect(interface, 0) as u32 }
 }
 
 /// Nothing but a verdict: what every other program is compared with.
@@ -94,6 +104,28 @@ fn empty_drop(_: XdpContext) -> u32 {
 #[xdp(frags)]
 fn empty_pass(_: XdpContext) -> u32 {
     XDP_PASS
+}
+
+/// Nothing but the way out of another interface.
+#[xdp(frags)]
+fn empty_redirect(_: XdpContext) -> u32 {
+    WAY_OUT.redirect(0, XDP_ABORTED.into()).unwrap_or(XDP_ABORTED)
+}
+
+/// Nothing but the way back.
+#[xdp(frags)]
+fn empty_tx(_: XdpContext) -> u32 {
+    XDP_TX
+}
+
+/// Counts what comes out at a far end.
+#[xdp(frags)]
+fn count_drop(_: XdpContext) -> u32 {
+    if let Some(count) = COUNTED.get_ptr_mut(0) {
+        // SAFETY: the pointer is to this CPU's value, which nobody else writes meanwhile.
+        unsafe { *count += 1 };
+    }
+    XDP_DROP
 }
 
 /// Looks the destination up in the live ruleset image.

@@ -43,7 +43,7 @@ pub fn measure(run: &Run, entries: &Entries, capacity: usize, results: &mut Resu
             ),
         ),
     ];
-    let clean = entries.clean_v4(LOOKUPS);
+    let clean = Entries::clean_v4(&[entries], LOOKUPS);
     let mut parsed = lists.each_ref().map(|_| Samples::default());
     let mut built = vec![Samples::default(); run.sizes.len()];
     let mut found = vec![[Samples::default(), Samples::default()]; run.sizes.len()];

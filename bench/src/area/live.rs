@@ -1,297 +1,233 @@
 //! live/: packets a second over a cable, ours beside what a user would pick instead.
 
 mod peers;
+mod stand;
 
-use std::time::Duration;
+use std::{collections::HashMap, rc::Rc};
 
-use anyhow::{Context as _, Result, bail, ensure};
-use aya::programs::XdpMode;
-use sekisho::dataplane::Dataplane as _;
-use sekisho_abi::{reason::Reason, record::Mode};
+use anyhow::Result;
 
-use self::peers::{Ipset, Nftables, Peer, XdpFilter};
+use self::{
+    peers::{Ipset, Nftables, Peer, XdpFilter},
+    stand::{Contender, Stage, Stand},
+};
 use super::Run;
 use crate::{
-    lab::{self, Guard, RECEIVER, RECEIVER_MAC, SENDER},
+    lab::Room,
     lists::{Entries, label},
     report::{Results, Row},
     sampling::Samples,
-    trace::{Layout, Trace},
-    tracer::{Options, Tracer},
+    trace::{Layout, Trace, Transport, subscribers},
 };
 
 /// Distinct flows of a trace.
-const FLOWS: [usize; 4] = [1, 1_000, 100_000, 250_000];
-/// How long one sample takes, about.
-const SAMPLE: Duration = Duration::from_millis(150);
-const MOST_PACKETS: f64 = 4e6;
+const FLOWS: [usize; 5] = [1, 1_000, 100_000, 250_000, 1_000_000];
+/// Those of a quick run, where the longest list alone sees them all.
+const FEW_FLOWS: [usize; 2] = [1, 250_000];
+/// From so many flows on, samples are long, and there are fewer of them.
+const MANY_FLOWS: usize = 100_000;
 
-/// A program or rule on the receiving end, with a list.
-struct Contender {
-    /// As results name it, list included.
-    name: String,
-    action: &'static str,
-    entries: usize,
-    kind: Kind,
+/// What is done to packets, and to which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Action {
+    /// Listed ones are dropped.
+    Drop,
+    /// Listed ones are counted, and go on into the network stack.
+    Observe,
+    /// Clean ones go on over another cable.
+    Wire,
+    /// Listed segments of TCP are answered with a reset, up to the limit, and dropped.
+    Reject,
 }
 
-enum Kind {
-    EmptyDrop,
-    EmptyPass,
-    Sekisho(Mode),
-    Peer(Box<dyn Peer>),
+impl Action {
+    const ALL: [Self; 4] = [Self::Drop, Self::Observe, Self::Wire, Self::Reject];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Drop => "drop",
+            Self::Observe => "observe",
+            Self::Wire => "wire",
+            Self::Reject => "reject",
+        }
+    }
+
+    /// The program that does the same and nothing else, and its name in results.
+    const fn empty(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Drop => ("empty_drop", "empty"),
+            Self::Observe => ("empty_pass", "empty-pass"),
+            Self::Wire => ("empty_redirect", "empty-redirect"),
+            Self::Reject => ("empty_tx", "empty-tx"),
+        }
+    }
+
+    const fn layout(self) -> Layout {
+        let transport = match self {
+            Self::Reject => Transport::TcpSyn,
+            Self::Drop | Self::Observe | Self::Wire => Transport::Udp,
+        };
+        Layout { transport, ..Layout::PLAIN_V4 }
+    }
 }
 
 /// What one contender reached with each trace.
-struct Rates {
+struct Figures {
     name: String,
-    action: &'static str,
     rates: [Samples; FLOWS.len()],
     /// Packets that the cable lost because the receiving end was too slow for it.
     lost: u64,
     absent: Option<String>,
 }
 
-/// Measures every contender with every trace, in turn.
-pub fn measure(
-    run: &Run,
-    start_guard: impl Fn() -> Result<Guard>,
-    entries: &Entries,
-    results: &mut Results,
-) -> Result<()> {
-    let options = Options {
-        layout: Layout::PLAIN_V4,
-        to: RECEIVER_MAC,
-        send_to: lab::index(SENDER)?,
-        entries: 1,
-        ruleset: None,
-    };
-    let mut tracer = Tracer::new(&options)?;
-    let contenders = contenders(run);
-    let mut all: Vec<Rates> = contenders
-        .iter()
-        .map(|contender| Rates {
-            name: contender.name.clone(),
-            action: contender.action,
-            rates: Default::default(),
-            lost: 0,
-            absent: None,
-        })
-        .collect();
-    for _ in 0..run.rounds {
-        for (contender, rates) in contenders.iter().zip(&mut all) {
-            if rates.absent.is_some() {
-                continue;
-            }
-            if let Err(error) = contender.sample(&mut tracer, &start_guard, entries, rates) {
-                if matches!(contender.kind, Kind::Peer(_)) {
-                    rates.absent = Some(format!("{error:#}"));
-                } else {
-                    return Err(error.context(rates.name.clone()));
-                }
-            }
-        }
+/// Measures every contender with every trace. Those that do the same to packets take turns.
+pub fn measure(run: &Run, room: Room, entries: &Entries, results: &mut Results) -> Result<()> {
+    let mut figures = HashMap::new();
+    let mut traces = Traces::new(entries);
+    for action in Action::ALL {
+        figures.insert(action, contest(run, room, action, &mut traces)?);
     }
-    report(&all, results);
+    for action in Action::ALL {
+        report(action, &figures, results);
+    }
     Ok(())
 }
 
-fn contenders(run: &Run) -> Vec<Contender> {
-    let mut contenders = vec![
-        Contender { name: "empty".into(), action: "drop", entries: 1, kind: Kind::EmptyDrop },
-        Contender { name: "empty".into(), action: "pass", entries: 1, kind: Kind::EmptyPass },
-    ];
-    for &entries in run.sizes.iter().filter(|entries| **entries <= 1_000_000) {
-        for (action, mode) in [("drop", Mode::Enforce), ("observe", Mode::Observe)] {
-            if mode == Mode::Enforce || entries == 1_000_000 {
-                let name = format!("sekisho/{}", label(entries));
-                contenders.push(Contender { name, action, entries, kind: Kind::Sekisho(mode) });
-            }
-        }
-    }
-    let peers: [Box<dyn Peer>; 3] = [Box::new(XdpFilter), Box::new(Nftables), Box::new(Ipset)];
-    for peer in peers {
-        let entries = peer.most_entries();
-        let name = format!("{}/{}", peer.name(), label(entries));
-        contenders.push(Contender { name, action: "drop", entries, kind: Kind::Peer(peer) });
+fn contenders(run: &Run, action: Action) -> Vec<Contender> {
+    let mut contenders = vec![Contender::Empty];
+    let largest = run.sizes.last().copied();
+    let is_wanted = |entries: &&usize| match action {
+        Action::Drop => true,
+        Action::Wire => !run.is_quick && **entries == 1 || Some(**entries) == largest,
+        Action::Observe | Action::Reject => Some(**entries) == largest,
+    };
+    let ours = run.sizes.iter().filter(is_wanted);
+    contenders.extend(ours.map(|entries| Contender::Sekisho { entries: *entries }));
+    if action == Action::Drop {
+        let peers: [Box<dyn Peer>; 3] = [Box::new(XdpFilter), Box::new(Nftables), Box::new(Ipset)];
+        contenders.extend(peers.map(Contender::Peer));
     }
     contenders
 }
 
-impl Contender {
-    fn sample(
-        &self,
-        tracer: &mut Tracer,
-        start_guard: &impl Fn() -> Result<Guard>,
-        entries: &Entries,
-        rates: &mut Rates,
-    ) -> Result<()> {
-        let listed = &entries.v4[..self.entries];
-        match &self.kind {
-            Kind::EmptyDrop | Kind::EmptyPass => {
-                let is_drop = matches!(self.kind, Kind::EmptyDrop);
-                let name = if is_drop { "empty_drop" } else { "empty_pass" };
-                tracer.program(name)?;
-                let link = tracer.xdp(name)?.attach(RECEIVER, XdpMode::Driver)?;
-                let sampled = each_trace(tracer, listed, rates, is_drop, |_, _| Ok(()));
-                tracer.xdp(name)?.detach(link)?;
-                sampled
+/// Whether a contender meets so many flows: in a quick run, not each meets all of them.
+fn meets(run: &Run, action: Action, contender: &Contender, flows: usize) -> bool {
+    if !run.is_quick {
+        return true;
+    }
+    let is_shorter = match contender {
+        Contender::Sekisho { entries } => run.sizes.last() != Some(entries),
+        Contender::Empty | Contender::Peer(_) => false,
+    };
+    match action {
+        Action::Drop => !is_shorter || flows == 1,
+        Action::Observe | Action::Wire | Action::Reject => FEW_FLOWS.contains(&flows),
+    }
+}
+
+fn contest(run: &Run, room: Room, action: Action, traces: &mut Traces<'_>) -> Result<Vec<Figures>> {
+    let mut stage = Stage::new(action, room, traces.entries)?;
+    let (mut figures, mut stands) = (Vec::new(), Vec::new());
+    for (place, contender) in contenders(run, action).into_iter().enumerate() {
+        let (name, is_peer) = (contender.name(action), contender.is_peer());
+        let (stand, absent) = match Stand::set_up(&mut stage, place, contender) {
+            Ok(stand) => (Some(stand), None),
+            Err(error) if is_peer => (None, Some(format!("{error:#}"))),
+            Err(error) => return Err(error.context(name)),
+        };
+        stands.push(stand);
+        figures.push(Figures { name, rates: Default::default(), lost: 0, absent });
+    }
+    let turns = run.turns.div_ceil(2);
+    for turn in 0..turns {
+        for (at, flows) in FLOWS.into_iter().enumerate() {
+            if flows >= MANY_FLOWS && turn >= run.rounds {
+                continue;
             }
-            Kind::Sekisho(mode) => {
-                let guard = start_guard()?;
-                let (_, capacity) = guard.ruleset();
-                guard.publish(&entries.image(self.entries, 1, capacity)?)?;
-                guard.set_mode(*mode)?;
-                let (reason, is_drop) = match mode {
-                    Mode::Enforce => (Reason::Dropped, true),
-                    _ => (Reason::ModeObserved, false),
-                };
-                let mut counted = guard.counts()?;
-                each_trace(tracer, listed, rates, is_drop, |arrived, _| {
-                    guard.expect(&counted, reason, arrived)?;
-                    guard.dataplane().drain()?;
-                    counted = guard.counts()?;
-                    Ok(())
-                })
-            }
-            Kind::Peer(peer) => {
-                // A cable takes frames from a program only towards an end that has one, too.
-                let link = if peer.needs_program() {
-                    tracer.program("empty_pass")?;
-                    Some(tracer.xdp("empty_pass")?.attach(RECEIVER, XdpMode::Driver)?)
-                } else {
-                    None
-                };
-                let sampled = peer.load(listed).and_then(|()| {
-                    each_trace(tracer, listed, rates, peer.drops_early(), |sent, stack| {
-                        peer.check(sent, stack)
-                    })
-                });
-                let unloaded = peer.unload();
-                if let Some(link) = link {
-                    tracer.xdp("empty_pass")?.detach(link)?;
+            for (place, figures) in stands.iter_mut().zip(&mut figures) {
+                let Some(stand) = place else { continue };
+                if !meets(run, action, stand.contender(), flows) {
+                    continue;
                 }
-                sampled.and(unloaded)
+                let key = (action == Action::Wire, action.layout().transport, flows);
+                let trace = traces.get(key, stand.contender().entries());
+                match stand.sample(&mut stage, &trace, flows) {
+                    Ok(sample) => {
+                        figures.rates[at].push(sample.rate);
+                        figures.lost += sample.lost;
+                    }
+                    Err(error) if stand.contender().is_peer() => {
+                        figures.absent = Some(format!("{error:#}"));
+                        *place = None;
+                    }
+                    Err(error) => return Err(error.context(figures.name.clone())),
+                }
             }
         }
     }
+    Ok(figures)
 }
 
-/// Sends every trace and checks where its packets went; `check` gets those that arrived and those that
-/// came as far as the network stack.
-fn each_trace(
-    tracer: &mut Tracer,
-    listed: &[std::net::Ipv4Addr],
-    rates: &mut Rates,
-    is_drop: bool,
-    mut check: impl FnMut(u64, u64) -> Result<()>,
-) -> Result<()> {
-    let Rates { rates, lost: losses, .. } = rates;
-    for (flows, samples) in FLOWS.into_iter().zip(rates) {
-        tracer.load(&trace(listed, flows))?;
-        let warm_up = 1 << 16;
-        let before = (received()?, reached_stack()?);
-        let time = tracer.send(warm_up)?;
-        let packets = (f64::from(warm_up) * SAMPLE.as_secs_f64() / time.as_secs_f64())
-            .clamp(f64::from(warm_up), MOST_PACKETS) as u32;
-        // Whole batches: the generator sends no other.
-        let packets = packets / 64 * 64;
-        let time = tracer.send(packets)?;
-        let sent = u64::from(warm_up) + u64::from(packets);
-        let after = wait_for(before.0.packets + sent)?;
-        let arrived = after.packets - before.0.packets;
-        let lost = after.dropped - before.0.dropped;
-        ensure!(arrived + lost == sent, "of {sent} packets {arrived} arrived, {lost} were lost");
-        let in_stack = reached_stack()? - before.1;
-        ensure!(!is_drop || in_stack == 0, "{in_stack} packets passed that should be dropped");
-        check(arrived, in_stack)?;
-        let rate = f64::from(packets) / time.as_secs_f64() / 1e6;
-        samples.push(rate * arrived as f64 / sent as f64);
-        *losses += lost;
+/// Whether destinations are clean, the transport layer, and the flows.
+type Kind = (bool, Transport, usize);
+
+/// Traces by their kind and listed addresses: sixteen megabytes each, so none is made twice.
+struct Traces<'a> {
+    entries: &'a Entries,
+    made: HashMap<(Kind, usize), Rc<Trace>>,
+}
+
+impl<'a> Traces<'a> {
+    fn new(entries: &'a Entries) -> Self {
+        Self { entries, made: HashMap::new() }
     }
-    Ok(())
-}
 
-/// So many flows to listed addresses, from as many subscribers as that takes.
-fn trace(listed: &[std::net::Ipv4Addr], flows: usize) -> Trace {
-    let used = &listed[..listed.len().min(flows)];
-    Trace::v4(used, flows)
-}
-
-/// What the receiving end says of itself.
-#[derive(Clone, Copy, Debug)]
-struct Received {
-    packets: u64,
-    dropped: u64,
-}
-
-fn received() -> Result<Received> {
-    let text = lab::run("ip", &["-json", "-statistics", "link", "show", "dev", RECEIVER])?;
-    let links: serde_json::Value = serde_json::from_str(&text)?;
-    let field = |name: &str| {
-        links.pointer(&format!("/0/stats64/rx/{name}")).and_then(serde_json::Value::as_u64)
-    };
-    let (packets, dropped) = field("packets").zip(field("dropped")).context("no statistics")?;
-    Ok(Received { packets, dropped })
-}
-
-/// The last packets may still be on their way when the generator is done.
-fn wait_for(packets: u64) -> Result<Received> {
-    let deadline = std::time::Instant::now() + Duration::from_secs(2);
-    loop {
-        let now = received()?;
-        if now.packets >= packets || std::time::Instant::now() > deadline {
-            return Ok(now);
-        }
+    /// So many flows, listed ones to the first `listed` entries at most, from as many subscribers as
+    /// that takes.
+    fn get(&mut self, kind @ (is_clean, transport, flows): Kind, listed: usize) -> Rc<Trace> {
+        let used = if is_clean { flows } else { listed.min(flows) };
+        let make = || {
+            let sources = subscribers(flows);
+            Rc::new(if is_clean {
+                Trace::v4_of(transport, &Entries::clean_v4(&[self.entries], used), sources)
+            } else {
+                Trace::v4_of(transport, &self.entries.v4[..used], sources)
+            })
+        };
+        Rc::clone(self.made.entry((kind, used)).or_insert_with(make))
     }
 }
 
-/// Packets that the IPv4 layer of the namespace has seen.
-fn reached_stack() -> Result<u64> {
-    let text = std::fs::read_to_string("/proc/thread-self/net/snmp")?;
-    let mut lines = text.lines().filter(|line| line.starts_with("Ip:"));
-    let (Some(names), Some(values)) = (lines.next(), lines.next()) else {
-        bail!("no Ip: counters")
+fn report(action: Action, figures: &HashMap<Action, Vec<Figures>>, results: &mut Results) {
+    let rates = |action: Action, name: &str, at: usize| {
+        figures[&action]
+            .iter()
+            .find(|figures| figures.name.starts_with(name) && figures.absent.is_none())
+            .map_or_else(Samples::default, |figures| figures.rates[at].clone())
     };
-    names
-        .split_whitespace()
-        .zip(values.split_whitespace())
-        .find(|(name, _)| *name == "InReceives")
-        .and_then(|(_, value)| value.parse().ok())
-        .context("no InReceives")
-}
-
-fn report(all: &[Rates], results: &mut Results) {
-    let median = |name: &str, action: &str, at: usize| {
-        all.iter()
-            .find(|rates| rates.name.starts_with(name) && rates.action == action)
-            .filter(|rates| rates.absent.is_none())
-            .and_then(|rates| rates.rates[at].median())
-    };
-    for rates in all {
+    let (_, empty) = action.empty();
+    for of_one in &figures[&action] {
         for (at, flows) in FLOWS.into_iter().enumerate() {
             let plural = if flows == 1 { "flow" } else { "flows" };
-            let name = format!("live/{}/{}/{}-{plural}", rates.action, rates.name, label(flows));
-            if let Some(why) = &rates.absent {
+            let flows = label(flows);
+            let name = format!("live/{}/{}/{flows}-{plural}", action.as_str(), of_one.name);
+            if let Some(why) = &of_one.absent {
                 results.push(Row::absent(name, why));
                 continue;
             }
-            let empty = if rates.action == "drop" { "drop" } else { "pass" };
-            let mut row = Row::new(name, "Mpps", &rates.rates[at]).with("lost", rates.lost);
-            if rates.name != "empty" {
-                row = row.ratio("empty", median("empty", empty, at));
+            if of_one.rates[at].runs() == 0 {
+                continue;
             }
-            if rates.name.starts_with("sekisho") && rates.action == "drop" {
+            let mut row = Row::new(name, "Mpps", &of_one.rates[at]).with("lost", of_one.lost);
+            if of_one.name != empty {
+                row = row.ratio(empty, &rates(action, empty, at));
+            }
+            if of_one.name.starts_with("sekisho") && action == Action::Drop {
                 for peer in ["xdp-filter", "nftables", "ipset"] {
-                    row = row.ratio(peer, median(peer, "drop", at));
+                    row = row.ratio(peer, &rates(action, peer, at));
                 }
             }
             results.push(row);
         }
-    }
-    for action in ["wire", "reject"] {
-        let why =
-            "left out: the receiving end has one cable, and what it sends back is not counted";
-        results.push(Row::absent(format!("live/{action}/sekisho"), why));
     }
 }

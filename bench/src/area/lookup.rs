@@ -6,7 +6,7 @@ use sekisho_bench_prog::ROWS;
 
 use super::Run;
 use crate::{
-    lab::{Guard, RECEIVER_MAC},
+    lab::Guard,
     lists::{Entries, label},
     report::{Results, Row},
     sampling::Samples,
@@ -18,10 +18,29 @@ const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 /// Packets of a trace whose verdicts are looked at one by one before anything is timed.
 const PROBES: usize = 64;
+/// Packets through the empty program.
+const EMPTY_PACKETS: u32 = 1 << 16;
+/// Filling takes most of the time here, and so do the peers' samples: so many turns make a round.
+const TURNS_PER_ROUND: usize = 3;
 
-/// The tables, by the program that asks them and the name in results.
-const TABLES: [(&str, &str); 3] =
-    [("lookup_image", "image"), ("lookup_lpm", "lpm-trie"), ("lookup_hash", "hash")];
+/// A table, and how much of a trace it is asked.
+struct Table {
+    /// The program that asks it.
+    program: &'static str,
+    /// As results name it.
+    name: &'static str,
+    /// Packets before a sample.
+    warm_up: u32,
+    /// Packets of one sample.
+    packets: u32,
+}
+
+/// The peers are tens of times slower, and get fewer packets for that.
+const TABLES: [Table; 3] = [
+    Table { program: "lookup_image", name: "image", warm_up: 1 << 15, packets: 1 << 16 },
+    Table { program: "lookup_lpm", name: "lpm-trie", warm_up: 1 << 12, packets: 1 << 14 },
+    Table { program: "lookup_hash", name: "hash", warm_up: 1 << 13, packets: 1 << 15 },
+];
 
 /// One list of one family in all three tables.
 struct Case {
@@ -46,7 +65,11 @@ struct Kind {
 
 /// Measures lists of all sizes.
 pub fn measure(run: &Run, guard: &Guard, entries: &Entries, results: &mut Results) -> Result<()> {
-    let clean = [Trace::v4(&entries.clean_v4(ROWS), 1), Trace::v6(&entries.clean_v6(ROWS), 1)];
+    let lists = &[entries];
+    let clean = [
+        Trace::v4(&Entries::clean_v4(lists, ROWS), 1),
+        Trace::v6(&Entries::clean_v6(lists, ROWS), 1),
+    ];
     let mut cases = Vec::new();
     for &count in &run.sizes {
         for is_v6 in [false, true] {
@@ -54,9 +77,9 @@ pub fn measure(run: &Run, guard: &Guard, entries: &Entries, results: &mut Result
             cases.push(Case::new(guard, entries, count, is_v6, clean, results)?);
         }
     }
-    for _ in 0..run.rounds {
+    for _ in 0..run.turns.div_ceil(TURNS_PER_ROUND) {
         for case in &mut cases {
-            case.sample(run, guard)?;
+            case.sample(guard)?;
         }
     }
     for case in cases {
@@ -75,14 +98,9 @@ impl Case {
         results: &mut Results,
     ) -> Result<Self> {
         let (pin, capacity) = guard.ruleset();
-        let layout = Layout { is_v6, is_qinq: false };
-        let options = Options {
-            layout,
-            to: RECEIVER_MAC,
-            send_to: 0,
-            entries: count,
-            ruleset: Some((&pin, capacity)),
-        };
+        let layout = Layout { is_v6, ..Layout::PLAIN_V4 };
+        let options =
+            Options { entries: count, ruleset: Some((&pin, capacity)), ..Options::of(layout) };
         let mut tracer = Tracer::new(&options)?;
         let addresses: Vec<Vec<u8>> = if is_v6 {
             entries.v6[..count].iter().map(|address| address.octets().to_vec()).collect()
@@ -103,7 +121,7 @@ impl Case {
         };
         let empty = tracer.program("empty_drop")?;
         let targets =
-            TABLES.iter().map(|(program, _)| tracer.program(program)).collect::<Result<_>>()?;
+            TABLES.iter().map(|table| tracer.program(table.program)).collect::<Result<_>>()?;
         let kind = |name, trace, verdict| Kind {
             name,
             trace,
@@ -129,27 +147,24 @@ impl Case {
         guard.publish(&self.image)?;
         for kind in &self.kinds {
             self.tracer.load(&kind.trace)?;
-            for (target, (_, table)) in self.targets.iter().zip(TABLES) {
+            for (target, Table { name, .. }) in self.targets.iter().zip(TABLES) {
                 let verdicts = self.tracer.verdicts(target, PROBES)?;
                 let is_right = verdicts.iter().all(|verdict| *verdict == kind.verdict);
-                ensure!(is_right, "{table} gives wrong answers about {} addresses", kind.name);
+                ensure!(is_right, "{name} gives wrong answers about {} addresses", kind.name);
             }
         }
         Ok(())
     }
 
-    fn sample(&mut self, run: &Run, guard: &Guard) -> Result<()> {
+    fn sample(&mut self, guard: &Guard) -> Result<()> {
         guard.publish(&self.image)?;
         for kind in &mut self.kinds {
             self.tracer.load(&kind.trace)?;
-            kind.empty.push(self.tracer.run(&self.empty, run.packets)?.0);
-            for ((target, gross), (_, table)) in
-                self.targets.iter().zip(&mut kind.gross).zip(TABLES)
-            {
-                let packets = if table == "image" { run.packets } else { run.packets_of_peer };
+            kind.empty.push(self.tracer.run(&self.empty, EMPTY_PACKETS)?.0);
+            for ((target, gross), table) in self.targets.iter().zip(&mut kind.gross).zip(&TABLES) {
                 self.tracer.rewind()?;
-                self.tracer.run(target, packets / 16)?;
-                gross.push(self.tracer.run(target, packets)?.0);
+                self.tracer.run(target, table.warm_up)?;
+                gross.push(self.tracer.run(target, table.packets)?.0);
             }
         }
         Ok(())
@@ -158,15 +173,16 @@ impl Case {
     fn report(self, results: &mut Results) {
         for kind in self.kinds {
             let net = kind.gross.each_ref().map(|gross| gross.less(&kind.empty));
-            for (((_, table), samples), gross) in TABLES.iter().zip(&net).zip(&kind.gross) {
-                let name =
-                    format!("lookup/{}/{}/{table}/{}", kind.name, self.family, label(self.count));
+            for ((table, samples), gross) in TABLES.iter().zip(&net).zip(&kind.gross) {
+                let (kind_name, count) = (kind.name, label(self.count));
+                let name = format!("lookup/{kind_name}/{}/{}/{count}", self.family, table.name);
                 let mut row = Row::new(name, "ns", samples)
+                    .ratio("empty", &kind.empty)
                     .with("gross", gross.median())
                     .with("empty", kind.empty.median());
-                for ((_, peer), other) in TABLES.iter().zip(&net) {
-                    if peer != table {
-                        row = row.ratio(*peer, other.median());
+                for (peer, other) in TABLES.iter().zip(&net) {
+                    if peer.name != table.name {
+                        row = row.ratio(peer.name, other);
                     }
                 }
                 results.push(row);

@@ -1,214 +1,254 @@
 //! packet/: nanoseconds that a packet costs in the live program.
 
-use anyhow::Result;
-use sekisho::dataplane::Dataplane as _;
+mod hit;
+
+use anyhow::{Context as _, Result};
+use ipnet::Ipv4Net;
+use sekisho::dataplane::{Dataplane as _, OptOuts};
 use sekisho_abi::{image::Image, reason::Reason};
 use sekisho_bench_prog::ROWS;
 
-use super::{Run, layouts};
+use super::Run;
 use crate::{
-    lab::{Guard, RECEIVER_MAC},
+    lab::{Cable, Guard, Room},
     lists::{Entries, Shape, label},
     report::{Results, Row},
     sampling::Samples,
-    trace::{Layout, Trace},
+    trace::{Layout, Trace, Transport, Wrap, opted_out},
     tracer::{Options, Target, Tracer},
 };
 
-/// Which destinations the packets of a trace have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// Never the same twice, none listed.
-    Clean,
-    /// Every listed address in turn, each a flow of its own.
-    Hit,
-    /// One listed address again and again: a busy bot.
-    Repeat,
+/// Packets that run before a sample, so that its caches are warm.
+const WARM_UP: u32 = 1 << 15;
+/// Packets of one sample: some milliseconds.
+const PACKETS: u32 = 1 << 16;
+/// Senders of clean packets.
+const SUBSCRIBERS: usize = 100_000;
+/// Lines that opted out, where any did.
+const OPTED_OUT: usize = 100_000;
+/// Turns after which every list moves on to the next program, as code and memory may lie luckily.
+const TURNS_IN_PLACE: usize = 5;
+/// Rows of the flow tables of programs that only get clean packets, of which no row is made.
+const UNUSED_ROWS: u32 = 1024;
+
+/// What a program is loaded with.
+struct Load {
+    shape: Shape,
+    count: usize,
+    image: Image,
+    has_opt_outs: bool,
 }
 
-impl Kind {
-    const ALL: [Self; 3] = [Self::Clean, Self::Hit, Self::Repeat];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Clean => "clean",
-            Self::Hit => "hit",
-            Self::Repeat => "repeat",
-        }
+impl Load {
+    /// What follows the encapsulation in names of benchmarks.
+    fn name(&self) -> String {
+        let count = label(self.count);
+        if self.has_opt_outs { format!("{count}/{}-opt-outs", label(OPTED_OUT)) } else { count }
     }
 
-    const fn reason(self) -> Reason {
-        match self {
-            Self::Clean => Reason::NotListed,
-            Self::Hit | Self::Repeat => Reason::Dropped,
-        }
+    fn is(&self, shape: Shape, count: usize, has_opt_outs: bool) -> bool {
+        (self.shape, self.count, self.has_opt_outs) == (shape, count, has_opt_outs)
     }
+
+    /// Makes it what a program is loaded with.
+    fn put(&self, guard: &Guard) -> Result<()> {
+        let mut opt_outs = OptOuts::default();
+        if self.has_opt_outs {
+            opt_outs.networks =
+                opted_out(OPTED_OUT).map(|line| Ipv4Net::from(line).into()).collect();
+        }
+        guard.dataplane().set_opt_outs(&opt_outs)?;
+        guard.publish(&self.image)
+    }
+}
+
+/// Packets that go through every program in turn.
+struct Lane {
+    kind: &'static str,
+    layout: Layout,
+    reason: Reason,
+    tracer: Tracer,
+    empty: Target,
 }
 
 /// One figure to be.
+#[derive(Clone, Debug, Default)]
 struct Case {
-    name: String,
-    count: usize,
-    kind: Kind,
-    trace: usize,
-    layout: Layout,
     gross: Samples,
     empty: Samples,
 }
 
-/// Everything of one shape of list.
-struct Bench<'a> {
-    run: &'a Run,
-    guard: &'a Guard,
-    program: Target,
-    tracers: Vec<(Layout, Tracer, Target)>,
-    traces: Vec<Trace>,
-    images: Vec<(usize, Image)>,
-    cases: Vec<Case>,
-}
-
-/// Measures lists of all sizes, anywhere in the address space and in clusters.
-pub fn measure(run: &Run, guard: &Guard, uniform: &Entries, results: &mut Results) -> Result<()> {
-    Bench::new(run, guard, uniform, Shape::Uniform)?.measure(results)?;
-    if run.clustered == 0 {
-        return Ok(());
-    }
-    let clustered = Entries::new(Shape::Clustered, run.clustered);
-    Bench::new(run, guard, &clustered, Shape::Clustered)?.measure(results)
-}
-
-impl<'a> Bench<'a> {
-    fn new(run: &'a Run, guard: &'a Guard, entries: &Entries, shape: Shape) -> Result<Self> {
-        let (_, capacity) = guard.ruleset();
-        let sizes: Vec<usize> = match shape {
-            Shape::Uniform => run.sizes.clone(),
-            Shape::Clustered => vec![run.clustered],
-        };
-        let mut bench = Self {
-            run,
-            guard,
-            program: guard.program()?,
-            tracers: Vec::new(),
-            traces: Vec::new(),
-            images: Vec::new(),
-            cases: Vec::new(),
-        };
-        for layout in layouts() {
-            let options =
-                Options { layout, to: RECEIVER_MAC, send_to: 0, entries: 1, ruleset: None };
-            let mut tracer = Tracer::new(&options)?;
-            let empty = tracer.program("empty_drop")?;
-            bench.tracers.push((layout, tracer, empty));
-        }
-        for (at, count) in sizes.into_iter().enumerate() {
-            bench.images.push((count, entries.image(count, at as u32 + 1, capacity)?));
-            for is_v6 in [false, true] {
-                for kind in Kind::ALL {
-                    bench.add(entries, shape, count, is_v6, kind);
-                }
-            }
-        }
-        Ok(bench)
-    }
-
-    fn add(&mut self, entries: &Entries, shape: Shape, count: usize, is_v6: bool, kind: Kind) {
-        // In IPv6 a list names one host of a network at most, so it has no clusters.
-        if is_v6 && (shape == Shape::Clustered || entries.v6.len() < count) {
-            return;
-        }
-        let trace = self.trace(entries, count, is_v6, kind);
-        let family = match (is_v6, shape) {
-            (false, Shape::Uniform) => "v4",
-            (false, Shape::Clustered) => "v4-clustered",
-            (true, _) => "v6",
-        };
-        for layout in layouts() {
-            let is_measured = layout.is_v6 == is_v6
-                && (kind != Kind::Repeat || !layout.is_qinq)
-                && (shape == Shape::Uniform || !layout.is_qinq);
-            if is_measured {
-                let (kind_name, encapsulation) = (kind.as_str(), layout.encapsulation());
-                self.cases.push(Case {
-                    name: format!("packet/{kind_name}/{family}/{encapsulation}/{}", label(count)),
-                    count,
-                    kind,
-                    trace,
-                    layout,
-                    gross: Samples::default(),
-                    empty: Samples::default(),
-                });
-            }
-        }
-    }
-
-    /// The place of a trace. What is clean for the longest list is clean for all.
-    fn trace(&mut self, entries: &Entries, count: usize, is_v6: bool, kind: Kind) -> usize {
-        let earlier = self
-            .cases
-            .iter()
-            .find(|case| kind == Kind::Clean && case.kind == kind && case.layout.is_v6 == is_v6);
-        if let Some(case) = earlier {
-            return case.trace;
-        }
-        let listed = if kind == Kind::Repeat { 1 } else { count };
-        self.traces.push(match (kind, is_v6) {
-            (Kind::Clean, false) => Trace::v4(&entries.clean_v4(ROWS), 1),
-            (Kind::Clean, true) => Trace::v6(&entries.clean_v6(ROWS), 1),
-            (_, false) => Trace::v4(&entries.v4[..listed], 1),
-            (_, true) => Trace::v6(&entries.v6[..listed], 1),
-        });
-        self.traces.len() - 1
-    }
-
-    fn measure(mut self, results: &mut Results) -> Result<()> {
-        for _ in 0..self.run.rounds {
-            for (count, image) in &self.images {
-                self.guard.publish(image)?;
-                for case in self.cases.iter_mut().filter(|case| case.count == *count) {
-                    let tracer =
-                        self.tracers.iter_mut().find(|(layout, ..)| *layout == case.layout);
-                    let Some((_, tracer, empty)) = tracer else { continue };
-                    tracer.load(&self.traces[case.trace])?;
-                    case.sample(self.run, self.guard, tracer, empty, &self.program)?;
-                }
-            }
-        }
-        for case in self.cases {
-            results.push(case.row());
-        }
-        Ok(())
-    }
-}
-
 impl Case {
-    /// The same packets once through the empty program and once through the live one.
-    fn sample(
-        &mut self,
-        run: &Run,
-        guard: &Guard,
-        tracer: &mut Tracer,
-        empty: &Target,
-        program: &Target,
-    ) -> Result<()> {
-        let packets = match self.kind {
-            Kind::Clean => run.packets,
-            Kind::Hit | Kind::Repeat => run.packets_of_hits,
-        };
-        self.empty.push(tracer.run(empty, packets)?.0);
-        guard.dataplane().drain()?;
-        tracer.rewind()?;
-        tracer.run(program, packets / 16)?;
-        guard.dataplane().drain()?;
-        let before = guard.counts()?;
-        self.gross.push(tracer.run(program, packets)?.0);
-        guard.expect(&before, self.kind.reason(), packets.into())
+    fn net(&self) -> Samples {
+        self.gross.less(&self.empty)
     }
 
-    fn row(self) -> Row {
-        let net = self.gross.less(&self.empty);
-        Row::new(self.name, "ns", &net)
-            .ratio("empty", self.empty.median())
+    fn row(&self, name: String) -> Row {
+        Row::new(name, "ns", &self.net())
+            .ratio("empty", &self.empty)
             .with("gross", self.gross.median())
             .with("empty", self.empty.median())
+    }
+}
+
+/// Measures lists of all sizes, anywhere in the address space and in clusters, without and with
+/// lines that opted out; then hits.
+pub fn measure(run: &Run, room: Room, uniform: &Entries, results: &mut Results) -> Result<()> {
+    let largest = *run.sizes.last().context("no sizes")?;
+    let clustered = Entries::new(Shape::Clustered, largest);
+    let load = |entries: &Entries, shape, count, has_opt_outs| -> Result<Load> {
+        let image = entries.image(count, 1, room.capacity)?;
+        Ok(Load { shape, count, image, has_opt_outs })
+    };
+    let mut loads = Vec::new();
+    for &count in &run.sizes {
+        loads.push(load(uniform, Shape::Uniform, count, false)?);
+    }
+    loads.push(load(uniform, Shape::Uniform, largest, true)?);
+    loads.push(load(&clustered, Shape::Clustered, largest, false)?);
+    let clean = clean_traces(&[uniform, &clustered]);
+    clean_packets(run, room, &loads, &clean, &Layout::ALL, results)?;
+    drop(loads);
+    drop(clean);
+    hit::measure(run, room, [uniform, &clustered], results)
+}
+
+/// Ten times the longest list, beside a list of one: what no cache holds.
+pub fn ten_times(run: &Run, room: Room, count: usize, results: &mut Results) -> Result<()> {
+    let entries = Entries::new(Shape::Uniform, count);
+    let mut loads = Vec::new();
+    for count in [1, count] {
+        let image = entries.image(count, 1, room.capacity)?;
+        loads.push(Load { shape: Shape::Uniform, count, image, has_opt_outs: false });
+    }
+    let clean = clean_traces(&[&entries]);
+    drop(entries);
+    let is_v4 = |layout: &Layout| !layout.is_v6;
+    let layouts: Vec<Layout> = Layout::ALL.into_iter().filter(is_v4).collect();
+    let mut pair = Results::default();
+    clean_packets(run, room, &loads, &clean, &layouts, &mut pair)?;
+    // The list of one has its figures from the run with all the others.
+    let longest = format!("/{}", label(count));
+    pair.into_rows()
+        .into_iter()
+        .filter(|row| row.bench.ends_with(&longest))
+        .for_each(|row| results.push(row));
+    Ok(())
+}
+
+/// Packets to a million addresses that none of these list, in IPv4 and IPv6.
+fn clean_traces(lists: &[&Entries]) -> [Trace; 2] {
+    [
+        Trace::v4(&Entries::clean_v4(lists, ROWS), SUBSCRIBERS),
+        Trace::v6(&Entries::clean_v6(lists, ROWS), SUBSCRIBERS),
+    ]
+}
+
+fn clean_packets(
+    run: &Run,
+    room: Room,
+    loads: &[Load],
+    clean: &[Trace; 2],
+    layouts: &[Layout],
+    results: &mut Results,
+) -> Result<()> {
+    let mut lanes = Vec::new();
+    for &layout in layouts {
+        let trace = &clean[usize::from(layout.is_v6)];
+        lanes.push(Lane::new("clean", layout, Reason::NotListed, trace)?);
+    }
+    if loads.iter().any(|load| load.has_opt_outs) {
+        let destinations = clean[0].destinations_v4();
+        let trace = Trace::v4_of(Transport::Udp, &destinations, opted_out(OPTED_OUT));
+        lanes.push(Lane::new("opted-out", Layout::PLAIN_V4, Reason::OptedOut, &trace)?);
+    }
+    let room = Room { flow_table_entries: UNUSED_ROWS, ..room };
+    let mut guards = Vec::new();
+    for number in 0..loads.len() {
+        let guard = Guard::start(room, &Cable::lay(number)?)?;
+        let program = guard.program()?;
+        guards.push((guard, program));
+    }
+    let mut cases = vec![vec![Case::default(); loads.len()]; lanes.len()];
+    for turn in 0..run.turns {
+        if turn % TURNS_IN_PLACE == 0 {
+            for (load, (guard, _)) in loads.iter().zip(&guards) {
+                load.put(guard)?;
+            }
+        }
+        for (lane, cases) in lanes.iter_mut().zip(&mut cases) {
+            for ((load, case), (guard, program)) in loads.iter().zip(cases).zip(&guards) {
+                if lane.is_for(load) {
+                    lane.sample(guard, program, case)?;
+                }
+            }
+        }
+        if (turn + 1) % TURNS_IN_PLACE == 0 {
+            guards.rotate_right(1);
+        }
+    }
+    report(loads, &lanes, &cases, results);
+    Ok(())
+}
+
+impl Lane {
+    fn new(kind: &'static str, layout: Layout, reason: Reason, trace: &Trace) -> Result<Self> {
+        let mut tracer = Tracer::new(&Options::of(layout))?;
+        let empty = tracer.program("empty_drop")?;
+        tracer.load(trace)?;
+        Ok(Self { kind, layout, reason, tracer, empty })
+    }
+
+    /// In IPv6 a list names one host of a network at most, so it has no clusters; and all packets
+    /// come from one network, so that looking for lines that opted out there would tell nothing.
+    fn is_for(&self, load: &Load) -> bool {
+        let is_plain = load.shape == Shape::Uniform && !load.has_opt_outs;
+        match self.reason {
+            Reason::OptedOut => load.has_opt_outs,
+            _ => is_plain || !self.layout.is_v6,
+        }
+    }
+
+    /// The next packets once through the empty program and once through the live one.
+    fn sample(&mut self, guard: &Guard, program: &Target, case: &mut Case) -> Result<()> {
+        self.tracer.run(&self.empty, WARM_UP)?;
+        case.empty.push(self.tracer.run(&self.empty, PACKETS)?.0);
+        let before = guard.counts()?;
+        self.tracer.run(program, WARM_UP)?;
+        case.gross.push(self.tracer.run(program, PACKETS)?.0);
+        guard.expect(&before, self.reason, (WARM_UP + PACKETS).into())
+    }
+}
+
+fn report(loads: &[Load], lanes: &[Lane], cases: &[Vec<Case>], results: &mut Results) {
+    // What clean packets of a layout cost with a load: nothing if that was not measured.
+    let net = |layout: Layout, shape: Shape, count: usize, has_opt_outs: bool| {
+        let lane = lanes.iter().position(|lane| lane.kind == "clean" && lane.layout == layout);
+        let load = loads.iter().position(|load| load.is(shape, count, has_opt_outs));
+        lane.zip(load).map_or_else(Samples::default, |(lane, load)| cases[lane][load].net())
+    };
+    for (lane, cases) in lanes.iter().zip(cases) {
+        for (load, case) in loads.iter().zip(cases).filter(|(load, _)| lane.is_for(load)) {
+            let (layout, count) = (lane.layout, load.count);
+            let (family, shape) = (layout.family(), load.shape.suffix());
+            let wrap = layout.wrap.as_str();
+            let name = format!("packet/{}/{family}{shape}/{wrap}/{}", lane.kind, load.name());
+            let of = |layout| net(layout, load.shape, count, load.has_opt_outs);
+            let mut row = case.row(name);
+            if load.shape == Shape::Clustered {
+                row = row.ratio("uniform", &net(layout, Shape::Uniform, count, false));
+            } else if load.has_opt_outs {
+                row = row.ratio("no-opt-outs", &net(layout, Shape::Uniform, count, false));
+            } else if count > 1 {
+                row = row.ratio("list-of-1", &net(layout, Shape::Uniform, 1, false));
+            }
+            if layout.wrap != Wrap::Untagged {
+                row = row.ratio("untagged", &of(Layout { wrap: Wrap::Untagged, ..layout }));
+            }
+            if layout.is_v6 {
+                row = row.ratio("v4", &of(Layout { is_v6: false, ..layout }));
+            }
+            results.push(row);
+        }
     }
 }

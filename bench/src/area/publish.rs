@@ -3,12 +3,14 @@
 
 use std::{
     fs,
-    io::Write as _,
+    io::{BufWriter, Write as _},
     net::Ipv4Addr,
-    path::Path,
+    ops::Range,
+    path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
+    thread,
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -17,29 +19,44 @@ use sekisho::dataplane::{
     kernel::KernelDataplane,
     tables::{self, Slots},
 };
-use sekisho_abi::{image::Image, reason::Reason};
+use sekisho_abi::{
+    image::{Action, Image},
+    reason::Reason,
+};
+use sekisho_bench_prog::ROWS;
 use sekisho_rules::{
     catalogue::Catalogue,
     compile::{FeedInput, compile},
     moment::Moment,
     parse::{Limits, parse},
+    policy::stage,
+    seen::Seen,
     shipped,
 };
 use serde::{Deserialize, Serialize};
 
 use super::Run;
 use crate::{
-    lab::{Guard, RECEIVER_MAC},
-    lists::{Entries, label},
+    lab::{Cable, Guard, Room},
+    lists::{Entries, label, uniform_v4},
     report::{Results, Row},
     sampling::Samples,
     trace::{Layout, Trace},
     tracer::{Options, Tracer},
 };
 
-/// Entries of the rulesets that are swapped while packets are judged.
-const SWAPPED: usize = 100_000;
-const SWAPS: u32 = 40;
+/// Lists up to this length are measured whatever the run.
+const USUAL: [usize; 4] = [10_000, 100_000, 1_000_000, 2_000_000];
+/// What a full run measures beyond, in more room.
+const FAR: usize = 10_000_000;
+/// Entries that others are set in relation to.
+const REFERENCE: usize = 1_000_000;
+/// Entries of one list: longer ones are refused as a whole, so that more come as several feeds.
+const LIST: usize = 3_500_000;
+/// Most rounds: ten million take ten seconds each.
+const ROUNDS: usize = 5;
+/// Swaps while packets of one kind are judged.
+const SWAPS: usize = 20;
 
 /// What one publication took, in milliseconds.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -47,6 +64,7 @@ pub struct Stages {
     read: f64,
     parse: f64,
     policy_and_merge: f64,
+    rollout: f64,
     image: f64,
     swap: f64,
     total: f64,
@@ -56,75 +74,120 @@ pub struct Stages {
     peak_memory: f64,
 }
 
-/// Measures lists of all sizes, then swaps under fire.
-pub fn measure(run: &Run, guard: &Guard, entries: &Entries, results: &mut Results) -> Result<()> {
+/// A list, and what its publications took.
+struct Size {
+    count: usize,
+    lists: Vec<PathBuf>,
+    stages: Vec<Stages>,
+}
+
+/// Measures lists of all sizes, in more room where that is needed, then swaps under fire.
+pub fn measure(
+    run: &Run,
+    guard: &Guard,
+    entries: &Entries,
+    more_room: Room,
+    results: &mut Results,
+) -> Result<()> {
+    let far = if run.is_quick { None } else { Some(Guard::start(more_room, &Cable::lay(1)?)?) };
     let folder = tempfile::tempdir()?;
+    let longest = if run.is_quick { USUAL.into_iter().max().unwrap_or(0) } else { FAR };
+    let addresses = uniform_v4(longest);
     let mut sizes = Vec::new();
-    for &count in run.sizes.iter().filter(|count| **count >= 10_000) {
-        let path = folder.path().join(label(count));
-        write_list(&path, &entries.v4[..count])?;
-        sizes.push((count, path, Vec::new()));
+    for count in USUAL.into_iter().chain(far.as_ref().map(|_| FAR)) {
+        let guard = far.as_ref().filter(|_| count == FAR).unwrap_or(guard);
+        let lists = write_lists(folder.path(), &addresses[..count])?;
+        sizes.push((Size { count, lists, stages: Vec::new() }, guard));
     }
-    for _ in 0..run.rounds {
-        for (_, path, stages) in &mut sizes {
-            stages.push(in_child(guard, path)?);
+    drop(addresses);
+    for _ in 0..run.rounds.min(ROUNDS) {
+        for (size, guard) in &mut sizes {
+            size.stages.push(in_child(guard, &size.lists)?);
         }
     }
-    for (count, _, stages) in sizes {
-        report(count, &stages, results);
+    let sizes: Vec<Size> = sizes.into_iter().map(|(size, _)| size).collect();
+    report(&sizes, results);
+    if far.is_none() {
+        let name = |what: &str| format!("publish/{what}/{}", label(FAR));
+        for what in ["total", "peak-memory"] {
+            results.push(Row::absent(name(what), "left out by --quick"));
+        }
     }
     misjudged(guard, entries, results)
 }
 
-fn write_list(path: &Path, addresses: &[Ipv4Addr]) -> Result<()> {
-    let mut file = std::io::BufWriter::new(fs::File::create(path)?);
-    for address in addresses {
-        writeln!(file, "{address}")?;
+/// One list, or as many as that takes.
+fn write_lists(folder: &Path, addresses: &[Ipv4Addr]) -> Result<Vec<PathBuf>> {
+    let mut lists = Vec::new();
+    for (at, part) in addresses.chunks(LIST).enumerate() {
+        let path = folder.join(format!("{}-{at}.txt", addresses.len()));
+        let mut file = BufWriter::new(fs::File::create(&path)?);
+        for address in part {
+            writeln!(file, "{address}")?;
+        }
+        file.flush()?;
+        lists.push(path);
     }
-    Ok(file.flush()?)
+    Ok(lists)
 }
 
 /// A process of its own, so that its memory is that of one publication.
-fn in_child(guard: &Guard, list: &Path) -> Result<Stages> {
-    let (pin, capacity) = guard.ruleset();
-    let pin_dir = pin.parent().and_then(Path::parent).context("a pin without a folder")?;
+fn in_child(guard: &Guard, lists: &[PathBuf]) -> Result<Stages> {
+    let (_, capacity) = guard.ruleset();
     let output = Command::new(std::env::current_exe()?)
         .arg("publish-once")
-        .args([list, pin_dir])
+        .arg(guard.pin_dir())
         .arg(capacity.to_string())
+        .args(lists)
         .output()?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "publishing failed: {}", errors.trim());
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// Publishes a list into the dataplane under a pin folder: the life of the child process.
-pub fn once(list: &Path, pin_dir: &Path, capacity: usize) -> Result<Stages> {
+/// Publishes lists into the dataplane under a pin folder: the life of the child process.
+pub fn once(lists: &[PathBuf], pin_dir: &Path, capacity: usize) -> Result<Stages> {
     let policy = shipped::policy()?;
     let never_block = shipped::never_block()?;
-    let source = format!("feeds: [{{name: bench, source: {}, format: plain}}]", list.display());
-    let catalogue = Catalogue::from_yaml(&source, "bench")?;
-    let spec = catalogue.feeds.first().context("no feed")?;
+    let feed = |(at, list): (usize, &PathBuf)| {
+        format!("{{name: bench-{at}, source: {}, format: plain}}", list.display())
+    };
+    let feeds: Vec<String> = lists.iter().enumerate().map(feed).collect();
+    let catalogue = Catalogue::from_yaml(&format!("feeds: [{}]", feeds.join(", ")), "bench")?;
     let dataplane = KernelDataplane::open(pin_dir)?;
-    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let now = Moment::nearest(i64::try_from(since_1970.as_secs())?);
 
     let mut clock = Clock::start();
-    let bytes = fs::read(list)?;
+    let bytes = lists.iter().map(fs::read).collect::<Result<Vec<_>, _>>()?;
     let read = clock.lap();
-    let parsed = parse(spec.format, &bytes, &Limits::default()).context("the list is refused")?;
+    let specs = catalogue.feeds.iter();
+    let parsed: Vec<_> = specs
+        .clone()
+        .zip(&bytes)
+        .map(|(spec, bytes)| parse(spec.format, bytes, &Limits::default()))
+        .collect();
     let parse = clock.lap();
-    let input = FeedInput { spec, parsed: Ok(&parsed), fetched_at: now };
-    let compiled = compile(&[input], &policy, &never_block, now)?;
+    let inputs: Vec<FeedInput<'_>> = specs
+        .clone()
+        .zip(&parsed)
+        .map(|(spec, parsed)| FeedInput { spec, parsed: parsed.as_ref(), fetched_at: now })
+        .collect();
+    let mut compiled = compile(&inputs, &policy, &never_block, now)?;
     let policy_and_merge = clock.lap();
+    let new: Vec<_> = specs.map(|spec| (spec, true)).collect();
+    let staged = stage(&mut compiled, &new, &policy.rollout, &Seen::default(), now);
+    let rollout = clock.lap();
     let built = tables::build(&compiled.table, &Slots::default(), 1, capacity)?;
     let image = clock.lap();
     dataplane.publish(&built.image)?;
     let swap = clock.lap();
+    ensure!(staged.seen.len() == compiled.table.v4.len(), "not every entry has its time");
     Ok(Stages {
         read,
         parse,
         policy_and_merge,
+        rollout,
         image,
         swap,
         total: clock.total(),
@@ -166,101 +229,99 @@ fn peak_memory() -> Result<f64> {
     Ok(kib * 1024.0 / 1e6)
 }
 
-fn report(count: usize, stages: &[Stages], results: &mut Results) {
-    let of = |figure: fn(&Stages) -> f64| {
+fn report(sizes: &[Size], results: &mut Results) {
+    let of = |size: &Size, figure: fn(&Stages) -> f64| {
         let mut samples = Samples::default();
-        stages.iter().map(figure).for_each(|value| samples.push(value));
+        size.stages.iter().map(figure).for_each(|value| samples.push(value));
         samples
     };
-    let name = |what: &str| format!("publish/{what}/{}", label(count));
-    for (what, samples) in [
-        ("read", of(|stages| stages.read)),
-        ("parse", of(|stages| stages.parse)),
-        ("policy-and-merge", of(|stages| stages.policy_and_merge)),
-        ("image", of(|stages| stages.image)),
-        ("swap", of(|stages| stages.swap)),
-    ] {
-        results.push(Row::new(name(what), "ms", &samples));
+    let reference = sizes.iter().find(|size| size.count == REFERENCE);
+    for size in sizes {
+        let row = |what: &str, unit, figure| {
+            let name = format!("publish/{what}/{}", label(size.count));
+            let row = Row::new(name, unit, &of(size, figure));
+            match reference.filter(|reference| reference.count != size.count) {
+                Some(reference) => row.ratio(label(REFERENCE), &of(reference, figure)),
+                None => row,
+            }
+        };
+        let entries = size.stages.first().map_or(0, |stages| stages.entries);
+        results.push(row("read", "ms", |stages| stages.read));
+        results.push(row("parse", "ms", |stages| stages.parse));
+        results.push(row("policy-and-merge", "ms", |stages| stages.policy_and_merge));
+        results.push(row("roll-out", "ms", |stages| stages.rollout));
+        results.push(row("image", "ms", |stages| stages.image));
+        results.push(row("swap", "ms", |stages| stages.swap));
+        results.push(row("total", "ms", |stages| stages.total).with("entries", entries));
+        results.push(row("peak-memory", "MB", |stages| stages.peak_memory));
     }
-    let entries = stages.first().map_or(0, |stages| stages.entries);
-    let total = Row::new(name("total"), "ms", &of(|stages| stages.total));
-    results.push(total.with("entries", entries));
-    let memory = of(|stages| stages.peak_memory);
-    results.push(Row::new(name("peak-memory"), "MB", &memory));
 }
 
-/// Two rulesets, each with addresses of its own and a common part, take turns while packets to the
-/// common part and to what neither lists are judged on another processor.
+/// Two rulesets, each with addresses of its own and a common half, take turns while packets to the
+/// common half and to what neither lists are judged on another processor, in both families.
 fn misjudged(guard: &Guard, entries: &Entries, results: &mut Results) -> Result<()> {
     let (_, capacity) = guard.ruleset();
-    ensure!(entries.v4.len() >= 3 * SWAPPED, "too few entries to swap");
-    let (common, own) = entries.v4.split_at(SWAPPED);
-    let images = [&own[..SWAPPED], &own[SWAPPED..2 * SWAPPED]]
-        .map(|own| image(common.iter().chain(own), capacity));
-    let [first, second] = images;
-    let images = [first?, second?];
-    guard.publish(&images[0])?;
-    let options = Options {
-        layout: Layout::PLAIN_V4,
-        to: RECEIVER_MAC,
-        send_to: 0,
-        entries: 1,
-        ruleset: None,
+    let quarter = entries.v4.len().min(entries.v6.len()) / 4;
+    let image = |own: Range<usize>, generation| {
+        entries.image_of(Action::Drop, &[0..2 * quarter, own], generation, capacity)
     };
-    let mut tracer = Tracer::new(&options)?;
+    let images = [image(2 * quarter..3 * quarter, 1)?, image(3 * quarter..4 * quarter, 2)?];
+    guard.publish(&images[0])?;
     let program = guard.program()?;
-    let mut wrong = 0;
-    let mut judged = 0;
-    let traces = [
-        (Trace::v4(common, 1), Reason::Dropped),
-        (Trace::v4(&entries.clean_v4(sekisho_bench_prog::ROWS), 1), Reason::NotListed),
-    ];
-    for (trace, reason) in traces {
+    let lists = &[entries];
+    let (common_v4, common_v6) = (&entries.v4[..2 * quarter], &entries.v6[..2 * quarter]);
+    let (mut wrong, mut judged) = (0, 0);
+    for (trace, reason) in [
+        (Trace::v4(common_v4, 1), Reason::Dropped),
+        (Trace::v4(&Entries::clean_v4(lists, ROWS), 1), Reason::NotListed),
+        (Trace::v6(common_v6, 1), Reason::Dropped),
+        (Trace::v6(&Entries::clean_v6(lists, ROWS), 1), Reason::NotListed),
+    ] {
+        let layout = Layout { is_v6: trace.is_v6, ..Layout::PLAIN_V4 };
+        let mut tracer = Tracer::new(&Options::of(layout))?;
         tracer.load(&trace)?;
         let before = guard.counts()?;
-        let is_done = AtomicBool::new(false);
-        std::thread::scope(|scope| -> Result<()> {
-            let swaps = scope.spawn(|| {
-                let swapped = swap(guard, &images);
-                is_done.store(true, Ordering::Relaxed);
-                swapped
-            });
-            while !is_done.load(Ordering::Relaxed) {
-                tracer.run(&program, 1 << 14)?;
-            }
-            swaps.join().map_err(|_| anyhow::anyhow!("the swapping thread died"))?
-        })?;
-        let after = guard.counts()?;
-        for other in Reason::ALL {
-            let counted =
-                after.by_reason[other as usize].packets - before.by_reason[other as usize].packets;
-            judged += counted;
-            if other != reason {
-                wrong += counted;
+        under_fire(guard, &images, || tracer.run(&program, 1 << 14).map(drop))?;
+        for (counted_as, packets) in guard.counted_since(&before)? {
+            judged += packets;
+            if counted_as != reason {
+                wrong += packets;
             }
         }
-        guard.dataplane().drain()?;
+        guard.settle()?;
     }
+    ensure!(judged > 0, "no packet was judged");
     let mut samples = Samples::default();
     samples.push(wrong as f64);
     let row = Row::new("publish/misjudged", "packets", &samples);
-    results.push(row.with("judged", judged).with("swaps", SWAPS * 2));
+    let row = row.with("judged", judged).with("swaps", SWAPS * 4);
+    results.push(row.with("entries", label(3 * quarter)));
     Ok(())
 }
 
-fn image<'a>(addresses: impl Iterator<Item = &'a Ipv4Addr>, capacity: usize) -> Result<Image> {
-    use sekisho_abi::image::{Action, ImageBuilder, List, Port};
-    let mut builder =
-        ImageBuilder::new(vec![List { name: "bench".to_owned(), action: Action::Drop }]);
-    for address in addresses {
-        builder.list_v4(*address, 32, Port::Any, 1);
-    }
-    Ok(builder.build(1, capacity)?)
+/// Swaps rulesets on any processor while this thread goes on with `judge`.
+fn under_fire(
+    guard: &Guard,
+    images: &[Image; 2],
+    mut judge: impl FnMut() -> Result<()>,
+) -> Result<()> {
+    let is_done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let swaps = scope.spawn(|| {
+            let swapped = swap(guard, images);
+            is_done.store(true, Ordering::Relaxed);
+            swapped
+        });
+        while !is_done.load(Ordering::Relaxed) {
+            judge()?;
+        }
+        swaps.join().map_err(|_| anyhow::anyhow!("the swapping thread died"))?
+    })
 }
 
 fn swap(guard: &Guard, images: &[Image; 2]) -> Result<()> {
     crate::lab::use_all_processors()?;
-    for image in images.iter().cycle().take(SWAPS as usize) {
+    for image in images.iter().cycle().take(SWAPS) {
         guard.publish(image)?;
     }
     Ok(())

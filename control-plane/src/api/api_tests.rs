@@ -11,7 +11,9 @@ use crate::{
 };
 
 /// Every request that changes something.
-const CHANGES: [(&str, &str); 6] = [
+const CHANGES: [(&str, &str); 8] = [
+    ("POST", "breaker/7"),
+    ("DELETE", "breaker/7"),
     ("POST", "entries"),
     ("DELETE", "entries/1"),
     ("POST", "feeds/one/accept"),
@@ -58,7 +60,7 @@ impl Bench {
     }
 
     async fn send(&self, method: reqwest::Method, path: &str) -> (u16, String) {
-        crate::feeds::fetch::install_tls();
+        crate::feeds::http::install_tls();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let response = client.request(method, format!("{}{path}", self.base)).send().await.unwrap();
         let status = response.status().as_u16();
@@ -93,7 +95,7 @@ impl Bench {
         token: &str,
         body: &Value,
     ) -> (u16, Value) {
-        crate::feeds::fetch::install_tls();
+        crate::feeds::http::install_tls();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let mut request = client
             .request(method, format!("{}/api/v1/{path}", self.base))
@@ -315,6 +317,23 @@ async fn every_route_answers() {
     let live = &body["live"];
     assert_eq!(live["lists"], serde_json::json!(["one"]));
     assert!(live["generation"].as_u64() > Some(0), "{live}");
+    let [told] = &body["indicators"].as_array().unwrap()[..] else { panic!("{body}") };
+    assert_eq!((&told["indicator"], &told["line"]), (&"198.18.0.7:443".into(), &2.into()));
+    let stages = told["stages"].as_array().unwrap();
+    assert_eq!(stages.len(), 11, "{told}");
+    assert!(stages.iter().all(|stage| stage["outcome"] == "passed"), "{told}");
+    assert_eq!((&told["score"], &told["left"]), (&60.into(), &"drop".into()));
+    assert!(told["since"].is_string(), "{told}");
+    assert_eq!(body["met"]["flows"], 0);
+    let (status, body) = bench.get("/api/v1/explain?address=198.18.0.7:443&public=true").await;
+    assert_eq!((status, &body["verdict"]), (200, &"drop".into()));
+    assert!(!body.to_string().contains("one") && body.get("met").is_none(), "{body}");
+    let (status, body) = bench.get("/api/v1/preview?feed=one&days=30").await;
+    assert_eq!((status, &body["entries"], &body["unrecorded"]), (200, &1.into(), &0.into()));
+    let (status, body) = bench.get("/api/v1/preview").await;
+    assert_eq!((status, &body["total"]["stopped"]["flows"]), (200, &0.into()));
+    let (status, body) = bench.get("/api/v1/feeds/worth").await;
+    assert_eq!((status, &body["feeds"][0]["overlap"]["unique"]), (200, &1.into()));
     let (_, body) = bench.get("/api/v1/explain?address=198.18.0.8").await;
     assert_eq!(body["live"]["lists"], serde_json::json!([]));
     let [interface] = &body["live"]["interfaces"].as_array().unwrap()[..] else { panic!("{body}") };
@@ -324,6 +343,33 @@ async fn every_route_answers() {
     let (status, text) = bench.send(reqwest::Method::GET, "/metrics").await;
     assert_eq!(status, 200);
     assert!(text.contains("sekisho_ruleset_entries{family=\"ipv4\"} 1\n"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn decisions_of_the_breaker_take_json_and_name_what_is_not_there() {
+    let bench = Bench::with_token().await;
+    assert_eq!(bench.get("/api/v1/breaker").await, (200, serde_json::json!({"entries": []})));
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let post = |kind: &'static str, body: &'static str| {
+        let request = client.post(format!("{}/api/v1/breaker/7", bench.base));
+        request.header("content-type", kind).bearer_auth(TOKEN).body(body).send()
+    };
+    let json = "application/json";
+    let form = "application/x-www-form-urlencoded";
+    for (kind, body, status) in [
+        (json, r#"{"decision":"release"}"#, 404),
+        (json, r#"{"decision":"perhaps"}"#, 400),
+        (json, "{}", 400),
+        (form, "decision=release", 400),
+        ("text/plain", r#"{"decision":"release"}"#, 400),
+    ] {
+        let response = post(kind, body).await.unwrap();
+        assert_eq!(response.status().as_u16(), status, "{kind} {body}");
+    }
+    for (path, expected) in [("/api/v1/breaker/7", 404), ("/api/v1/breaker/x", 400)] {
+        let request = client.delete(format!("{}{path}", bench.base)).bearer_auth(TOKEN);
+        assert_eq!(request.send().await.unwrap().status().as_u16(), expected, "{path}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -339,6 +385,10 @@ async fn every_error_has_a_stable_code_and_a_sentence() {
         ("/api/v1/hits?remote=example.net", 400, "bad_query"),
         ("/api/v1/hits?cursor=x", 400, "bad_query"),
         ("/api/v1/hits?colour=red", 400, "bad_query"),
+        ("/api/v1/preview?days=0", 400, "bad_query"),
+        ("/api/v1/preview?feed=nobody", 404, "not_found"),
+        ("/api/v1/feeds/worth?days=181", 400, "bad_query"),
+        ("/api/v1/explain?address=198.18.0.1&public=perhaps", 400, "bad_query"),
         ("/api/v1/explain", 400, "bad_query"),
         ("/api/v1/explain?address=nowhere", 400, "bad_query"),
     ];

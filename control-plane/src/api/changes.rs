@@ -16,7 +16,7 @@ use axum::{
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::task::spawn_blocking;
 
-use super::ApiError;
+use super::{ApiError, breaker, routes::Answer};
 use crate::{
     engine::{
         entries::{EntryFailure, Made, NewEntry},
@@ -31,12 +31,11 @@ const BY: &str = "x-sekisho-by";
 /// Longest such name, in bytes.
 const LONGEST_BY: usize = 64;
 
-type Answer<T> = Result<Json<T>, ApiError>;
-type Body<T> = Result<Json<T>, JsonRejection>;
+pub(super) type Body<T> = Result<Json<T>, JsonRejection>;
 
 /// Who changes something.
 #[derive(Clone, Debug)]
-struct Who(String);
+pub(super) struct Who(pub(super) String);
 
 /// The routes that change something. Without a file of tokens nobody may.
 pub(super) fn routes(token_file: Option<PathBuf>) -> Router<Arc<Service>> {
@@ -44,6 +43,7 @@ pub(super) fn routes(token_file: Option<PathBuf>) -> Router<Arc<Service>> {
     Router::new()
         .route("/entries", post(add_entry))
         .route("/entries/{id}", delete(end_entry))
+        .route("/breaker/{id}", post(breaker::decide).delete(breaker::forget))
         .route("/feeds/{name}/accept", post(accept))
         .route("/feeds/{name}/reject", post(reject))
         .route("/history/{number}/rollback", post(rollback))
@@ -95,7 +95,8 @@ fn person(headers: &HeaderMap) -> Option<&str> {
     (!name.is_empty() && name.len() <= LONGEST_BY).then_some(name)
 }
 
-fn read<T: DeserializeOwned>(body: Body<T>) -> Result<T, ApiError> {
+/// What a request says. It has to be JSON: no form of a web page can send that.
+pub(super) fn read<T: DeserializeOwned>(body: Body<T>) -> Result<T, ApiError> {
     let Json(value) = body.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => {
             ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "payload too large")

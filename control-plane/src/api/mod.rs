@@ -3,8 +3,10 @@
 //! Whoever reaches it may read, and therefore it listens on the loopback interface unless the operator
 //! says otherwise. Who wants to change something needs a token.
 
+mod breaker;
 mod changes;
 mod error;
+mod preview;
 mod routes;
 
 use std::{
@@ -35,7 +37,7 @@ use crate::{config::ApiConfig, engine::service::Service, shutdown::stopped};
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Requests that are answered at a time; more are turned away.
 const AT_ONCE: usize = 32;
-/// Largest body of a request.
+/// Largest body of a request: few have one.
 const LARGEST_BODY: usize = 4096;
 
 /// The API; inert until it runs.
@@ -107,6 +109,9 @@ pub fn router(service: Arc<Service>, address: SocketAddr, token_file: Option<Pat
         .route("/entries", get(routes::entries))
         .route("/history", get(routes::history))
         .route("/history/diff", get(routes::diff))
+        .route("/feeds/worth", get(preview::worth))
+        .route("/preview", get(preview::preview))
+        .route("/breaker", get(breaker::list))
         .merge(changes::routes(token_file));
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     Router::new()

@@ -17,9 +17,9 @@ use super::ApiError;
 use crate::{
     engine::{
         diff::{DiffError, VersionDiff},
-        live_answer::Explained,
         service::Service,
         status::{RulesetReport, Status},
+        told::ExplainError,
     },
     feeds::FeedStatus,
     health::Health,
@@ -32,10 +32,10 @@ const USUAL_PAGE: u32 = 100;
 /// Changes that a request without a limit is told one by one.
 const USUAL_CHANGES: usize = 100;
 
-type Answer<T> = Result<Json<T>, ApiError>;
+pub(super) type Answer<T> = Result<Json<T>, ApiError>;
 
 /// Runs what blocks on a thread that may.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     service: Arc<Service>,
     work: impl FnOnce(&Service) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
@@ -63,7 +63,7 @@ pub(super) async fn ruleset(State(service): State<Arc<Service>>) -> Answer<Rules
     service.ruleset_report().map(Json).ok_or_else(no_ruleset)
 }
 
-fn no_ruleset() -> ApiError {
+pub(super) fn no_ruleset() -> ApiError {
     let message = "no ruleset was compiled since the daemon started";
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no_ruleset", message)
 }
@@ -125,18 +125,30 @@ fn field<T: FromStr>(
 #[serde(deny_unknown_fields)]
 pub(super) struct ExplainQuery {
     address: String,
+    /// Whether the answer is for anybody.
+    #[serde(default)]
+    public: bool,
 }
 
 pub(super) async fn explain(
     State(service): State<Arc<Service>>,
     query: Result<Query<ExplainQuery>, QueryRejection>,
-) -> Answer<Explained> {
-    let query: explain::Query = read(query)?.address.parse().map_err(ApiError::bad_query)?;
+) -> Result<Response, ApiError> {
+    let ExplainQuery { address, public } = read(query)?;
+    let query: explain::Query = address.parse().map_err(ApiError::bad_query)?;
     let explain = move |service: &Service| {
-        let explained = service.explain(query);
-        explained.map_err(|error| ApiError::internal("dataplane", &error))?.ok_or_else(no_ruleset)
+        if public {
+            return Ok(
+                Json(service.explain_publicly(query).ok_or_else(no_ruleset)?).into_response()
+            );
+        }
+        let explained = service.explain(query).map_err(|error| match &error {
+            ExplainError::Dataplane(_) => ApiError::internal("dataplane", &error),
+            ExplainError::Store(_) => ApiError::internal("store", &error),
+        })?;
+        Ok(Json(explained.ok_or_else(no_ruleset)?).into_response())
     };
-    blocking(service, explain).await.map(Json)
+    blocking(service, explain).await
 }
 
 #[derive(Deserialize)]
@@ -214,7 +226,7 @@ pub(super) async fn diff(
     blocking(service, diff).await.map(Json)
 }
 
-fn read<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
+pub(super) fn read<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
     match query {
         Ok(Query(query)) => Ok(query),
         Err(rejection) => Err(ApiError::bad_query(rejection.body_text())),
@@ -243,6 +255,6 @@ pub(super) async fn not_found(uri: Uri) -> ApiError {
 }
 
 pub(super) async fn method_not_allowed() -> ApiError {
-    let message = "what is here takes no such request: the documentation says which";
+    let message = "this path takes another method";
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
 }

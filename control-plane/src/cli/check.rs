@@ -2,12 +2,13 @@
 
 use std::{fmt::Write as _, path::PathBuf};
 
-use sekisho_rules::policy::Tier;
+use sekisho_rules::{feed::FeedSpec, policy::Tier};
 
 use super::{Failure, print};
 use crate::{
-    config::{Forwarding, InterfaceConfig, SinkholeConfig},
+    config::{Config, Forwarding, InterfaceConfig, SinkholeConfig},
     engine::Inputs,
+    feeds::http::Fetcher,
 };
 
 /// Arguments of `sekisho check`.
@@ -34,7 +35,8 @@ fn summary(file: &str, inputs: &Inputs) -> String {
     let mut text = format!("{file} is valid\n\n");
     let interfaces: Vec<String> = config.interfaces.iter().map(interface).collect();
     let lists = || rulebook.never_block.iter();
-    let blocking = || lists().filter(|list| list.tier != Tier::Warn);
+    let of = |tiers: &'static [Tier]| lists().filter(move |list| tiers.contains(&list.tier));
+    let blocking = || of(&[Tier::Never, Tier::PortExact]);
     let networks: usize = blocking().map(|list| list.networks.len()).sum();
     let rows = [
         ("interfaces", interfaces.join(", ")),
@@ -59,9 +61,10 @@ fn summary(file: &str, inputs: &Inputs) -> String {
         (
             "never block",
             format!(
-                "{networks} networks in {} lists, and {} lists that only warn",
+                "{networks} networks in {} lists; {} lists of sinkholes, {} that only warn",
                 blocking().count(),
-                lists().count() - blocking().count()
+                of(&[Tier::Sinkhole]).count(),
+                of(&[Tier::Warn]).count()
             ),
         ),
         ("list lifetime", config.list_lifetime.to_string()),
@@ -80,8 +83,23 @@ fn summary(file: &str, inputs: &Inputs) -> String {
     }
     for spec in rulebook.catalogue.enabled() {
         let _ = writeln!(text, "  feed {:<20} {} every {}", &*spec.name, spec.format, spec.refresh);
+        for fault in access_faults(config, spec) {
+            let _ = writeln!(text, "       {:<20} {fault}", "");
+        }
     }
     text
+}
+
+/// What keeps a feed from being asked, or is wrong with the way its key is kept. The daemon runs all
+/// the same.
+fn access_faults(config: &Config, spec: &FeedSpec) -> Vec<String> {
+    if !spec.source.is_http() {
+        return Vec::new();
+    }
+    match Fetcher::new(&config.fetch).and_then(|fetcher| fetcher.session(spec)) {
+        Ok(session) => session.warnings,
+        Err(error) => vec![error.detail],
+    }
 }
 
 fn interface(interface: &InterfaceConfig) -> String {
@@ -98,4 +116,32 @@ fn sinkhole(sinkhole: &SinkholeConfig) -> String {
     let SinkholeConfig { interface, next_hop, mtu, tunnel } = sinkhole;
     let how = if tunnel.is_some() { "tunnel" } else { "next hop" };
     format!("{how} {next_hop} on {interface}, MTU {mtu}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_missing_is_told_below_its_feed() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        write("key", "hunter2");
+        let row = |name: &str, key: &str| {
+            format!(
+                "  - name: {name}\n    source: http://{name}.example/\n    format: plain\n    auth: \
+                 {{bearer: {{file: {key}}}}}\n"
+            )
+        };
+        write("feeds.yaml", &format!("feeds:\n{}{}", row("one", "key"), row("two", "none")));
+        let config = "interfaces: [{name: fake0, role: subscriber}]\nfeeds: feeds.yaml\n";
+        write("sekisho.yaml", config);
+        let inputs = Inputs::read(&dir.path().join("sekisho.yaml")).unwrap();
+        let text = summary("sekisho.yaml", &inputs);
+        let (one, two) = text.split_once("feed two").unwrap();
+        assert!(one.contains("over http:// and can be read"), "{text}");
+        assert!(two.contains("the key can't be read from"), "{text}");
+        assert!(two.contains(&dir.path().join("none").display().to_string()), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
 }

@@ -17,7 +17,10 @@ use super::{
     folder::{self, Folder, Missing},
     print, print_json,
 };
-use crate::{config::DataplaneConfig, rulebook::ReadList};
+use crate::{
+    config::DataplaneConfig,
+    rulebook::{ReadList, Rulebook},
+};
 
 /// Rejected lines shown of each feed in text.
 const SHOWN_REJECTS: usize = 3;
@@ -42,7 +45,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let capacity =
         DataplaneConfig { image_capacity_mib: args.capacity_mib, ..DataplaneConfig::default() }
             .image_capacity_bytes();
-    let folder = folder::compile(&args.lists, capacity, Timestamp::now())?;
+    let rulebook = Rulebook::of_folder(&args.lists).map_err(Failure::usage)?;
+    let folder = folder::compile(&rulebook, capacity, Timestamp::now())?;
     let report = Report::of(&folder);
     if args.json { print_json(&report) } else { print(&report.text()) }
 }

@@ -7,21 +7,20 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Client, RequestBuilder, header};
+use reqwest::{Method, header::CONTENT_TYPE};
 use serde_json::Value;
 
 use super::Failure;
 use crate::{
     config::{ApiConfig, Config},
-    feeds::fetch::install_tls,
+    feeds::http::install_tls,
     tokens,
 };
 
-/// Header that names the person behind a token.
-const BY: &str = "x-sekisho-by";
-
 /// Longest wait for an answer of the daemon.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Header that names the person behind a token.
+const BY: &str = "x-sekisho-by";
 
 /// Where the daemon answers.
 #[derive(Debug, clap::Args)]
@@ -35,15 +34,9 @@ pub(super) struct Args {
 impl Args {
     /// Asks for a path below /api/v1.
     pub(super) fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, Failure> {
-        runtime()?.block_on(self.ask(path, query)).map_err(|error| {
+        Request { query, ..Request::new(Method::GET, path) }.send(&self.api).map_err(|error| {
             Failure::failed(format!("the daemon at {} does not answer: {error}", self.api))
         })
-    }
-
-    async fn ask(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, String> {
-        let url = reqwest::Url::parse_with_params(&address(&self.api, path), query);
-        let url = url.map_err(|error| error.to_string())?;
-        answer(client()?.get(url)).await
     }
 }
 
@@ -65,37 +58,83 @@ pub(super) struct ChangeArgs {
 impl ChangeArgs {
     /// Sends a change to a path below /api/v1.
     pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        self.send(|client, api| {
-            let json = header::HeaderValue::from_static("application/json");
-            client
-                .post(address(api, path))
-                .header(header::CONTENT_TYPE, json)
-                .body(body.to_string())
-        })
+        self.send(Request { body: Some(body), ..Request::new(Method::POST, path) })
     }
 
     /// Deletes what is at a path below /api/v1.
     pub(super) fn delete(&self, path: &str) -> Result<Value, Failure> {
-        self.send(|client, api| client.delete(address(api, path)))
+        self.send(Request::new(Method::DELETE, path))
     }
 
-    fn send(&self, request: impl Fn(&Client, &str) -> RequestBuilder) -> Result<Value, Failure> {
+    fn send(&self, request: Request<'_>) -> Result<Value, Failure> {
         let config = match &self.config {
             Some(path) => Config::read(path).map_err(Failure::usage)?.api,
             None => ApiConfig::default(),
         };
         let api = self.api.clone().unwrap_or_else(|| format!("http://{}", near(config.listen)));
-        let mut request = request(&client().map_err(Failure::failed)?, &api);
         // Without one, the daemon says what is missing.
-        if let Some(file) = self.token_file.as_ref().or(config.token_file.as_ref()) {
-            let tokens = tokens::read(file)
-                .map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
-            request = request.bearer_auth(tokens.first().map_or("", |token| &token.secret));
+        let token = match self.token_file.as_ref().or(config.token_file.as_ref()) {
+            Some(file) => {
+                let tokens = tokens::read(file)
+                    .map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
+                tokens.into_iter().next().map(|token| token.secret)
+            }
+            None => None,
+        };
+        Request { token, by: person(), ..request }.send(&api).map_err(Failure::failed)
+    }
+}
+
+/// What the daemon is asked.
+struct Request<'a> {
+    method: Method,
+    path: &'a str,
+    query: &'a [(&'a str, &'a str)],
+    body: Option<&'a Value>,
+    token: Option<String>,
+    /// Who sits at the terminal.
+    by: Option<String>,
+}
+
+impl<'a> Request<'a> {
+    const fn new(method: Method, path: &'a str) -> Self {
+        Self { method, path, query: &[], body: None, token: None, by: None }
+    }
+
+    fn send(self, api: &str) -> Result<Value, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(|error| error.to_string())?.block_on(self.ask(api))
+    }
+
+    async fn ask(self, api: &str) -> Result<Value, String> {
+        install_tls();
+        let client = reqwest::Client::builder()
+            .timeout(TIMEOUT)
+            .no_proxy()
+            .build()
+            .map_err(|error| error.to_string())?;
+        let base = format!("{}/api/v1/{}", api.trim_end_matches('/'), self.path);
+        let url = reqwest::Url::parse_with_params(&base, self.query).map_err(|e| e.to_string())?;
+        let mut request = client.request(self.method, url);
+        if let Some(body) = self.body {
+            request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
         }
-        if let Some(person) = person() {
+        if let Some(token) = self.token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(person) = self.by {
             request = request.header(BY, person);
         }
-        runtime()?.block_on(answer(request)).map_err(Failure::failed)
+        let response = request.send().await.map_err(|error| root_cause(&error))?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(|error| root_cause(&error))?;
+        let value: Value = serde_json::from_slice(&body)
+            .map_err(|_| format!("status {status}, and no JSON: is this Sekisho?"))?;
+        if status.is_success() {
+            Ok(value)
+        } else {
+            Err(value["error"]["message"].as_str().unwrap_or(status.as_str()).to_owned())
+        }
     }
 }
 
@@ -114,33 +153,6 @@ fn near(mut listen: SocketAddr) -> SocketAddr {
 fn person() -> Option<String> {
     let named = |name| env::var(name).ok().filter(|name| !name.is_empty() && name.is_ascii());
     named("SUDO_USER").or_else(|| named("USER"))
-}
-
-fn address(api: &str, path: &str) -> String {
-    format!("{}/api/v1/{path}", api.trim_end_matches('/'))
-}
-
-fn client() -> Result<Client, String> {
-    install_tls();
-    let client = Client::builder().timeout(TIMEOUT).no_proxy().build();
-    client.map_err(|error| error.to_string())
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)
-}
-
-async fn answer(request: RequestBuilder) -> Result<Value, String> {
-    let response = request.send().await.map_err(|error| root_cause(&error))?;
-    let status = response.status();
-    let body = response.bytes().await.map_err(|error| root_cause(&error))?;
-    let value: Value = serde_json::from_slice(&body)
-        .map_err(|_| format!("status {status}, and no JSON: is this Sekisho?"))?;
-    if status.is_success() {
-        Ok(value)
-    } else {
-        Err(value["error"]["message"].as_str().unwrap_or(status.as_str()).to_owned())
-    }
 }
 
 /// The innermost cause says what happened; the outer ones repeat the URL.

@@ -3,13 +3,22 @@
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use sekisho_rules::explain::{Query, explain};
+use sekisho_rules::{
+    explain::{Explanation, Query, explain},
+    public::public_answer,
+    story::{Story, story},
+};
+use serde::Serialize;
 use serde_json::Value;
 
-use super::{Failure, daemon, folder, print, print_json};
+use super::{
+    Failure, daemon,
+    folder::{self, Folder},
+    print, print_json,
+};
 use crate::{
     config::{Config, DataplaneConfig},
-    rulebook::Rulebook,
+    rulebook::{self, Rulebook},
 };
 
 /// Arguments of `sekisho explain`.
@@ -23,6 +32,9 @@ pub(super) struct Args {
     /// Ask the last good lists of the daemon with this configuration, whether or not it runs
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Say only what may be told to anybody: no hits, and no feed that does not ask to be named
+    #[arg(long)]
+    public: bool,
     #[command(flatten)]
     daemon: daemon::Args,
     /// Print JSON
@@ -31,43 +43,141 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let Args { query, public, .. } = *args;
     let answer = match (&args.lists, &args.config) {
-        (Some(lists), _) => of_folder(lists, args.query)?,
-        (None, Some(config)) => of_config(config, args.query)?,
-        (None, None) => args.daemon.get("explain", &[("address", &query_text(args.query))])?,
+        (Some(lists), _) => of_folder(lists, query, public)?,
+        (None, Some(config)) => of_config(config, query, public)?,
+        (None, None) => {
+            let (address, public) = (query_text(query), public.to_string());
+            args.daemon.get("explain", &[("address", &address), ("public", &public)])?
+        }
     };
     if args.json { print_json(&answer) } else { print(&text(&answer)) }
 }
 
-fn of_folder(lists: &Path, query: Query) -> Result<Value, Failure> {
-    let capacity = DataplaneConfig::default().image_capacity_bytes();
-    let folder = folder::compile(lists, capacity, Timestamp::now())?;
-    serde_json::to_value(explain(&folder.compiled, query)).map_err(Failure::failed)
+/// What the lists alone say.
+#[derive(Serialize)]
+struct FromLists {
+    #[serde(flatten)]
+    explanation: Explanation,
+    #[serde(flatten)]
+    story: Story,
 }
 
-fn of_config(path: &Path, query: Query) -> Result<Value, Failure> {
+fn of_folder(lists: &Path, query: Query, public: bool) -> Result<Value, Failure> {
+    let capacity = DataplaneConfig::default().image_capacity_bytes();
+    let now = Timestamp::now();
+    let rulebook = Rulebook::of_folder(lists).map_err(Failure::usage)?;
+    let folder = folder::compile(&rulebook, capacity, now)?;
+    of_lists(&folder, &rulebook, query, public, now)
+}
+
+fn of_config(path: &Path, query: Query, public: bool) -> Result<Value, Failure> {
     let config = Config::read(path).map_err(Failure::usage)?;
     let rulebook = Rulebook::of_config(&config).map_err(Failure::usage)?;
     let now = Timestamp::now();
     let folder = folder::compile_last_good(&rulebook, &config, now)?;
-    serde_json::to_value(explain(&folder.compiled, query)).map_err(Failure::failed)
+    of_lists(&folder, &rulebook, query, public, now)
+}
+
+fn of_lists(
+    folder: &Folder,
+    rulebook: &Rulebook,
+    query: Query,
+    public: bool,
+    now: Timestamp,
+) -> Result<Value, Failure> {
+    let explanation = explain(&folder.compiled, query);
+    if public {
+        let specs: Vec<_> = folder.specs.iter().collect();
+        let answer = public_answer(&explanation, query, &specs);
+        return serde_json::to_value(answer).map_err(Failure::failed);
+    }
+    let pairs: Vec<_> = folder.specs.iter().zip(&folder.lists).collect();
+    let inputs = rulebook::inputs(&pairs);
+    let story = story(&inputs, &rulebook.policy, &folder.compiled, query.address, now.into());
+    serde_json::to_value(FromLists { explanation, story }).map_err(Failure::failed)
 }
 
 fn text(answer: &Value) -> String {
-    let verdict = answer["verdict"].as_str().unwrap_or("unknown");
-    let mut text = format!("{verdict}\n");
-    for because in answer["because"].as_array().into_iter().flatten() {
-        if let Some(sentence) = because["text"].as_str() {
-            let safe: String = sentence.chars().filter(|c| !c.is_control()).collect();
-            text.push_str(&format!("  {safe}\n"));
+    let mut text = format!("{}\n", answer["verdict"].as_str().unwrap_or("unknown"));
+    let mut line = |indent: &str, sentence: &str| {
+        let safe: String = sentence.chars().filter(|c| !c.is_control()).collect();
+        text.push_str(&format!("{indent}{safe}\n"));
+    };
+    for because in each(&answer["because"]) {
+        line("  ", because["text"].as_str().unwrap_or_default());
+    }
+    for sentence in each(&answer["text"]) {
+        line("  ", sentence.as_str().unwrap_or_default());
+    }
+    for source in each(&answer["sources"]) {
+        line("  Source: ", source.as_str().unwrap_or_default());
+    }
+    for told in each(&answer["indicators"]) {
+        line("", &indicator_text(told));
+        for stage in each(&told["stages"]) {
+            let plain = |field: &str| stage[field].as_str().unwrap_or_default();
+            let name = plain("stage").replace('_', " ");
+            line("  ", &format!("{name:<13} {:<8} {}", plain("outcome"), plain("text")));
         }
     }
-    for interface in answer["live"]["interfaces"].as_array().into_iter().flatten() {
-        if let Some(sentence) = interface["text"].as_str() {
-            text.push_str(&format!("  {sentence}\n"));
+    if let Some(met) = met_text(answer) {
+        line("", &met);
+    }
+    for interface in each(&answer["live"]["interfaces"]) {
+        line("  ", interface["text"].as_str().unwrap_or_default());
+    }
+    text
+}
+
+fn each(several: &Value) -> impl Iterator<Item = &Value> {
+    several.as_array().into_iter().flatten()
+}
+
+/// An indicator and who says so, with all that the feed tells of it.
+fn indicator_text(told: &Value) -> String {
+    let plain = |field: &str| match &told[field] {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    };
+    let name = plain("indicator").unwrap_or_default();
+    let mut text = format!("{name}, feed '{}'", plain("feed").unwrap_or_default());
+    for (field, word) in [
+        ("line", "line"),
+        ("malware", "as"),
+        ("class", "class"),
+        ("confidence", "confidence"),
+        ("first_seen", "first seen"),
+        ("last_seen", "last seen"),
+        ("score", "score"),
+        ("left", "comes to"),
+    ] {
+        if let Some(value) = plain(field) {
+            text.push_str(&format!(", {word} {value}"));
         }
     }
     text
+}
+
+/// How often an address was met; nothing if the record was not asked.
+fn met_text(answer: &Value) -> Option<String> {
+    let met = answer.get("met")?;
+    let (number, since) = (|field: &str| met[field].as_u64().unwrap_or(0), &answer["met_since"]);
+    let since = since.as_str().and_then(|since| since.get(..10)).unwrap_or_default();
+    if number("flows") == 0 {
+        return Some(format!("Nobody met it since {since}."));
+    }
+    Some(format!(
+        "Met since {since} by {} subscribers in {} flows ({} stopped, {} begun by the subscriber), last \
+         at {}.",
+        number("subscribers"),
+        number("flows"),
+        number("stopped"),
+        number("initiated"),
+        met["last"].as_str().unwrap_or_default()
+    ))
 }
 
 /// A query in the notation that it is read from.
@@ -110,5 +220,26 @@ mod tests {
             "live": {"interfaces": [{"text": "On interface 'a' it is dropped now."}]},
         });
         assert_eq!(text(&answer), "drop\n  On interface 'a' it is dropped now.\n");
+        let answer = serde_json::json!({
+            "verdict": "observe",
+            "indicators": [{
+                "indicator": "198.18.0.1", "feed": "a", "line": 7, "malware": "Mirai",
+                "class": "unknown", "confidence": null, "score": 60, "left": "observe",
+                "stages": [{"stage": "refuse_list", "outcome": "passed", "text": "not ours"},
+                           {"stage": "rollout", "outcome": "demoted", "text": "it is new"}],
+            }],
+            "met": {"flows": 3, "stopped": 1, "initiated": 2, "subscribers": 2,
+                    "last": "2026-01-02T03:04:05Z"},
+            "met_since": "2026-01-01T00:00:00Z",
+        });
+        assert_eq!(
+            text(&answer),
+            "observe\n\
+             198.18.0.1, feed 'a', line 7, as Mirai, class unknown, score 60, comes to observe\n  \
+               refuse list   passed   not ours\n  \
+               rollout       demoted  it is new\n\
+             Met since 2026-01-01 by 2 subscribers in 3 flows (1 stopped, 2 begun by the subscriber), \
+             last at 2026-01-02T03:04:05Z.\n"
+        );
     }
 }

@@ -1,7 +1,5 @@
 //! A folder of lists, compiled without a kernel or a network.
 
-use std::path::Path;
-
 use jiff::Timestamp;
 use sekisho_rules::{
     compile::Compiled,
@@ -35,10 +33,13 @@ pub(super) struct Missing {
     pub(super) error: String,
 }
 
-/// Reads and compiles a lists folder.
-pub(super) fn compile(folder: &Path, capacity: usize, now: Timestamp) -> Result<Folder, Failure> {
-    let rulebook = Rulebook::of_folder(folder).map_err(Failure::usage)?;
-    compile_read(&rulebook, &[], capacity, now, |spec| read(spec, now))
+/// Reads and compiles the lists of a lists folder's rulebook.
+pub(super) fn compile(
+    rulebook: &Rulebook,
+    capacity: usize,
+    now: Timestamp,
+) -> Result<Folder, Failure> {
+    compile_read(rulebook, &[], capacity, now, |spec| read(spec, now))
 }
 
 /// Compiles the last good lists of a daemon, and the operator's own entries.
@@ -85,13 +86,15 @@ fn compile_read(
     Ok(Folder { specs, lists, compiled, built, missing })
 }
 
-fn read(spec: &FeedSpec, now: Timestamp) -> Result<ReadList, String> {
+pub(super) fn read(spec: &FeedSpec, now: Timestamp) -> Result<ReadList, String> {
     match &spec.source {
         Source::File(path) => {
             let bytes = read_list_file(spec, path)
                 .map_err(|error| format!("{}: {error}", path.display()))?;
             Ok(ReadList::new(spec, &bytes, now))
         }
-        Source::Url(_) => Err("it comes over the network, which only the daemon reads".to_owned()),
+        Source::Url(_) | Source::Taxii(_) | Source::Crowdsec(_) => {
+            Err("it comes over the network, which only the daemon reads".to_owned())
+        }
     }
 }

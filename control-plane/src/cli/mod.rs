@@ -3,6 +3,7 @@
 //! Exit status: 0 when it worked, 1 when it did not, 2 when the command line or a file of the
 //! operator's is wrong.
 
+mod breaker;
 mod check;
 pub(crate) mod columns;
 mod compile;
@@ -17,6 +18,7 @@ pub(crate) mod hits;
 pub(crate) mod log;
 mod mode;
 mod preflight;
+mod preview;
 pub(crate) mod run;
 mod status;
 
@@ -52,6 +54,10 @@ enum Command {
     Compile(compile::Args),
     /// Say what happens to traffic of an address, and why
     Explain(explain::Args),
+    /// Show what lists did to the traffic of the last days, or what a list would have done
+    Preview(preview::Args),
+    /// Show entries that too many subscribers met, or decide about one
+    Breaker(breaker::Args),
     /// Show the recorded hits: which subscriber called which listed address
     Hits(hits::Args),
     /// Block an address or network for a time, whatever the feeds say
@@ -62,7 +68,7 @@ enum Command {
     Suppress(entries::SuppressArgs),
     /// Show the operator's own blocks, allows and suppressions, or end one
     Entries(entries::EntriesArgs),
-    /// Show the feeds, and the lists that are held
+    /// Show how the feeds are, how much they share, what they met, and which lists are held
     Feeds(feeds::Args),
     /// Put the held list of a feed into force
     Accept(feeds::WordArgs),
@@ -115,6 +121,8 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Compile(args) => compile::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Preview(args) => preview::run(&args),
+        Command::Breaker(args) => breaker::run(&args),
         Command::Hits(args) => hits::run(&args),
         Command::Block(args) => entries::block(&args),
         Command::Allow(args) => entries::allow(&args),

@@ -11,6 +11,9 @@ pub(super) struct Args {
     /// Interfaces to guard; `A=B` for two that are to be the ends of a wire
     #[arg(value_name = "IFACE", required = true, value_parser = subject)]
     interfaces: Vec<Subject>,
+    /// The interface that leads to the sinkhole
+    #[arg(long, value_name = "IFACE")]
+    sinkhole: Option<String>,
     /// Attach nothing, not even for a moment, which resets the link on some drivers
     #[arg(long)]
     no_trial: bool,
@@ -41,7 +44,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             Subject::Wire(a, b) => wires.push((a, b)),
         }
     }
-    let facts = preflight::gather(&interfaces, &wires, !args.no_trial).map_err(Failure::failed)?;
+    let facts = preflight::gather(&interfaces, &wires, args.sinkhole.as_deref(), !args.no_trial)
+        .map_err(Failure::failed)?;
     let rows = preflight::check(&facts);
     let fit = preflight::is_fit(&rows);
     if args.json {

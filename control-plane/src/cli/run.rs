@@ -44,7 +44,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     log::start(&inputs.config.log);
     let store = Store::open(&inputs.config.state_dir).map_err(Failure::failed)?;
     let (settings, guarded) = settings::of(&inputs.config);
-    let faults = faults(&guarded);
+    let sinkhole = settings.sinkhole.as_ref().map(|way| way.interface.as_str());
+    let faults = faults(&guarded, sinkhole);
     if let Some(member) = faults.iter().find(|fault| fault.check == Topic::Master) {
         return Err(Failure::failed(&member.text));
     }
@@ -65,11 +66,11 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 /// What is known to be wrong with interfaces, without putting anything on them.
-fn faults(guarded: &[Guarded]) -> Vec<Row> {
+fn faults(guarded: &[Guarded], sinkhole: Option<&str>) -> Vec<Row> {
     let names: Vec<String> = guarded.iter().map(|port| port.interface.clone()).collect();
     let far_end = |port: &Guarded| Some((port.interface.clone(), port.peer.clone()?));
     let wires = guarded.iter().filter_map(far_end).filter(|(one, other)| one < other);
-    match preflight::gather(&names, &wires.collect::<Vec<_>>(), false) {
+    match preflight::gather(&names, &wires.collect::<Vec<_>>(), sinkhole, false) {
         Ok(facts) => {
             let rows = preflight::check(&facts).into_iter();
             rows.filter(|row| row.outcome == Outcome::Fail).collect()
@@ -84,7 +85,7 @@ fn faults(guarded: &[Guarded]) -> Vec<Row> {
 /// A refusal with its reason, as far as it can be found out.
 fn refused(error: DataplaneError) -> Failure {
     let DataplaneError::NoXdp { name, .. } = &error else { return Failure::failed(error) };
-    let rows = preflight::gather(slice::from_ref(name), &[], true)
+    let rows = preflight::gather(slice::from_ref(name), &[], None, true)
         .map(|facts| preflight::check(&facts))
         .unwrap_or_default();
     let fault = rows.iter().find(|row| row.about == *name && row.outcome == Outcome::Fail);

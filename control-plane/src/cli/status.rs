@@ -130,7 +130,13 @@ fn text(status: &Value) -> String {
         };
         let (name, indicators) = (plain(&feed["name"]), plain(&feed["indicators"]));
         let confirmed = plain(&feed["confirmed_at"]);
-        let line = format!("{name}: {indicators} indicators, confirmed {confirmed}{trouble}{held}");
+        let unchanged = match feed["content_from"].as_str() {
+            Some(from) => format!(", unchanged since {from}"),
+            None => String::new(),
+        };
+        let line = format!(
+            "{name}: {indicators} indicators, confirmed {confirmed}{unchanged}{trouble}{held}"
+        );
         rows.push(("feed", line));
     }
     rows.retain(|(_, value)| !value.is_empty());
@@ -164,6 +170,7 @@ mod tests {
                       "put_right": [{"at": "2026-01-02T03:04:05Z", "what": "no link"}]},
             "interfaces": [{"name": "eth1", "mode": "observe", "attachment": null}],
             "feeds": [{"name": "two", "indicators": 5, "confirmed_at": null,
+                       "content_from": "2026-01-01T00:00:00Z",
                        "trouble": {"text": "no connection"}}],
         });
         let expected = "daemon         runs, but: interface 'eth1' is gone, the mode is observe: nothing is dropped\n\
@@ -176,7 +183,8 @@ mod tests {
                         differs        no pin\n\
                         put right      no link at 2026-01-02T03:04:05Z\n\
                         interface      eth1: observe, gone\n\
-                        feed           two: 5 indicators, confirmed -; broken: no connection\n";
+                        feed           two: 5 indicators, confirmed -, unchanged since \
+                        2026-01-01T00:00:00Z; broken: no connection\n";
         assert_eq!(text(&status), expected);
     }
 }

@@ -52,7 +52,9 @@ pub struct DataplaneConfig {
     /// Where packets go that a list wants in the sinkhole. Default: nowhere, they are dropped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sinkhole: Option<SinkholeConfig>,
-    /// Room for opted-out port blocks: rows of sixteen ports each, 1 to 16777216. Default: 65536.
+    /// Room for opted-out port blocks: rows of sixteen ports each, 1 to 16777216. A
+    /// larger number takes effect at the next start, a smaller one after `sekisho detach`.
+    /// Default: 65536.
     pub opt_out_rows: u32,
 }
 

@@ -21,6 +21,10 @@ pub struct Evidence {
     pub lost_devices: Vec<String>,
     /// Whether the pinned switch holds what a switch can hold.
     pub switch_holds: bool,
+    /// Whether those are opted out who were to be.
+    pub opt_outs_hold: bool,
+    /// Whether what is sinkholed is sent as it was set to be.
+    pub sinkhole_holds: bool,
     /// What the programs that are on interfaces make of probes; none without a ruleset.
     pub canaries: Vec<CanaryEvidence>,
 }
@@ -135,6 +139,10 @@ pub enum Drift {
     Checksum,
     /// The pinned switch holds what is no mode.
     Switch,
+    /// Others are opted out than those who were to be, or nobody is.
+    OptOuts,
+    /// The way to the sinkhole is another one, or its interface has another hardware address.
+    Sinkhole,
     /// The program on an interface makes something else of a probe than it should.
     Canary {
         /// The interface.
@@ -169,13 +177,17 @@ pub enum DriftKind {
     Checksum,
     /// [`Drift::Switch`].
     Switch,
+    /// [`Drift::OptOuts`].
+    OptOuts,
+    /// [`Drift::Sinkhole`].
+    Sinkhole,
     /// [`Drift::Canary`].
     Canary,
 }
 
 impl DriftKind {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Pin,
         Self::Interface,
         Self::Link,
@@ -185,6 +197,8 @@ impl DriftKind {
         Self::Ruleset,
         Self::Checksum,
         Self::Switch,
+        Self::OptOuts,
+        Self::Sinkhole,
         Self::Canary,
     ];
 
@@ -200,6 +214,8 @@ impl DriftKind {
             Self::Ruleset => "ruleset",
             Self::Checksum => "checksum",
             Self::Switch => "switch",
+            Self::OptOuts => "opt_outs",
+            Self::Sinkhole => "sinkhole",
             Self::Canary => "canary",
         }
     }
@@ -218,6 +234,8 @@ impl Drift {
             Self::Ruleset { .. } => DriftKind::Ruleset,
             Self::Checksum => DriftKind::Checksum,
             Self::Switch => DriftKind::Switch,
+            Self::OptOuts => DriftKind::OptOuts,
+            Self::Sinkhole => DriftKind::Sinkhole,
             Self::Canary { .. } => DriftKind::Canary,
         }
     }
@@ -281,6 +299,8 @@ impl fmt::Display for Drift {
             }
             Self::Checksum => f.write_str("the live ruleset does not match its checksum"),
             Self::Switch => f.write_str("the pinned switch holds what is no mode"),
+            Self::OptOuts => f.write_str("others are opted out than those who were to be"),
+            Self::Sinkhole => f.write_str("the way to the sinkhole is not the one that was set"),
             Self::Canary { interface, address, expected, answer } => write!(
                 f,
                 "the program on interface '{interface}' {} the canary {address}, where a sound one \

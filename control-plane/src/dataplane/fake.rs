@@ -8,12 +8,12 @@ use std::{
 
 use sekisho_abi::{
     image::{self, Image, Lists},
-    record::{HitEvent, Mode, Modes, RuleTotals},
+    record::{HitEvent, Mode, Modes},
 };
 
 use super::{
-    Attachment, Dataplane, DataplaneError, Drained, FlowRow, Installed, LedgerCounts, ListSet,
-    OptOuts, PortCounts, PortStatus,
+    Attachment, Dataplane, DataplaneError, DrainId, Drained, FlowRow, Installed, LedgerCounts,
+    OptOuts, PortCounts, PortStatus, RuleTotals,
     canary::{self, Answer, CanaryEvidence},
     evidence::{Depth, Drift, Evidence, ImageFacts, ImageLabel, PortEvidence, PortState},
 };
@@ -33,6 +33,9 @@ struct State {
     modes: Modes,
     opt_outs: OptOuts,
     rows: Vec<FlowRow>,
+    /// How many of them the last drain gave.
+    unsettled: usize,
+    drains: u32,
     events: Vec<HitEvent>,
     counts: Vec<PortCounts>,
     rule_totals: Vec<RuleTotals>,
@@ -59,6 +62,8 @@ impl FakeDataplane {
             modes: Modes::all(Mode::Enforce),
             opt_outs: OptOuts::default(),
             rows: Vec::new(),
+            unsettled: 0,
+            drains: 0,
             events: Vec::new(),
             counts: Vec::new(),
             rule_totals: Vec::new(),
@@ -235,6 +240,8 @@ impl Dataplane for FakeDataplane {
             lost_pins: state.lost_pins.clone(),
             lost_devices: Vec::new(),
             switch_holds: state.switch_holds,
+            opt_outs_hold: true,
+            sinkhole_holds: true,
             canaries: state.canaries(),
         })
     }
@@ -256,7 +263,11 @@ impl Dataplane for FakeDataplane {
             Drift::Image { .. } => state.image = state.expected.clone(),
             Drift::Canary { .. } => state.blind = false,
             Drift::Switch => state.switch_holds = true,
-            Drift::Device { .. } | Drift::Ruleset { .. } | Drift::Checksum => {}
+            Drift::Device { .. }
+            | Drift::Ruleset { .. }
+            | Drift::Checksum
+            | Drift::OptOuts
+            | Drift::Sinkhole => {}
         }
         Ok(())
     }
@@ -270,11 +281,6 @@ impl Dataplane for FakeDataplane {
         Ok(self.state().modes)
     }
 
-    fn set_modes(&self, modes: &Modes) -> Result<(), DataplaneError> {
-        self.state().modes = *modes;
-        Ok(())
-    }
-
     fn change_modes(
         &self,
         change: &mut dyn FnMut(&mut Modes),
@@ -286,14 +292,29 @@ impl Dataplane for FakeDataplane {
     }
 
     fn drain(&self) -> Result<Drained, DataplaneError> {
-        Ok(Drained { rows: std::mem::take(&mut self.state().rows) })
+        let mut state = self.state();
+        if state.unsettled == 0 {
+            state.unsettled = state.rows.len();
+            state.drains += 1;
+        }
+        let rows = state.rows[..state.unsettled].to_vec();
+        Ok(Drained { id: DrainId { ledger: 1, epoch: state.drains }, rows })
+    }
+
+    fn settle(&self, id: DrainId) -> Result<(), DataplaneError> {
+        let mut state = self.state();
+        if id.epoch == state.drains {
+            let settled = std::mem::take(&mut state.unsettled);
+            state.rows.drain(..settled);
+        }
+        Ok(())
     }
 
     fn counts(&self) -> Result<Vec<PortCounts>, DataplaneError> {
         Ok(self.state().counts.clone())
     }
 
-    fn rule_totals(&self) -> Result<Vec<(ListSet, RuleTotals)>, DataplaneError> {
+    fn rule_totals(&self) -> Result<Vec<(Lists, RuleTotals)>, DataplaneError> {
         let state = self.state();
         let rules = state.image.as_ref().map(Image::rules).unwrap_or_default();
         let totals =

@@ -3,10 +3,12 @@
 mod anchors;
 mod attach;
 mod devices;
+mod flow_table;
 mod ledger;
 mod opt_out;
 mod probe;
 mod promiscuous;
+mod rehearsal;
 mod ruleset;
 mod settings;
 mod trial;
@@ -28,16 +30,17 @@ use nix::fcntl::Flock;
 use sekisho_abi::{
     image::{self, Image, Lists},
     names,
-    record::{HitEvent, Lease, Mode, Modes, RuleTotals},
+    record::{HitEvent, Lease, Mode, Modes},
 };
 
 use self::{anchors::Anchors, ledger::Maps, probe::Probes};
 pub use self::{
-    devices::SinkholeWay,
+    devices::{SinkholeWay, hardware_address},
     settings::{Attach, Guarded, Settings},
 };
 use super::{
-    Dataplane, DataplaneError, Drained, Installed, LedgerCounts, ListSet, OptOuts, PortCounts,
+    Dataplane, DataplaneError, DrainId, Drained, Installed, LedgerCounts, OptOuts, PortCounts,
+    RuleTotals,
     evidence::{Depth, Drift, Evidence},
     objects,
     pins::{Pins, system},
@@ -52,7 +55,6 @@ pub struct KernelDataplane {
     pins: Pins,
     slot: OwnedFd,
     capacity: usize,
-    cpus: usize,
     maps: Mutex<Maps>,
     /// Only who loaded the dataplane takes events off the ring.
     events: Option<Mutex<RingBuf<MapData>>>,
@@ -96,8 +98,10 @@ impl KernelDataplane {
                 return Err(DataplaneError::NoInterface { name: port.interface.clone() });
             }
         }
+        let cpus = nr_cpus().map_err(|(call, error)| system(call, error))?;
+        let places = flow_table::places(&pins, settings.flow_table_entries, cpus)?;
         let slot = ruleset::adopt(&pins, settings.image_capacity)?;
-        opt_out::adopt(&pins)?;
+        opt_out::adopt(&pins, settings.opt_out_rows)?;
         attach::follow_renamed(&pins, guarded)?;
         let known = pins.links()?;
         let slots = attach::allocate_ports(&known, guarded)?;
@@ -105,9 +109,11 @@ impl KernelDataplane {
         for (port, number) in guarded.iter().zip(&slots) {
             let peer = guarded.iter().position(|end| Some(&end.interface) == port.peer.as_ref());
             let peer = peer.and_then(|at| slots.get(at)).copied().unwrap_or(NO_PEER);
-            programs.push((port, *number, attach::load(&pins, settings, port, *number, peer)?));
+            let place = attach::Place { slot: *number, peer, flow_places: places };
+            programs.push((port, *number, attach::load(&pins, settings, port, place)?));
         }
-        let mut maps = Maps::open(&pins)?;
+        let mut maps = Maps::open(&pins, cpus)?;
+        maps.begin_ledger()?;
         let switching = pins.lock_switch()?;
         if maps.modes()?.written == 0 {
             maps.set_modes(&Modes::all(settings.initial_mode))?;
@@ -118,7 +124,6 @@ impl KernelDataplane {
             }
         }
         drop(switching);
-        ledger::check_flow_tables(&pins, settings.flow_table_entries)?;
         let (mut attached, mut guards) = (Vec::new(), Vec::new());
         for (port, number, mut program) in programs {
             attach::attach(&pins, settings.attach, port, number, &mut program)?;
@@ -161,11 +166,10 @@ impl KernelDataplane {
     fn assemble(pins: Pins, slot: OwnedFd, capacity: usize) -> Result<Self, DataplaneError> {
         let cpus = nr_cpus().map_err(|(call, error)| system(call, error))?;
         Ok(Self {
-            maps: Mutex::new(Maps::open(&pins)?),
+            maps: Mutex::new(Maps::open(&pins, cpus)?),
             pins,
             slot,
             capacity,
-            cpus,
             events: None,
             grace: GracePeriod::new().map_err(|error| system("create a map in a map", error))?,
             programs: Vec::new(),
@@ -232,12 +236,12 @@ pub fn set_global_mode(pin_dir: &Path, mode: Mode) -> Result<(), DataplaneError>
     let read = |error| map_error("read MODES", error);
     let mut modes = switch.get(&0, 0).map_err(read)?;
     modes.global = mode as u8;
-    switch.set(0, modes, 0).map_err(|error| map_error("write MODES", error))
+    ledger::write_modes(&mut switch, modes)
 }
 
-/// Whether this kernel takes the program.
-pub(super) fn try_load() -> Result<(), DataplaneError> {
-    attach::try_load()
+/// Whether this kernel takes the program, and after how many instructions.
+pub(super) fn try_load() -> Result<Option<u32>, DataplaneError> {
+    rehearsal::try_load()
 }
 
 /// Removes every program and map of a dataplane; traffic then flows unguarded, and interfaces that
@@ -259,7 +263,11 @@ impl Dataplane for KernelDataplane {
     }
 
     fn set_opt_outs(&self, opt_outs: &OptOuts) -> Result<(), DataplaneError> {
-        opt_out::put(&self.pins, opt_outs)?;
+        let mut anchors = self.anchors();
+        let map = opt_out::put(&self.pins, opt_outs)?;
+        if let Some(anchors) = &mut anchors {
+            anchors.opt_outs().set(opt_outs, map)?;
+        }
         let applies = u8::from(!opt_outs.is_empty());
         self.change_modes(&mut |modes| modes.opt_outs = applies).map(drop)
     }
@@ -300,6 +308,7 @@ impl Dataplane for KernelDataplane {
             Some(image) => self.probe(&anchors.programs()?, image.map, depth)?,
             None => Vec::new(),
         };
+        let modes = self.maps().modes()?;
         Ok(Evidence {
             expected: anchors.expected(),
             found,
@@ -308,7 +317,9 @@ impl Dataplane for KernelDataplane {
             ports: anchors.ports()?,
             lost_pins: anchors.lost_pins(),
             lost_devices: anchors.lost_devices(),
-            switch_holds: anchors.is_switch(&self.maps().modes()?),
+            switch_holds: anchors.is_switch(&modes),
+            opt_outs_hold: anchors.opt_outs().holds(&self.pins, &modes, depth)?,
+            sinkhole_holds: anchors.is_way_to_sinkhole()?,
         })
     }
 
@@ -325,7 +336,15 @@ impl Dataplane for KernelDataplane {
                 anchors.put_image_back(&self.slot)
             }
             Drift::Image { .. } => anchors.put_image_back(&self.slot),
-            Drift::Switch => self.maps().set_modes(anchors.last_switch()),
+            Drift::Switch => {
+                let last = *anchors.last_switch();
+                self.change_modes(&mut |modes| *modes = last).map(drop)
+            }
+            Drift::OptOuts => {
+                let applies = anchors.opt_outs().put_back(&self.pins)?;
+                self.change_modes(&mut |modes| modes.opt_outs = applies).map(drop)
+            }
+            Drift::Sinkhole => anchors.put_way_to_sinkhole_back(),
             Drift::Ruleset { .. } | Drift::Checksum => Ok(()),
         }
     }
@@ -339,15 +358,11 @@ impl Dataplane for KernelDataplane {
         };
         let mut maps = self.maps();
         let lease = maps.lease()?;
-        maps.set_lease(&Lease::new(until, lease.epoch))
+        maps.set_lease(&Lease { enforce_until_ns: until, ..lease })
     }
 
     fn modes(&self) -> Result<Modes, DataplaneError> {
         self.maps().modes()
-    }
-
-    fn set_modes(&self, modes: &Modes) -> Result<(), DataplaneError> {
-        self.maps().set_modes(modes)
     }
 
     fn change_modes(
@@ -365,12 +380,24 @@ impl Dataplane for KernelDataplane {
     }
 
     fn drain(&self) -> Result<Drained, DataplaneError> {
-        let mut maps = self.maps();
+        let maps = &mut *self.maps();
+        let mut lease = maps.lease()?;
+        // What an earlier drain gave and nobody settled comes first.
+        if !maps.flows.has_rows(lease.side() ^ 1)? {
+            lease.epoch = lease.epoch.wrapping_add(1);
+            maps.set_lease(&lease)?;
+            self.grace.wait().map_err(|error| system("wait for running programs", error))?;
+        }
+        let rows = maps.flows.read(lease.side() ^ 1)?;
+        let id = DrainId { ledger: lease.ledger, epoch: lease.epoch.wrapping_sub(1) };
+        Ok(Drained { id, rows })
+    }
+
+    fn settle(&self, id: DrainId) -> Result<(), DataplaneError> {
+        let maps = &mut *self.maps();
         let lease = maps.lease()?;
-        let quiet = lease.epoch & 1;
-        maps.set_lease(&Lease::new(lease.enforce_until_ns, quiet ^ 1))?;
-        self.grace.wait().map_err(|error| system("wait for running programs", error))?;
-        maps.drain_side(quiet, self.cpus).map(|rows| Drained { rows })
+        let quiet = DrainId { ledger: lease.ledger, epoch: lease.epoch.wrapping_sub(1) };
+        if id == quiet { maps.flows.free(lease.side() ^ 1) } else { Ok(()) }
     }
 
     fn counts(&self) -> Result<Vec<PortCounts>, DataplaneError> {
@@ -383,7 +410,7 @@ impl Dataplane for KernelDataplane {
             .collect()
     }
 
-    fn rule_totals(&self) -> Result<Vec<(ListSet, RuleTotals)>, DataplaneError> {
+    fn rule_totals(&self) -> Result<Vec<(Lists, RuleTotals)>, DataplaneError> {
         let Some(live) = self.live()? else { return Ok(Vec::new()) };
         let maps = self.maps();
         let rules = image::rule_lists(live.bytes());
@@ -392,15 +419,10 @@ impl Dataplane for KernelDataplane {
             .enumerate()
             .skip(1)
             .map(|(rule, lists)| {
-                let values = maps
-                    .rule_totals
-                    .get(&(rule as u32), 0)
-                    .map_err(|error| map_error("read RULE_TOTALS", error))?;
-                let mut sum = RuleTotals::default();
-                for cpu in values.iter() {
-                    sum.hits += cpu.hits;
-                    sum.overflow += cpu.overflow;
-                }
+                let overflow = maps.overflow(rule as u32)?;
+                let mut hits = maps.flows.freed(rule);
+                hits += overflow;
+                let sum = RuleTotals { hits, overflow };
                 Ok((lists, sum))
             })
             .collect()

@@ -8,22 +8,23 @@ use self::evidence::{Depth, Drift, Evidence};
 use sekisho_abi::{
     image::{BuildError, Image, Lists},
     reason::Reason,
-    record::{Count, FlowKey, FlowTotals, HitEvent, Mode, Modes, RuleTotals},
+    record::{Count, FlowKey, FlowTotals, HitEvent, Mode, Modes},
 };
 
 pub mod canary;
 pub mod evidence;
 pub mod fake;
 pub mod kernel;
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "system calls that neither aya nor nix has")]
 mod objects;
 mod opt_outs;
 mod pins;
-// System calls that neither aya nor nix has.
-#[allow(unsafe_code)]
+mod split;
+mod switch_lock;
+#[allow(unsafe_code, reason = "system calls that neither aya nor nix has")]
 pub mod sys;
 pub mod tables;
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "system calls that neither aya nor nix has")]
 pub mod trial;
 
 pub use opt_outs::{OptOuts, PortBlock};
@@ -67,6 +68,19 @@ pub enum DataplaneError {
     Busy {
         /// The pin directory.
         path: String,
+    },
+    /// Somebody else has been changing the kill switch for too long.
+    #[error(
+        "{path}: the kill switch is held by {holder} and was not let go within {waited:?}; end that \
+         process and try again"
+    )]
+    SwitchHeld {
+        /// The folder that is locked.
+        path: String,
+        /// Who holds it, as far as the kernel tells.
+        holder: String,
+        /// How long it was waited for.
+        waited: Duration,
     },
     /// More interfaces than one dataplane can guard.
     #[error("{configured} interfaces are configured; one dataplane guards at most 64")]
@@ -128,11 +142,31 @@ pub struct FlowRow {
     pub totals: FlowTotals,
 }
 
+/// A drain's number: no two drains that brought other rows have the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DrainId {
+    /// The flow table.
+    pub ledger: u32,
+    /// Which of its drains.
+    pub epoch: u32,
+}
+
 /// What a drain brought.
 #[derive(Clone, Debug, Default)]
 pub struct Drained {
-    /// A flow may occur more than once (once per CPU and once in the shared table): add them up.
+    /// To [settle](Dataplane::settle) it by, once the rows are recorded.
+    pub id: DrainId,
+    /// A flow may occur more than once, once for each CPU: add them up.
     pub rows: Vec<FlowRow>,
+}
+
+/// What a rule matched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuleTotals {
+    /// Hits that were recorded, or could not be kept by flow, since the daemon started.
+    pub hits: Count,
+    /// Those of them that no place of the flow table could hold.
+    pub overflow: Count,
 }
 
 /// What the counters of one interface say.
@@ -164,8 +198,8 @@ pub struct Installed {
     pub entries_v6: u32,
     /// Names of the lists in the live image, by slot.
     pub lists: Vec<String>,
-    /// List sets of the live image's rules, by rule; rule 0 is the empty set.
-    pub rules: Vec<ListSet>,
+    /// Lists behind the live image's rules, by rule; rule 0 has none.
+    pub rules: Vec<Lists>,
     /// Whether the live image's bytes match their checksum, as they were last read.
     pub intact: bool,
     /// Bytes of the image in use.
@@ -202,9 +236,6 @@ pub trait Dataplane: Send + Sync {
     /// The kill switch as it stands.
     fn modes(&self) -> Result<Modes, DataplaneError>;
 
-    /// Sets the kill switch.
-    fn set_modes(&self, modes: &Modes) -> Result<(), DataplaneError>;
-
     /// Changes the kill switch from what it is, while nobody else does; gives it as it was and as it
     /// is.
     fn change_modes(
@@ -212,15 +243,19 @@ pub trait Dataplane: Send + Sync {
         change: &mut dyn FnMut(&mut Modes),
     ) -> Result<(Modes, Modes), DataplaneError>;
 
-    /// Takes every flow row out of the kernel.
+    /// Every flow row since the last drain that was settled. Until then they are given again, under
+    /// the same number, and newer ones wait.
     fn drain(&self) -> Result<Drained, DataplaneError>;
+
+    /// Says that the rows of a drain are recorded: they are taken out of the kernel.
+    fn settle(&self, id: DrainId) -> Result<(), DataplaneError>;
 
     /// Cumulative counters by interface.
     fn counts(&self) -> Result<Vec<PortCounts>, DataplaneError>;
 
-    /// Cumulative totals by rule of the live image, with the lists that each rule stands for, in
+    /// Totals by rule of the live image, with the lists that each rule stands for, in
     /// the order of the rules from 1 on.
-    fn rule_totals(&self) -> Result<Vec<(ListSet, RuleTotals)>, DataplaneError>;
+    fn rule_totals(&self) -> Result<Vec<(Lists, RuleTotals)>, DataplaneError>;
 
     /// Cumulative counters of the event ring.
     fn ledger_counts(&self) -> Result<LedgerCounts, DataplaneError>;
@@ -233,9 +268,6 @@ pub trait Dataplane: Send + Sync {
     fn ask(&self, remote: IpAddr, protocol: u8, port: Option<u16>)
     -> Result<Lists, DataplaneError>;
 }
-
-/// A set of lists, as bits by slot.
-pub type ListSet = u64;
 
 /// The mode as the command line spells it.
 pub fn parse_mode(text: &str) -> Result<Mode, String> {

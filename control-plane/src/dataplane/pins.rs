@@ -17,7 +17,7 @@ use nix::{
 };
 use sekisho_abi::{ABI_VERSION, MAX_PORTS, names};
 
-use super::{Attachment, DataplaneError};
+use super::{Attachment, DataplaneError, switch_lock};
 
 const BPFFS: &str = "/sys/fs/bpf";
 /// How notes of interfaces that were made promiscuous begin.
@@ -133,12 +133,10 @@ impl Pins {
         fs::rename(from, &to).map_err(|error| system(format!("rename {}", from.display()), error))
     }
 
-    /// Waits for whoever is changing the kill switch, so that no change is lost.
+    /// Waits for whoever is changing the kill switch, so that no change is lost; not for long, as it
+    /// takes microseconds.
     pub(super) fn lock_switch(&self) -> Result<Flock<OwnedFd>, DataplaneError> {
-        let call = || format!("lock {}", self.root.display());
-        let dir = fs::File::open(&self.root).map_err(|error| system(call(), error))?;
-        Flock::lock(OwnedFd::from(dir), FlockArg::LockExclusive)
-            .map_err(|(_, errno)| system(call(), errno.into()))
+        switch_lock::take(&self.root)
     }
 
     /// Removes a pin that may be gone already.
@@ -204,6 +202,7 @@ fn is_link(pin: &Path) -> Option<bool> {
     }
     let is_other = names::PINNED.contains(&name)
         || name == names::OPT_OUT
+        || name == names::LARGER_OPT_OUT_BLOCKS
         || name.starts_with("ruleset-")
         || name.starts_with(PROMISCUOUS);
     is_other.then_some(false)

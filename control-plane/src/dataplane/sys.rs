@@ -1,5 +1,5 @@
-//! The few BPF system calls that aya does not offer: maps of a size known only at run time,
-//! writing an image without copying it through the kernel, and taking many rows at once.
+//! The few BPF system calls that aya does not offer: maps of a size known only at run time, and
+//! reading and writing values without copying them through the kernel.
 
 use std::{
     ffi::CString,
@@ -12,7 +12,7 @@ use std::{
 
 use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_map_type};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::FromBytes;
 
 /// User space may map the value, `BPF_F_MMAPABLE` of linux/bpf.h.
 const MMAPABLE: u32 = 1 << 10;
@@ -39,7 +39,7 @@ pub(super) fn owned(fd: u32) -> OwnedFd {
 fn create_map(
     map_type: bpf_map_type,
     name: &str,
-    value_size: u32,
+    [key_size, value_size, entries]: [u32; 3],
     flags: u32,
     inner: Option<BorrowedFd<'_>>,
 ) -> io::Result<OwnedFd> {
@@ -47,9 +47,9 @@ fn create_map(
     // SAFETY: this arm of the union is the one that BPF_MAP_CREATE reads.
     let create = unsafe { &mut attr.__bindgen_anon_1 };
     create.map_type = map_type as u32;
-    create.key_size = 4;
+    create.key_size = key_size;
     create.value_size = value_size;
-    create.max_entries = 1;
+    create.max_entries = entries;
     create.map_flags = flags;
     create.inner_map_fd = inner.map_or(0, |fd| fd.as_raw_fd() as u32);
     for (to, from) in create.map_name.iter_mut().take(15).zip(name.bytes()) {
@@ -61,12 +61,23 @@ fn create_map(
 /// An array map whose single value of `bytes` can be mapped into this process.
 pub(super) fn create_image_map(bytes: usize) -> io::Result<OwnedFd> {
     let bytes = u32::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput)?;
-    create_map(bpf_map_type::BPF_MAP_TYPE_ARRAY, "sekisho_image", bytes, MMAPABLE, None)
+    create_map(bpf_map_type::BPF_MAP_TYPE_ARRAY, "sekisho_image", [4, bytes, 1], MMAPABLE, None)
+}
+
+/// A hash table with as many rows.
+pub(super) fn create_hash(
+    name: &str,
+    key_size: u32,
+    value_size: u32,
+    entries: u32,
+) -> io::Result<OwnedFd> {
+    let sizes = [key_size, value_size, entries];
+    create_map(bpf_map_type::BPF_MAP_TYPE_HASH, name, sizes, 0, None)
 }
 
 /// An array of one map, of the same shape as `inner`.
 pub(super) fn create_slot(inner: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    create_map(bpf_map_type::BPF_MAP_TYPE_ARRAY_OF_MAPS, "RULESET", 4, 0, Some(inner))
+    create_map(bpf_map_type::BPF_MAP_TYPE_ARRAY_OF_MAPS, "RULESET", [4, 4, 1], 0, Some(inner))
 }
 
 /// Puts a map into the slot.
@@ -152,7 +163,8 @@ pub(super) struct Mapping {
 
 // SAFETY: the mapping is owned, and its memory is not tied to a thread.
 unsafe impl Send for Mapping {}
-// SAFETY: through a shared reference the memory can only be read, and an image in force is frozen.
+// SAFETY: through a shared reference the memory can only be read, and who maps it sees to it that
+// nobody writes there meanwhile: an image in force is frozen, a side that is read is quiet.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
@@ -161,11 +173,39 @@ impl Mapping {
         Self::new(map, length, ProtFlags::PROT_READ)
     }
 
+    /// Maps `length` bytes of the map's values, for reading and writing.
+    pub(super) fn writable(map: BorrowedFd<'_>, length: usize) -> io::Result<Self> {
+        Self::new(map, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)
+    }
+
     fn new(map: BorrowedFd<'_>, length: usize, protection: ProtFlags) -> io::Result<Self> {
         let length = NonZeroUsize::new(length).ok_or(io::ErrorKind::InvalidInput)?;
         // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing of ours.
         let start = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, map, 0) }?;
         Ok(Self { start, length })
+    }
+
+    /// The record at a byte offset that is a multiple of its alignment; `None` outside of the mapping.
+    pub(super) fn read<T: FromBytes>(&self, offset: usize) -> Option<T> {
+        let record = self.record::<T>(offset)?;
+        // SAFETY: it lies inside the mapping and any bits make one; volatile, as programs of the
+        // kernel write there at other times.
+        Some(unsafe { record.as_ptr().read_volatile() })
+    }
+
+    /// Makes the record at a byte offset zero.
+    pub(super) fn clear<T: FromBytes>(&mut self, offset: usize) {
+        if let Some(record) = self.record::<T>(offset) {
+            // SAFETY: as in `read`, and the mapping is writable where this is called.
+            unsafe { record.as_ptr().write_volatile(T::new_zeroed()) };
+        }
+    }
+
+    fn record<T>(&self, offset: usize) -> Option<NonNull<T>> {
+        let end = offset.checked_add(size_of::<T>())?;
+        let fits = end <= self.length.get() && offset.is_multiple_of(align_of::<T>());
+        // SAFETY: it lies inside the mapping, which begins at a page.
+        fits.then(|| unsafe { self.start.byte_add(offset) }.cast())
     }
 
     /// The bytes.
@@ -186,82 +226,12 @@ impl Drop for Mapping {
 
 /// Writes `bytes` to the beginning of the map's value.
 pub(super) fn fill(map: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
-    let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-    let mapping = Mapping::new(map, bytes.len(), protection)?;
+    let mapping = Mapping::writable(map, bytes.len())?;
     // SAFETY: the mapping has `bytes.len()` writable bytes and nobody else knows the map yet.
     unsafe {
         std::ptr::copy_nonoverlapping(bytes.as_ptr(), mapping.start.as_ptr().cast(), bytes.len());
     }
     Ok(())
-}
-
-/// How many rows one batch call moves.
-const BATCH: usize = 8192;
-
-/// What a batch call does with what it reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Take {
-    /// Leaves it where it is.
-    Copy,
-    /// Deletes it.
-    Remove,
-}
-
-/// Reads all of a map in batches (hash maps since kernel 5.6, per-CPU arrays since 5.13).
-///
-/// `values_per_key` is 1, or the number of possible CPUs for per-CPU maps, whose values must be
-/// multiples of eight bytes. `each` gets a key and its values.
-pub(super) fn read_all<K, V>(
-    map: BorrowedFd<'_>,
-    take: Take,
-    values_per_key: usize,
-    mut each: impl FnMut(K, &[V]),
-) -> io::Result<()>
-where
-    K: FromBytes + IntoBytes + Copy,
-    V: FromBytes + IntoBytes + Copy,
-{
-    let batch = (BATCH / values_per_key).max(64);
-    let mut keys = vec![K::new_zeroed(); batch];
-    let mut values = vec![V::new_zeroed(); batch * values_per_key];
-    // The cursor is a key for some maps and a bucket number for others: room for either.
-    let mut cursor = [0_u64; 32];
-    debug_assert!(size_of::<K>() <= size_of_val(&cursor));
-    let mut begun = false;
-    loop {
-        let mut attr = zeroed_attr();
-        // SAFETY: this arm is the one that the batch commands read; all buffers outlive the call
-        // and have room for `count` keys and values.
-        unsafe {
-            let call = &mut attr.batch;
-            call.map_fd = map.as_raw_fd() as u32;
-            call.in_batch = if begun { cursor.as_ptr() as u64 } else { 0 };
-            call.out_batch = cursor.as_mut_ptr() as u64;
-            call.keys = keys.as_mut_ptr() as u64;
-            call.values = values.as_mut_ptr() as u64;
-            call.count = batch as u32;
-        }
-        let command = match take {
-            Take::Copy => bpf_cmd::BPF_MAP_LOOKUP_BATCH,
-            Take::Remove => bpf_cmd::BPF_MAP_LOOKUP_AND_DELETE_BATCH,
-        };
-        let result = bpf(command, &mut attr);
-        let end = match &result {
-            Ok(_) => false,
-            // The map ended; what came before the end is in the buffers.
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
-            Err(_) => return result.map(drop),
-        };
-        // SAFETY: the kernel has written the count of this call.
-        let count = unsafe { attr.batch.count } as usize;
-        for (key, values) in keys.iter().zip(values.chunks_exact(values_per_key)).take(count) {
-            each(*key, values);
-        }
-        if end {
-            return Ok(());
-        }
-        begun = true;
-    }
 }
 
 /// Nanoseconds of `CLOCK_MONOTONIC`, the clock that the program's times are on.

@@ -2,15 +2,18 @@
 
 use std::collections::HashMap;
 
+use ipnet::{Ipv4Net, Ipv6Net};
 use sekisho_abi::{
     canary,
-    image::{self, BuildError, Image, ImageBuilder, Limit, List, ListSet, Port},
+    image::{self, BuildError, Image, ImageBuilder, Limit, List, ListSet, Lists, Named, Port},
 };
 use sekisho_rules::{
     feed::Action,
     indicator::{Protocol, Traffic},
     table::{Claim, Table, TableFeed},
 };
+
+use super::split::Observed;
 
 /// IPv6 space that an image can list: what the IANA has made global unicast.
 const LISTABLE_V6: u128 = 1;
@@ -23,7 +26,7 @@ const LISTABLE_V6: u128 = 1;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slots {
     names: Vec<String>,
-    rules: Vec<ListSet>,
+    rules: Vec<Lists>,
 }
 
 /// An image, and what came of the slots.
@@ -41,8 +44,8 @@ pub struct Built {
 }
 
 impl Slots {
-    /// What an installed image says: names by slot, and the list set of each rule, rule 0 first.
-    pub fn installed(names: Vec<String>, rules: Vec<ListSet>) -> Self {
+    /// What an installed image says: names by slot, and the lists of each rule, rule 0 first.
+    pub fn installed(names: Vec<String>, rules: Vec<Lists>) -> Self {
         Self { names, rules }
     }
 
@@ -53,7 +56,7 @@ impl Slots {
 
     /// The list set of a rule.
     pub fn lists_of(&self, rule: u16) -> ListSet {
-        self.rules.get(usize::from(rule)).copied().unwrap_or(0)
+        self.rules.get(usize::from(rule)).map_or(0, |lists| lists.all())
     }
 
     /// The names in a list set, by slot.
@@ -135,11 +138,14 @@ fn fill(
     let mut builder = ImageBuilder::new(lists(&slots, table)).with_canary();
     builder.keep_rules(&slots.rules);
     let mut conditions = Conditions::default();
+    let observed = Observed::of(&table.observed);
     for entry in &table.v4 {
         conditions.gather(table.claims_of(entry), &slot_of);
-        for (port, lists) in conditions.each() {
-            builder.list_v4(entry.network.network(), entry.network.prefix_len(), port, lists);
-        }
+        observed.split_v4(entry.network, &mut |part: Ipv4Net, observes| {
+            for (port, lists) in conditions.each(observes) {
+                builder.list_v4(part.network(), part.prefix_len(), port, lists);
+            }
+        });
     }
     let mut left_out = 0;
     for entry in &table.v6 {
@@ -148,9 +154,11 @@ fn fill(
             continue;
         }
         conditions.gather(table.claims_of(entry), &slot_of);
-        for (port, lists) in conditions.each() {
-            builder.list_v6(entry.network.network(), entry.network.prefix_len(), port, lists);
-        }
+        observed.split_v6(entry.network, &mut |part: Ipv6Net, observes| {
+            for (port, lists) in conditions.each(observes) {
+                builder.list_v6(part.network(), part.prefix_len(), port, lists);
+            }
+        });
     }
     for network in &table.never_block {
         match network {
@@ -178,29 +186,40 @@ fn lists(slots: &Slots, table: &Table) -> Vec<List> {
 
 /// The claims of one entry by what they mean, so that many feeds on one host cost one item.
 #[derive(Default)]
-struct Conditions(Vec<(Port, ListSet)>);
+struct Conditions(Vec<(Port, Named)>);
 
 impl Conditions {
     fn gather(&mut self, claims: &[Claim], slot_of: &[usize]) {
         self.0.clear();
         for claim in claims {
             let Some(slot) = slot_of.get(usize::from(claim.feed)) else { continue };
+            let list: ListSet = 1 << slot;
+            let named = match claim.demotions.leave(Action::Drop) {
+                None => continue,
+                Some(Action::Drop) => Named { acting: list, observing: 0 },
+                Some(_) => Named { acting: 0, observing: list },
+            };
             for port in ports(claim.traffic).into_iter().flatten() {
-                self.0.push((port, 1 << slot));
+                self.0.push((port, named));
             }
         }
         self.0.sort_unstable_by_key(|(port, _)| *port);
         self.0.dedup_by(|next, kept| {
             let same = next.0 == kept.0;
             if same {
-                kept.1 |= next.1;
+                kept.1.acting |= next.1.acting;
+                kept.1.observing |= next.1.observing;
             }
             same
         });
     }
 
-    fn each(&self) -> impl Iterator<Item = (Port, ListSet)> + '_ {
-        self.0.iter().copied()
+    /// What is named for each port; where all of it only observes, by lists that do.
+    fn each(&self, observes: bool) -> impl Iterator<Item = (Port, Named)> + '_ {
+        self.0.iter().map(move |&(port, named)| {
+            let all = named.acting | named.observing;
+            (port, if observes { Named { acting: 0, observing: all } } else { named })
+        })
     }
 }
 
@@ -238,16 +257,7 @@ mod tests {
         };
         for (network, feed, traffic) in entries {
             let claims_at = table.claims.len() as u32;
-            table.claims.push(Claim {
-                class: Default::default(),
-                feed: *feed,
-                traffic: *traffic,
-                malware: None,
-                first_seen: None,
-                last_seen: None,
-                confidence: None,
-                expires: Moment::MAX,
-            });
+            table.claims.push(Claim::new(*feed, *traffic, Moment::MAX));
             if network.contains(':') {
                 let network = network.parse().unwrap();
                 table.v6.push(Entry { network, claims_at, claims_len: 1 });
@@ -260,7 +270,10 @@ mod tests {
     }
 
     fn named(names: &[&str]) -> Slots {
-        Slots::installed(names.iter().map(|name| (*name).to_owned()).collect(), vec![0])
+        Slots::installed(
+            names.iter().map(|name| (*name).to_owned()).collect(),
+            vec![Lists::default()],
+        )
     }
 
     fn feeds(names: &[&str]) -> Table {
@@ -281,7 +294,7 @@ mod tests {
     #[test]
     fn the_slot_of_a_feed_that_is_gone_is_taken_last_and_said() {
         let names: Vec<String> = (0..63).map(|n| format!("f{n}")).collect();
-        let slots = Slots::installed(names, vec![0]);
+        let slots = Slots::installed(names, vec![Lists::default()]);
         let built = build(&feeds(&["f0", "new", "f2"]), &slots, 1, CAPACITY).unwrap();
         assert_eq!(built.slots.names()[1], "new");
         assert_eq!(built.taken_over, 0b10);

@@ -26,7 +26,7 @@ use crate::{
         ApiConfig, Config, DataplaneConfig, InterfaceConfig, NeverBlockConfig, Role,
         SubscribersConfig,
     },
-    feeds::fetch::install_tls,
+    feeds::http::install_tls,
 };
 
 /// Where the daemon answers inside the edge's namespace.

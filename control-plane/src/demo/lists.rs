@@ -19,14 +19,20 @@ use jiff::Timestamp;
 use sekisho_rules::{
     compile::Compiled,
     feed::{FeedSpec, Source},
+    period::Period,
 };
 use tokio::net::TcpListener;
 
 use super::netns::Resident;
 use crate::{
     config::FetchConfig,
-    feeds::fetch::{Fetched, Fetcher, Validators},
-    rulebook::{FOLDER_CATALOGUE, ReadList, Rulebook, limits, read_list_file},
+    feeds::{
+        fetch::{Fetched, Validators},
+        http::Fetcher,
+        last_good::LastGood,
+        transport::Transport,
+    },
+    rulebook::{FOLDER_CATALOGUE, ReadList, Rulebook, read_list_file},
 };
 
 /// The lists that come with the demo, by file name.
@@ -69,8 +75,8 @@ impl Lists {
             let read = match &spec.source {
                 Source::File(path) => read_list_file(spec, path)
                     .with_context(|| format!("feed '{}': {}", spec.name, path.display())),
-                Source::Url(url) => {
-                    fetch(spec, url).with_context(|| format!("feed '{}'", spec.name))
+                Source::Url(_) | Source::Taxii(_) | Source::Crowdsec(_) => {
+                    fetch(spec).with_context(|| format!("feed '{}'", spec.name))
                 }
             };
             match read {
@@ -109,6 +115,9 @@ impl Lists {
         published.feeds.retain(|feed| feed.enabled);
         for feed in &mut published.feeds {
             feed.source = Source::Url(format!("http://{address}/{}", feed.name));
+            (feed.auth, feed.taxii, feed.crowdsec) = (None, None, None);
+            (feed.proxy, feed.proxy_login, feed.ca_file) = (None, None, None);
+            feed.refresh = feed.refresh.max(Period::minutes(5));
         }
         let text = serde_yaml::to_string(&published).context("cannot write the catalogue")?;
         fs::write(catalogue, text).with_context(|| format!("cannot write {}", catalogue.display()))
@@ -116,14 +125,16 @@ impl Lists {
 }
 
 /// Fetches a list from outside, which the daemon in its closed namespace cannot.
-fn fetch(spec: &FeedSpec, url: &str) -> anyhow::Result<Vec<u8>> {
+fn fetch(spec: &FeedSpec) -> anyhow::Result<Vec<u8>> {
     let fetcher = Fetcher::new(&FetchConfig::default())?;
-    let most = limits(spec).max_bytes;
+    let folder = tempfile::tempdir()?;
+    let mut transport = Transport::new(fetcher, LastGood::new(folder.path()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let unknown = Validators::default();
-    match runtime.block_on(fetcher.fetch(url, &unknown, most, Timestamp::now()))? {
-        Fetched::List { bytes, .. } => Ok(bytes),
-        Fetched::NotModified => bail!("the server says 'not modified' to a first request"),
+    match runtime.block_on(transport.ask(spec, &unknown, Timestamp::now())) {
+        Ok(Fetched::List { bytes, .. }) => Ok(bytes),
+        Err(refused) => bail!("{}", refused.text()),
+        Ok(Fetched::NotModified) => bail!("the server says 'not modified' to a first request"),
     }
 }
 

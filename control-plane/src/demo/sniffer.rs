@@ -1,5 +1,8 @@
 //! Counts packets at the outer ends of the cables, where no program of ours runs.
-#![allow(unsafe_code)]
+#![allow(
+    unsafe_code,
+    reason = "packet sockets are bound and asked by calls that no crate here has"
+)]
 
 use std::{
     collections::BTreeMap,

@@ -2,13 +2,13 @@
 //!
 //! A tap device stands for the VLAN sub-interface; tags are put on and taken off here, so that
 //! kernels without the VLAN driver can run the lab. What goes over the cable is the same.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "a tap device is made by an ioctl that no crate here has")]
 
 use std::{
     fs::{File, OpenOptions},
     io,
     os::{
-        fd::{AsFd as _, AsRawFd as _},
+        fd::{AsFd, AsRawFd},
         unix::fs::OpenOptionsExt as _,
     },
     sync::Arc,
@@ -106,11 +106,7 @@ fn open_cable(interface: &str, vlan: u16) -> anyhow::Result<Socket> {
 async fn tag(from: Arc<AsyncFd<File>>, to: Arc<AsyncFd<Socket>>, vlan: u16) -> io::Result<()> {
     let mut frame = [0; LONGEST_FRAME];
     loop {
-        let mut ready = from.readable().await?;
-        let Ok(read) = ready.try_io(|tap| Ok(unistd::read(tap.as_fd(), &mut frame)?)) else {
-            continue;
-        };
-        let frame = frame.get(..read?).unwrap_or_default();
+        let frame = next_frame(&from, &mut frame).await?;
         let Some((addresses, rest)) = frame.split_at_checked(ADDRESSES) else { continue };
         let tagged = [addresses, &TPID, &vlan.to_be_bytes(), rest].concat();
         // A frame that the cable does not take is lost, as on any other cable.
@@ -121,10 +117,23 @@ async fn tag(from: Arc<AsyncFd<File>>, to: Arc<AsyncFd<Socket>>, vlan: u16) -> i
 async fn untag(from: Arc<AsyncFd<Socket>>, to: Arc<AsyncFd<File>>) -> io::Result<()> {
     let mut frame = [0; LONGEST_FRAME];
     loop {
+        let frame = next_frame(&from, &mut frame).await?;
+        let _ = unistd::write(to.as_fd(), frame);
+    }
+}
+
+/// The next frame that comes. That the interface is or was down, of which a packet socket tells
+/// once in place of a frame, ends nothing: it may come up.
+async fn next_frame<'a, T: AsFd + AsRawFd>(
+    from: &AsyncFd<T>,
+    into: &'a mut [u8],
+) -> io::Result<&'a [u8]> {
+    loop {
         let mut ready = from.readable().await?;
-        let Ok(read) = ready.try_io(|cable| Ok(unistd::read(cable.as_fd(), &mut frame)?)) else {
-            continue;
-        };
-        let _ = unistd::write(to.as_fd(), frame.get(..read?).unwrap_or_default());
+        match ready.try_io(|end| Ok(unistd::read(end.as_fd(), &mut *into)?)) {
+            Ok(Ok(length)) => return Ok(into.get(..length).unwrap_or_default()),
+            Ok(Err(error)) if error.raw_os_error() != Some(libc::ENETDOWN) => return Err(error),
+            _ => {}
+        }
     }
 }

@@ -13,9 +13,10 @@ use tracing::{debug, error, trace, warn};
 
 use super::service::Service;
 use crate::{
+    dataplane::{DrainId, Drained},
     hits::{ClockOffset, Hit, Names, add_up},
     shutdown::stopped,
-    store::{NotRecorded, Store},
+    store::Store,
 };
 
 /// How often the ring of first packets is read.
@@ -27,8 +28,6 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How often the share of packets that can't be read is taken.
 const PARSING_INTERVAL: Duration = Duration::from_secs(60);
-/// Hits kept in memory while the store refuses them; more are lost, and counted.
-const MOST_PENDING: usize = 1 << 20;
 
 /// Moves hits until `shutdown`, and then what is left.
 pub(super) struct Collector {
@@ -36,7 +35,6 @@ pub(super) struct Collector {
     pub(super) store: Store,
     pub(super) drain_interval: Duration,
     pub(super) retention: watch::Receiver<Period>,
-    pub(super) pending: Vec<Hit>,
     pub(super) pause: Pause,
 }
 
@@ -79,43 +77,37 @@ impl Collector {
         self.drain().await;
     }
 
-    /// Takes the flows out of the kernel and into the record.
+    /// Takes the flows out of the kernel and into the record. While the record refuses them they stay
+    /// in the kernel, which counts what it has no place for.
     async fn drain(&mut self) {
+        if !self.pause.is_over(Instant::now()) {
+            return;
+        }
         let service = Arc::clone(&self.service);
-        match spawn_blocking(move || take(&service)).await {
-            Ok(Ok(hits)) => {
-                self.service.drain_outcome(None);
-                self.pending.extend(hits);
-            }
-            Ok(Err(error)) => self.service.drain_outcome(Some(error)),
-            Err(_) => self.service.drain_outcome(Some("the drain was stopped".to_owned())),
+        let (id, hits) = match spawn_blocking(move || take(&service)).await {
+            Ok(Ok(taken)) => taken,
+            Ok(Err(error)) => return self.service.drain_outcome(Some(error)),
+            Err(_) => return self.service.drain_outcome(Some("the drain was stopped".to_owned())),
+        };
+        if hits.is_empty() {
+            return self.service.drain_outcome(None);
         }
-        if !self.pending.is_empty() && self.pause.is_over(Instant::now()) {
-            self.record().await;
+        let hits = Arc::new(hits);
+        if let Err(error) = self.store.record(Arc::clone(&hits), id).await {
+            error!(hits = hits.len(), "hits can't be recorded: {error}");
+            self.service.store_outcome(Some(error.to_string()));
+            return self.pause.lengthen(Instant::now());
         }
-        let lost = self.pending.len().saturating_sub(MOST_PENDING);
-        if lost > 0 {
-            self.pending.drain(..lost);
-            self.service.lost(lost as u64);
-        }
-    }
-
-    /// Hands the pending hits to the store, which gives them back if it can't keep them.
-    async fn record(&mut self) {
-        let pending = self.pending.len();
-        match self.store.record(std::mem::take(&mut self.pending)).await {
-            Ok(()) => {
-                self.service.store_outcome(None);
-                self.pause = Pause::default();
-            }
-            Err(NotRecorded { error, hits }) => {
-                error!(pending, "hits can't be recorded: {error}");
-                self.service.store_outcome(Some(error.to_string()));
-                self.service.lost(pending.saturating_sub(hits.len()) as u64);
-                self.pending = hits;
-                self.pause.lengthen(Instant::now());
-            }
-        }
+        self.service.store_outcome(None);
+        self.service.count_hits(&hits);
+        self.pause = Pause::default();
+        let service = Arc::clone(&self.service);
+        let settled = spawn_blocking(move || service.dataplane().settle(id)).await;
+        self.service.drain_outcome(match settled {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("the drain was stopped".to_owned()),
+        });
     }
 
     async fn watch_parsing(&self) {
@@ -160,11 +152,11 @@ impl Collector {
 }
 
 /// The flows in the kernel as hits; blocks.
-fn take(service: &Service) -> Result<Vec<Hit>, String> {
+fn take(service: &Service) -> Result<(DrainId, Vec<Hit>), String> {
     let dataplane = service.dataplane();
-    let drained = dataplane.drain().map_err(|error| error.to_string())?;
-    if drained.rows.is_empty() {
-        return Ok(Vec::new());
+    let Drained { id, rows } = dataplane.drain().map_err(|error| error.to_string())?;
+    if rows.is_empty() {
+        return Ok((id, Vec::new()));
     }
     let clock = ClockOffset::now().map_err(|error| format!("clock_gettime: {error}"))?;
     let installed = dataplane.installed().map_err(|error| error.to_string());
@@ -172,10 +164,9 @@ fn take(service: &Service) -> Result<Vec<Hit>, String> {
     let (generations, subscribers) = (service.generations(), service.subscribers());
     let names =
         Names { generations: &generations, subscribers: &subscribers, ports: &ports, clock };
-    let rows = add_up(drained.rows);
-    let hits: Vec<Hit> = rows.iter().map(|row| names.hit(row)).collect();
-    service.count_hits(&hits);
-    Ok(hits)
+    let hits: Vec<Hit> = add_up(rows).iter().map(|row| names.hit(row)).collect();
+    service.watch_breaker(&hits, &generations, &subscribers);
+    Ok((id, hits))
 }
 
 #[cfg(test)]

@@ -9,6 +9,9 @@ use crate::{
     testing::{self, until},
 };
 
+#[path = "rollout_tests.rs"]
+mod rollout;
+
 /// An engine on a fake kernel, with a folder of its own.
 struct Bench {
     dir: tempfile::TempDir,
@@ -235,7 +238,9 @@ fn two_feeds(dir: &tempfile::TempDir) -> (Publisher, Arc<FakeDataplane>, Arc<Ser
     let engine = Engine::new(inputs, None, kernel.clone(), store);
     let installed = kernel.installed().unwrap();
     let history = History::new(dir.path(), &crate::config::HistoryConfig::default());
-    let publisher = Publisher::new(rulebook, engine.service(), 64 << 20, installed, history);
+    let arrivals = Arrivals::load(dir.path());
+    let publisher =
+        Publisher::new(rulebook, engine.service(), arrivals, history, 64 << 20, installed);
     (publisher, kernel, engine.service())
 }
 
@@ -317,16 +322,57 @@ async fn networks_of_subscribers_are_never_listed() {
     bench.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_reaches_feeds_that_run() {
+    use crate::feeds::web::{Web, page};
+
+    let web = Web::start(|_| page("200 OK", "", b"198.18.0.7\n"));
+    let dir = tempfile::tempdir().unwrap();
+    testing::inputs(dir.path(), &[]);
+    let row = format!("feeds:\n  - {{name: one, source: '{}', format: plain}}\n", web.url("/"));
+    fs::write(dir.path().join("feeds.yaml"), row).unwrap();
+    let config = fs::read_to_string(dir.path().join("sekisho.yaml")).unwrap();
+    let with = |contact: &str| format!("{config}fetch: {{floor: 1s, contact: {contact}}}\n");
+    fs::write(dir.path().join("sekisho.yaml"), with("first")).unwrap();
+    let bench = Bench::start_in(dir, Arc::new(FakeDataplane::new(64 << 20)));
+    let asked_by = |who: &str| web.asked().iter().any(|request| request.head.contains(who));
+    until(|| asked_by("(first)")).await;
+    bench.write("sekisho.yaml", &with("second"));
+    bench.reload.send(()).await.unwrap();
+    until(|| asked_by("(second)")).await;
+    bench.end().await;
+}
+
+#[test]
+fn health_names_a_feed_whose_claims_have_not_changed_for_too_long() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, _, service) = two_feeds(&dir);
+    let days = |n: u64| Timestamp::now() - Duration::from_secs(n * 86_400);
+    for (from, told) in [
+        (days(29), &[][..]),
+        (
+            days(40),
+            &["feed 'one' is stale: its claims have not changed for 40 days, more than its \
+               max_content_age (30d)"],
+        ),
+    ] {
+        let mut status = testing::status("one");
+        (status.content_from, status.max_content_age) = (Some(from), Some(Period::days(30)));
+        service.set_feed(status);
+        assert_eq!(service.check_health().degraded, told);
+    }
+}
+
 #[test]
 fn health_names_the_switch_and_packets_that_cannot_be_read() {
     use sekisho_abi::{
         reason::Reason,
-        record::{Count, Mode, Modes},
+        record::{Count, Mode},
     };
     let dir = tempfile::tempdir().unwrap();
     let (_, kernel, service) = two_feeds(&dir);
     assert_eq!(service.check_health().degraded, [""; 0]);
-    kernel.set_modes(&Modes::all(Mode::Bypass)).unwrap();
+    kernel.change_modes(&mut |modes| modes.global = Mode::Bypass as u8).unwrap();
     assert_eq!(service.check_health().degraded, ["the mode is bypass: nothing is dropped"]);
     let counts = |read, unread| {
         let mut by_reason = [Count::default(); Reason::COUNT];
@@ -377,7 +423,6 @@ fn an_entry_ends_by_itself_and_says_when_to_compile_again() {
     give(&mut publisher, "one", "198.18.0.1\n", now);
     give(&mut publisher, "two", "198.18.0.2\n", now);
     publisher.publish(now).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut allow = sekisho_rules::operator::OperatorEntry {
         id: 0,
         decision: sekisho_rules::operator::Decision::Allow,
@@ -391,7 +436,7 @@ fn an_entry_ends_by_itself_and_says_when_to_compile_again() {
         since: now.into(),
         until: Some((now + Duration::from_secs(600)).into()),
     };
-    runtime.block_on(service.store().add_entry(allow.clone(), "alice".to_owned())).unwrap();
+    service.store().add_entry(allow.clone(), "alice".to_owned()).unwrap();
     let lapses = publisher.publish(now).unwrap().unwrap();
     assert_eq!(lapses.as_second(), now.as_second() + 600);
     let asked = |address: &str| kernel.ask(address.parse().unwrap(), 6, Some(443)).unwrap().all();
@@ -401,6 +446,6 @@ fn an_entry_ends_by_itself_and_says_when_to_compile_again() {
     // The same number is never given again.
     allow.until = None;
     allow.decision = sekisho_rules::operator::Decision::Suppress;
-    let id = runtime.block_on(service.store().add_entry(allow, "alice".to_owned())).unwrap();
+    let id = service.store().add_entry(allow, "alice".to_owned()).unwrap();
     assert_eq!(id, 2);
 }

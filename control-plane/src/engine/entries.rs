@@ -12,13 +12,14 @@ use sekisho_rules::{
     period::Period,
 };
 use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
 use tracing::info;
 
 use super::{
     orders::{Change, Done, OrderError},
     service::Service,
 };
-use crate::store::{StoreError, StoredEntry};
+use crate::store::{Store, StoreError, StoredEntry};
 
 /// An entry that is to be made.
 #[derive(Clone, Debug, Deserialize)]
@@ -148,7 +149,10 @@ impl Service {
         if ruleset.compiled.operator.len() >= MAX_ENTRIES {
             return Err(EntryFailure::TooMany);
         }
-        entry.id = self.store().add_entry(entry.clone(), by.to_owned()).await?;
+        entry.id = {
+            let (entry, by) = (entry.clone(), by.to_owned());
+            self.stored(move |store| store.add_entry(entry, by)).await?
+        };
         info!(by, "{entry}");
         let done = self.order(Change::Entry(entry.id), by.to_owned()).await?;
         let entry = StoredEntry { entry, made_by: by.to_owned(), ended_at: None, ended_by: None };
@@ -157,10 +161,20 @@ impl Service {
 
     /// Ends an entry, and waits until the ruleset is live without it.
     pub async fn end_entry(&self, id: u32, by: &str) -> Result<Made, EntryFailure> {
-        let ended = self.store().end_entry(id, by.to_owned(), Timestamp::now()).await?;
+        let who = by.to_owned();
+        let ended = self.stored(move |store| store.end_entry(id, who, Timestamp::now())).await?;
         let entry = ended.ok_or(EntryFailure::Unknown(id))?;
         info!(by, "ended: {}", entry.entry);
         let done = self.order(Change::Entry(id), by.to_owned()).await?;
         Ok(Made { entry, done })
+    }
+
+    /// Has the store do what blocks.
+    async fn stored<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let store = self.store().clone();
+        spawn_blocking(move || work(&store)).await.map_err(|_| StoreError::Stopped)?
     }
 }

@@ -5,25 +5,12 @@
 //! The program itself is not run on the address: for a listed one that would be a hit of nobody's.
 
 use sekisho_abi::{image::Lists, reason::Reason, record::Mode};
-use sekisho_rules::{
-    explain::{Explanation, Query},
-    indicator::Protocol,
-};
+use sekisho_rules::{explain::Query, indicator::Protocol};
 use sekisho_xdp::decide::decide;
 use serde::Serialize;
 
 use super::service::Service;
 use crate::dataplane::{DataplaneError, tables::Slots};
-
-/// An explanation from the lists, and what is in force.
-#[derive(Debug, Serialize)]
-pub struct Explained {
-    /// What the lists say.
-    #[serde(flatten)]
-    pub explanation: Explanation,
-    /// What the dataplane says.
-    pub live: LiveAnswer,
-}
 
 /// What is in force for an address.
 #[derive(Debug, Serialize)]
@@ -138,12 +125,10 @@ mod tests {
         assert_eq!(reason("198.18.0.2").0, "not_listed", "not for all traffic");
         assert_eq!(reason("198.18.0.2:443"), ("dropped", vec!["two".to_owned()]));
         assert_eq!(reason("198.18.0.2:443/udp").0, "not_listed");
-        let mut modes = Modes::all(Mode::Enforce);
-        modes.observed_lists = 1;
-        kernel.set_modes(&modes).unwrap();
+        kernel.change_modes(&mut |modes| modes.observed_lists = 1).unwrap();
         assert_eq!(reason("198.18.0.1").0, "list_observed");
         for (mode, told) in [(Mode::Observe, "mode_observed"), (Mode::Bypass, "mode_bypass")] {
-            kernel.set_modes(&Modes::all(mode)).unwrap();
+            kernel.change_modes(&mut |modes| *modes = Modes::all(mode)).unwrap();
             assert_eq!(reason("198.18.0.1").0, told);
         }
     }

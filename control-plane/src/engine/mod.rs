@@ -1,5 +1,7 @@
 //! The daemon: lists in, rulesets into the kernel, hits out.
 
+mod arrivals;
+mod breaking;
 mod collect;
 pub mod diff;
 pub mod entries;
@@ -11,6 +13,7 @@ mod publish;
 mod rollback;
 pub mod service;
 pub mod status;
+pub mod told;
 
 use std::{
     collections::HashMap,
@@ -32,6 +35,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use self::{
+    arrivals::Arrivals,
     collect::{Collector, Pause},
     links::LinkChanges,
     orders::{Order, Words},
@@ -42,7 +46,7 @@ use self::{
 use crate::{
     config::Config,
     dataplane::{Dataplane, DataplaneError, OptOuts},
-    feeds::{Feed, FeedConfig, News, fetch::Fetcher, hold::Word, last_good::LastGood},
+    feeds::{Feed, FeedConfig, News, hold::Word, http::Fetcher, last_good::LastGood},
     history::{History, What},
     opt_out_file::{self, Follower},
     rulebook::{ReadList, Rulebook},
@@ -148,6 +152,7 @@ impl Engine {
         service.set_list_lifetime(config.list_lifetime.unsigned());
         service.set_heartbeat_lifetime(config.heartbeat_lifetime.unsigned());
         service.set_unparsed_limit(config.alerts.unparsed_share);
+        service.breaker().set_limits(rulebook.policy.breaker);
         let history = History::new(&config.state_dir, &config.history);
         // The API answers before the publisher is there.
         service.set_pin(history.pin().ok().flatten());
@@ -177,7 +182,6 @@ impl Engine {
             store: self.store.clone(),
             drain_interval: self.config.drain_interval.unsigned(),
             retention: kept_for,
-            pending: Vec::new(),
             pause: Pause::default(),
         };
         let (news, mut heard) = mpsc::channel(64);
@@ -246,13 +250,16 @@ impl Engine {
         let (dataplane, service) = (Arc::clone(&self.dataplane), self.service());
         let rulebook = self.rulebook.clone();
         let capacity = self.config.dataplane.image_capacity_bytes();
-        let history = History::new(&self.config.state_dir, &self.config.history);
+        let state_dir = self.config.state_dir.clone();
+        let history = History::new(&state_dir, &self.config.history);
         let prepare = move || {
             let installed = dataplane.installed()?;
             if let Some(generation) = installed.generation {
                 info!(generation, "the ruleset in the kernel is adopted");
             }
-            Ok(Publisher::new(rulebook, service, capacity, installed, history))
+            service.load_breaker();
+            let arrivals = Arrivals::load(&state_dir);
+            Ok(Publisher::new(rulebook, service, arrivals, history, capacity, installed))
         };
         spawn_blocking(prepare).await.map_err(|_| EngineError::Stopped)?
     }
@@ -286,6 +293,7 @@ impl Worker {
         let mut proof = tokio::time::interval(proof::INTERVAL);
         proof.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut links = LinkChanges::listen();
+        let service = Arc::clone(&self.service);
         loop {
             let lapse = self.next.unwrap_or_else(|| Instant::now() + 60 * LAPSE_GRANULARITY);
             tokio::select! {
@@ -311,6 +319,12 @@ impl Worker {
                 }
                 () = sleep_until(lapse) => {
                     self.because(What::Lapse, None);
+                    self.publish().await?;
+                }
+                () = service.woken() => {
+                    if let Some(publisher) = &mut self.publisher {
+                        publisher.take_causes(service.take_causes());
+                    }
                     self.publish().await?;
                 }
                 _ = lease.tick() => self.renew_lease().await,
@@ -442,6 +456,7 @@ impl Worker {
         self.service.set_list_lifetime(config.list_lifetime.unsigned());
         self.service.set_heartbeat_lifetime(config.heartbeat_lifetime.unsigned());
         self.service.set_unparsed_limit(config.alerts.unparsed_share);
+        self.service.breaker().set_limits(rulebook.policy.breaker);
         self.retention.send_replace(config.hits.retention);
         let Some(publisher) = &mut self.publisher else { return };
         let enabled: HashMap<FeedName, FeedSpec> =
@@ -449,6 +464,9 @@ impl Worker {
         publisher.rulebook = rulebook;
         publisher.lists.retain(|name, _| enabled.contains_key(name));
         self.service.keep_feeds(|name| enabled.contains_key(name));
+        if self.config.fetch != config.fetch {
+            self.feeds.stop_all();
+        }
         self.feeds.config.fetch = config.fetch.clone();
         match Fetcher::new(&config.fetch) {
             Ok(fetcher) => self.feeds.fetcher = fetcher,

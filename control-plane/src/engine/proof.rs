@@ -173,8 +173,14 @@ fn compare(compiled: Option<ImageLabel>, evidence: &Evidence) -> Vec<Drift> {
     } else if let Some(compiled) = compiled.filter(|compiled| installed != Some(*compiled)) {
         drifts.push(Drift::Ruleset { compiled, installed });
     }
-    if !evidence.switch_holds {
-        drifts.push(Drift::Switch);
+    for (holds, drift) in [
+        (evidence.switch_holds, Drift::Switch),
+        (evidence.opt_outs_hold, Drift::OptOuts),
+        (evidence.sinkhole_holds, Drift::Sinkhole),
+    ] {
+        if !holds {
+            drifts.push(drift);
+        }
     }
     let wrong = evidence.canaries.iter().filter(|canary| canary.answer != canary.expected);
     drifts.extend(wrong.cloned().map(|CanaryEvidence { interface, address, expected, answer }| {

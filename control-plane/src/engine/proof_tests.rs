@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use sekisho_abi::record::{Mode, Modes};
+use sekisho_abi::record::Mode;
 
 use super::*;
 use crate::{
@@ -32,6 +32,8 @@ fn sound() -> Evidence {
         lost_pins: Vec::new(),
         lost_devices: Vec::new(),
         switch_holds: true,
+        opt_outs_hold: true,
+        sinkhole_holds: true,
         canaries: vec![canary(Answer::Dropped), canary(Answer::Passed), canary(Answer::NotAsked)],
     }
 }
@@ -88,6 +90,8 @@ fn each_difference_has_its_kind() {
         (Evidence { found: Some(ImageFacts { map: 70, label: None }), ..sound() }, "image"),
         (Evidence { intact: false, ..sound() }, "checksum"),
         (Evidence { switch_holds: false, ..sound() }, "switch"),
+        (Evidence { opt_outs_hold: false, ..sound() }, "opt_outs"),
+        (Evidence { sinkhole_holds: false, ..sound() }, "sinkhole"),
         (
             Evidence {
                 canaries: vec![CanaryEvidence {
@@ -255,12 +259,12 @@ fn a_program_that_misses_the_canary_is_an_alarm_until_a_new_ruleset_mends_it() {
 fn the_canary_is_to_be_passed_where_nothing_is_dropped() {
     let mut bench = Bench::new();
     for mode in [Mode::Observe, Mode::Bypass] {
-        bench.kernel.set_modes(&Modes::all(mode)).unwrap();
+        bench.kernel.change_modes(&mut |modes| modes.global = mode as u8).unwrap();
         assert_eq!(bench.run(0), Remedy::None);
     }
     bench.kernel.blind();
     assert_eq!(bench.run(1), Remedy::None, "nothing is looked up in bypass");
-    bench.kernel.set_modes(&Modes::all(Mode::Observe)).unwrap();
+    bench.kernel.change_modes(&mut |modes| modes.global = Mode::Observe as u8).unwrap();
     bench.run(2);
     assert_eq!(bench.counted(DriftKind::Canary), "2");
 }

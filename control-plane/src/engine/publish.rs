@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
+    mem,
     sync::Arc,
 };
 
@@ -14,10 +15,11 @@ use sekisho_abi::{
 use sekisho_rules::{
     compile::{CompileError, Compiled, FeedReport},
     feed::{Action, FeedName, FeedSpec},
+    policy::{Policy, Staged, demote},
 };
 use tracing::{info, warn};
 
-use super::{rollback::Pinned, service::Service};
+use super::{arrivals::Arrivals, rollback::Pinned, service::Service, told};
 use crate::{
     dataplane::{
         DataplaneError, Installed,
@@ -74,6 +76,7 @@ pub(super) struct Publisher {
     /// The version that somebody went back to.
     pub(super) pinned: Option<Pinned>,
     pub(super) service: Arc<Service>,
+    arrivals: Arrivals,
     capacity: usize,
     slots: Slots,
     generation: u32,
@@ -87,9 +90,10 @@ impl Publisher {
     pub(super) fn new(
         rulebook: Rulebook,
         service: Arc<Service>,
+        arrivals: Arrivals,
+        history: History,
         capacity: usize,
         installed: Installed,
-        history: History,
     ) -> Self {
         let slots = Slots::installed(installed.lists, installed.rules);
         if let Some(live) = installed.generation {
@@ -108,6 +112,7 @@ impl Publisher {
             history,
             pinned,
             service,
+            arrivals,
             capacity,
             slots,
             adopted: installed.generation.is_some(),
@@ -122,18 +127,28 @@ impl Publisher {
             info!(%missing, "not all lists yet: the ruleset that was found stays live");
             return Ok(None);
         }
+        let policy = self.policy_alone();
         let (lists, entries) = self.material(now)?;
         let silent = lists.iter().filter(|list| list.is_silent).map(|list| list.spec.name.clone());
         self.service.set_silent(silent.collect());
         let pairs: Vec<_> = lists.iter().map(|list| (&*list.spec, list.read)).collect();
-        let compiled = Arc::new(self.rulebook.compile_with(&pairs, &entries, now)?);
+        let mut compiled = self.rulebook.compile_with(&pairs, &entries, now)?;
+        let rollout = &self.rulebook.policy.rollout;
+        let Staged { seen, next: promotion } =
+            self.arrivals.stage(&mut compiled, &pairs, rollout, now);
+        demote(&mut compiled, self.service.breaker().demoted().into_iter());
+        let compiled = Arc::new(compiled);
+        let sources = told::sources(policy, &pairs);
         let falls_silent = lists.iter().filter(|list| !list.is_silent).map(|list| list.until).min();
         let next = self.generation.checked_add(1).unwrap_or(1);
         let built = tables::build(&compiled.table, &self.slots, next, self.capacity)?;
-        let lapses = next_lapse(&compiled).into_iter().chain(falls_silent).min();
+        let promotion = promotion.map(Into::into);
+        let lapses = next_lapse(&compiled).into_iter().chain(falls_silent).chain(promotion).min();
         let checksum = built.image.header().checksum;
         if self.live == Some(checksum) && self.slots.names() == built.slots.names() {
             self.service.went_live(self.generation, None, self.slots.clone(), compiled, now);
+            self.service.set_sources(sources);
+            self.arrivals.keep(seen);
             self.causes.clear();
             return Ok(lapses);
         }
@@ -142,6 +157,8 @@ impl Publisher {
         self.service.history_outcome(recorded.err().map(|failure| failure.to_string()));
         self.make_live(next, built, compiled, now)?;
         self.live = Some(checksum);
+        self.service.set_sources(sources);
+        self.arrivals.keep(seen);
         self.causes.clear();
         let spare = self.pinned.as_ref().map(|pinned| pinned.pin.version);
         if let Err(failure) = self.history.prune(spare.as_slice()) {
@@ -153,9 +170,15 @@ impl Publisher {
     /// Notes why the next ruleset is made.
     pub(super) fn because(&mut self, what: What, by: Option<&str>) {
         let by = by.unwrap_or("daemon").to_owned();
-        let cause = Cause { what, by };
-        if !self.causes.contains(&cause) && self.causes.len() < MOST_CAUSES {
-            self.causes.push(cause);
+        self.take_causes([Cause { what, by }]);
+    }
+
+    /// The same, of several causes.
+    pub(super) fn take_causes(&mut self, causes: impl IntoIterator<Item = Cause>) {
+        for cause in causes {
+            if !self.causes.contains(&cause) && self.causes.len() < MOST_CAUSES {
+                self.causes.push(cause);
+            }
         }
     }
 
@@ -175,6 +198,14 @@ impl Publisher {
             operator: compiled.operator.iter().map(|entry| entry.id).collect(),
             pinned_to: self.pinned.as_ref().map(|pinned| pinned.pin.version),
         }
+    }
+
+    /// The policy without the operator's networks, which may be many and are in the guards.
+    fn policy_alone(&mut self) -> Policy {
+        let own = mem::take(&mut self.rulebook.policy.own_prefixes);
+        let alone = self.rulebook.policy.clone();
+        self.rulebook.policy.own_prefixes = own;
+        alone
     }
 
     /// What is live is not what it should be: the next publication makes it live anew, even if

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     config::HistoryConfig,
     dataplane::{Dataplane as _, fake::FakeDataplane},
-    engine::{Inputs, service::Service},
+    engine::{Inputs, arrivals::Arrivals, service::Service},
     history::{History, What},
     store::Store,
     testing,
@@ -47,7 +47,8 @@ impl Stage {
         let service = service_of(kernel, store, &inputs);
         let history = History::new(dir.path(), &HistoryConfig::default());
         let installed = kernel.installed().unwrap();
-        Publisher::new(inputs.rulebook, service, 64 << 20, installed, history)
+        let arrivals = Arrivals::load(dir.path());
+        Publisher::new(inputs.rulebook, service, arrivals, history, 64 << 20, installed)
     }
 
     /// The daemon is killed, and the next one begins on the same kernel and files.
@@ -96,13 +97,11 @@ impl Stage {
             since: self.now.into(),
             until: Some((self.now + std::time::Duration::from_secs(3_600)).into()),
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(self.store.add_entry(entry, "alice".to_owned())).unwrap()
+        self.store.add_entry(entry, "alice".to_owned()).unwrap()
     }
 
     fn end(&self, id: u32) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(self.store.end_entry(id, "bob".to_owned(), self.now)).unwrap().unwrap();
+        self.store.end_entry(id, "bob".to_owned(), self.now).unwrap().unwrap();
     }
 }
 

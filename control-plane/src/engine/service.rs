@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    mem,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -10,34 +11,30 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sekisho_abi::{image::Header, reason::Reason, record::Modes};
-use sekisho_rules::{
-    compile::Compiled,
-    explain::{Query, explain},
-    feed::FeedName,
-    policy::Policy,
-};
-use tokio::sync::mpsc;
+use sekisho_abi::{image::Header, record::FlagClass};
+use sekisho_rules::{compile::Compiled, feed::FeedName, policy::Policy};
+use tokio::sync::{Notify, mpsc};
 
+mod health;
+
+use self::health::Parsing;
 use super::{
-    live_answer::{self, Explained},
     orders::Order,
     status::{
         InterfaceStatus, ModeStatus, ProofStatus, PutRight, RulesetReport, RulesetStatus, Status,
-        degraded, pinned, troubled,
     },
+    told::Sources,
 };
 use crate::{
-    config::Share,
+    breaker::Breaker,
     dataplane::{
-        Dataplane, DataplaneError, Installed, PortCounts,
+        Dataplane, DataplaneError,
         canary::CanaryEvidence,
         evidence::{Drift, DriftKind},
         tables::Slots,
     },
     feeds::FeedStatus,
-    health::Health,
-    history::{History, Pin},
+    history::{Cause, History, Pin},
     hits::{Generation, Generations, Hit},
     metrics::{self, Sample},
     store::{Filter, Page, Store, StoreError},
@@ -48,12 +45,14 @@ use crate::{
 pub struct Service {
     dataplane: Arc<dyn Dataplane>,
     store: Store,
+    pub(super) breaker: Breaker,
+    /// Something changed that is no news of a feed.
+    changed: Notify,
     started_at: Timestamp,
     state: Mutex<State>,
     orders: OnceLock<mpsc::Sender<Order>>,
     history: OnceLock<History>,
     rows_drained: AtomicU64,
-    hits_lost: AtomicU64,
     store_errors: AtomicU64,
     drain_errors: AtomicU64,
     publish_errors: AtomicU64,
@@ -80,18 +79,15 @@ struct State {
     store_error: Option<String>,
     publish_error: Option<String>,
     history_error: Option<String>,
+    /// Why the ruleset is to be compiled again, beyond news of feeds.
+    causes: Vec<Cause>,
     pin: Option<Pin>,
     proof: ProofStatus,
     standing: Vec<Drift>,
-}
-
-/// How many packets could not be read lately.
-#[derive(Clone, Copy, Default)]
-struct Parsing {
-    /// Packets since the dataplane was loaded, and those of them that could not be read.
-    sums: Option<(u64, u64)>,
-    share: Option<Share>,
-    limit: Share,
+    /// What the ruleset was compiled of.
+    sources: Option<Arc<Sources>>,
+    /// Flows by feed: those that subscribers began, and the others.
+    feed_flows: BTreeMap<String, [u64; 2]>,
 }
 
 /// The ruleset that is live.
@@ -111,22 +107,8 @@ pub struct Ruleset {
     pub compiled_at: Timestamp,
 }
 
-/// All packets but probes, and those that could not be read.
-fn sums(counts: &[PortCounts]) -> (u64, u64) {
-    let each = counts.iter().flat_map(|port| Reason::ALL.into_iter().zip(&port.by_reason));
-    let traffic = each.filter(|(reason, _)| !reason.is_probe());
-    traffic.fold((0, 0), |(packets, unparsed), (reason, count)| {
-        let of_it = if reason.is_unparsed() { count.packets } else { 0 };
-        (packets.saturating_add(count.packets), unparsed.saturating_add(of_it))
-    })
-}
-
-/// Fewer packets in an interval than this tell nothing about their share.
-const FEWEST_JUDGED: u64 = 100;
 /// Refusals that are given at a time.
 const SHOWN_REFUSALS: usize = 1000;
-/// How long health tells of a difference that was put right.
-const REMEMBERED: Duration = Duration::from_secs(3600);
 /// Most such differences that are kept.
 const REMEMBERED_DRIFTS: usize = 20;
 
@@ -136,12 +118,13 @@ impl Service {
         Self {
             dataplane,
             store,
+            breaker: Breaker::default(),
+            changed: Notify::new(),
             started_at: now,
             state: Mutex::default(),
             orders: OnceLock::new(),
             history: OnceLock::new(),
             rows_drained: AtomicU64::new(0),
-            hits_lost: AtomicU64::new(0),
             store_errors: AtomicU64::new(0),
             drain_errors: AtomicU64::new(0),
             publish_errors: AtomicU64::new(0),
@@ -201,13 +184,6 @@ impl Service {
         })
     }
 
-    /// What happens to traffic of an address; `None` before the first ruleset. Blocks.
-    pub fn explain(&self, query: Query) -> Result<Option<Explained>, DataplaneError> {
-        let Some(ruleset) = self.ruleset() else { return Ok(None) };
-        let explanation = explain(&ruleset.compiled, query);
-        Ok(Some(Explained { explanation, live: live_answer::ask(self, query)? }))
-    }
-
     /// Recorded hits; blocks.
     pub fn hits(&self, filter: &Filter) -> Result<Page, StoreError> {
         self.store.hits(filter)
@@ -233,10 +209,11 @@ impl Service {
             rule_totals: self.dataplane.rule_totals()?,
             ledger: self.dataplane.ledger_counts()?,
             installed,
+            feed_flows: self.feed_flows(),
+            breaker: self.breaker.counts(),
             feeds: self.feeds(),
             ruleset: self.ruleset(),
             rows_drained: load(&self.rows_drained),
-            hits_lost: load(&self.hits_lost),
             store_errors: load(&self.store_errors),
             drain_errors: load(&self.drain_errors),
             publish_errors: load(&self.publish_errors),
@@ -247,68 +224,6 @@ impl Service {
             compared_at,
         };
         Ok(metrics::render(&sample))
-    }
-
-    /// Whether the daemon does its work; blocks.
-    pub fn check_health(&self) -> Health {
-        let read =
-            || Ok::<_, DataplaneError>((self.dataplane.installed()?, self.dataplane.modes()?));
-        match read() {
-            Ok((installed, modes)) => self.health(&installed, &modes),
-            Err(error) => Health::of(vec![error.to_string()]),
-        }
-    }
-
-    fn health(&self, installed: &Installed, modes: &Modes) -> Health {
-        let state = self.state();
-        let mut reasons = Vec::new();
-        reasons.extend(
-            installed
-                .ports
-                .iter()
-                .filter(|port| port.attachment.is_none())
-                .map(|port| format!("interface '{}' is gone", port.interface)),
-        );
-        let told = |drift: &&Drift| **drift != Drift::Checksum;
-        reasons.extend(state.standing.iter().filter(told).map(Drift::to_string));
-        reasons.extend(
-            state
-                .proof
-                .failure
-                .iter()
-                .map(|failure| format!("what is installed is unknown: {failure}")),
-        );
-        reasons.extend(state.publish_error.clone());
-        reasons.extend(state.drain_error.clone());
-        reasons.extend(state.opt_out_error.as_ref().map(|fault| format!("opt-outs: {fault}")));
-        reasons.extend(state.store_error.clone());
-        if installed.generation.is_none() {
-            reasons.push("no ruleset is live yet".to_owned());
-        } else if !installed.intact {
-            reasons.push("the ruleset in the kernel does not match its checksum".to_owned());
-        } else if installed.lease.is_zero() {
-            let limit = state.list_lifetime.as_secs() / 60;
-            reasons.push(format!(
-                "no list was confirmed for {limit} minutes: the ruleset only observes"
-            ));
-        }
-        let Parsing { share, limit, .. } = state.parsing;
-        if let Some(share) = share.filter(|share| *share > limit) {
-            reasons.push(format!(
-                "{share} of the packets of the last minute could not be read, more than {limit}"
-            ));
-        }
-        let now = Timestamp::now();
-        let mut degraded = degraded(installed, modes, &state.silent);
-        degraded.extend(state.pin.as_ref().map(pinned));
-        let unkept = state.history_error.iter();
-        degraded.extend(unkept.map(|error| format!("versions can't be kept: {error}")));
-        degraded.extend(state.feeds.values().flat_map(|feed| troubled(feed, now)));
-        let lately = now.saturating_sub(REMEMBERED).unwrap_or(Timestamp::MIN);
-        let put_right = state.proof.put_right.iter().filter(|put_right| put_right.at >= lately);
-        degraded
-            .extend(put_right.map(|PutRight { at, what }| format!("put right at {at:.0}: {what}")));
-        Health::of(reasons).but(degraded)
     }
 
     /// Notes a difference between what was installed and what is.
@@ -347,20 +262,6 @@ impl Service {
         state.proof.failure = Some(failure.to_owned());
     }
 
-    /// Compares the counters with those of the last time.
-    pub(super) fn watch_parsing(&self, counts: &[PortCounts]) {
-        let sums = sums(counts);
-        let mut state = self.state();
-        let before = state.parsing.sums.replace(sums).unwrap_or(sums);
-        let (packets, unparsed) =
-            (sums.0.saturating_sub(before.0), sums.1.saturating_sub(before.1));
-        state.parsing.share = (packets >= FEWEST_JUDGED).then(|| Share::of(unparsed, packets));
-    }
-
-    pub(super) fn set_unparsed_limit(&self, limit: Share) {
-        self.state().parsing.limit = limit;
-    }
-
     pub(super) fn set_silent(&self, silent: Vec<FeedName>) {
         let mut state = self.state();
         for feed in silent.iter().filter(|feed| !state.silent.contains(feed)) {
@@ -373,8 +274,36 @@ impl Service {
         self.state().list_lifetime
     }
 
+    pub(super) const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Has the ruleset compiled again.
+    pub(super) fn wake(&self, cause: Cause) {
+        self.state().causes.push(cause);
+        self.changed.notify_one();
+    }
+
+    /// Why the ruleset was to be compiled again since this was last asked.
+    pub(super) fn take_causes(&self) -> Vec<Cause> {
+        mem::take(&mut self.state().causes)
+    }
+
+    /// Waits until the ruleset is to be compiled again.
+    pub(super) async fn woken(&self) {
+        self.changed.notified().await;
+    }
+
     pub(crate) fn dataplane(&self) -> &dyn Dataplane {
         &*self.dataplane
+    }
+
+    pub(super) fn sources(&self) -> Option<Arc<Sources>> {
+        self.state().sources.clone()
+    }
+
+    pub(super) fn set_sources(&self, sources: Arc<Sources>) {
+        self.state().sources = Some(sources);
     }
 
     pub(super) fn generations(&self) -> Generations {
@@ -395,10 +324,6 @@ impl Service {
 
     pub(super) fn set_policy(&self, policy: &Policy) {
         self.state().policy = Arc::new(policy.clone());
-    }
-
-    pub(super) const fn store(&self) -> &Store {
-        &self.store
     }
 
     pub(super) fn orders(&self) -> Option<&mpsc::Sender<Order>> {
@@ -458,7 +383,10 @@ impl Service {
     }
 
     pub(super) fn keep_feeds(&self, keep: impl Fn(&FeedName) -> bool) {
-        self.state().feeds.retain(|name, _| keep(name));
+        let mut state = self.state();
+        state.feeds.retain(|name, _| keep(name));
+        let State { feeds, feed_flows, .. } = &mut *state;
+        feed_flows.retain(|name, _| feeds.keys().any(|feed| **feed == **name));
     }
 
     /// For how long lists are still to be enforced, should the daemon fall silent now: until the
@@ -527,15 +455,30 @@ impl Service {
         self.state().store_error = error;
     }
 
-    pub(super) fn lost(&self, hits: u64) {
-        self.hits_lost.fetch_add(hits, Ordering::Relaxed);
-    }
-
     pub(super) fn count_hits(&self, hits: &[Hit]) {
         self.rows_drained.fetch_add(hits.len() as u64, Ordering::Relaxed);
         for hit in hits {
             self.attributions[hit.attribution as usize].fetch_add(1, Ordering::Relaxed);
         }
+        let mut state = self.state();
+        for hit in hits {
+            let began = usize::from(hit.class != FlagClass::Initiated.as_str());
+            for feed in &hit.feeds {
+                match state.feed_flows.get_mut(feed) {
+                    Some(flows) => flows[began] += 1,
+                    None => {
+                        let mut flows = [0; 2];
+                        flows[began] = 1;
+                        state.feed_flows.insert(feed.clone(), flows);
+                    }
+                }
+            }
+        }
+    }
+
+    fn feed_flows(&self) -> Vec<(String, [u64; 2])> {
+        let flows = self.state().feed_flows.clone();
+        flows.into_iter().collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -196,10 +196,20 @@ pub(super) fn troubled(feed: &FeedStatus, now: Timestamp) -> Vec<String> {
     let held = feed.held.as_ref().map(|held| {
         format!("feed '{name}': a list is held since {:.0}: {}", held.since, held.text)
     });
-    let stale = feed.content_at.filter(|_| feed.is_stale(now)).map(|at| {
-        format!("feed '{name}': its content has not changed, or was empty, since {at:.0}")
-    });
-    held.into_iter().chain(stale).collect()
+    held.into_iter().chain(told_stale(feed, now)).collect()
+}
+
+/// What is told of a feed whose claims have not changed for longer than they may.
+fn told_stale(feed: &FeedStatus, now: Timestamp) -> Option<String> {
+    let (from, most) = feed.content_from.zip(feed.max_content_age)?;
+    let days = now.duration_since(from).as_hours() / 24;
+    feed.is_stale(now).then(|| {
+        format!(
+            "feed '{}' is stale: its claims have not changed for {days} days, more than its \
+             max_content_age ({most})",
+            feed.name
+        )
+    })
 }
 
 /// That new lists don't go live.

@@ -1,6 +1,6 @@
 //! Whether a list that came may take the place of the one in force.
 
-use std::io;
+use std::{borrow::Cow, io};
 
 use jiff::Timestamp;
 use sekisho_rules::{
@@ -9,7 +9,7 @@ use sekisho_rules::{
 };
 
 use super::{
-    fetch::{FetchError, FetchErrorKind, Validators},
+    fetch::{FetchError, FetchErrorKind, Fetched, Validators},
     hold::Held,
     last_good::{LastGood, Meta},
 };
@@ -17,7 +17,7 @@ use crate::rulebook::ReadList;
 
 /// Why a list is not taken.
 #[derive(Debug)]
-pub(super) enum Refused {
+pub(crate) enum Refused {
     Fetch(FetchError),
     Parse(sekisho_rules::parse::ParseFailure),
     /// Nothing is in it, and something was.
@@ -30,6 +30,12 @@ pub(super) enum Refused {
     Disk(io::Error),
     /// The work on it was stopped.
     Stopped,
+}
+
+impl From<FetchError> for Refused {
+    fn from(error: FetchError) -> Self {
+        Self::Fetch(error)
+    }
 }
 
 impl Refused {
@@ -45,7 +51,8 @@ impl Refused {
         }
     }
 
-    pub(super) fn text(&self) -> String {
+    /// In words, without credentials.
+    pub(crate) fn text(&self) -> String {
         match self {
             Self::Fetch(error) => error.detail.clone(),
             Self::Parse(failure) => failure.to_string(),
@@ -74,22 +81,19 @@ pub(super) enum Checked {
     Held(Box<Held>, Option<Box<Good>>),
 }
 
-/// What came of asking.
-pub(super) struct Came {
-    /// `None` if nothing changed.
-    pub(super) bytes: Option<Vec<u8>>,
-    pub(super) validators: Validators,
-    pub(super) now: Timestamp,
-}
-
 /// Whether what came may replace what we have; if so it is kept. Blocks.
 pub(super) fn check(
     spec: &FeedSpec,
-    Came { bytes, validators, now }: Came,
+    fetched: Fetched,
     have: Option<&(ReadList, Meta)>,
     held: Option<&Held>,
     last_good: &LastGood,
+    now: Timestamp,
 ) -> Result<Checked, Refused> {
+    let (bytes, validators, withdrawn) = match fetched {
+        Fetched::List { bytes, validators, withdrawn } => (Some(bytes), validators, withdrawn),
+        Fetched::NotModified => (None, Validators::default(), false),
+    };
     let is_held = |held: &&Held| bytes.as_ref().is_none_or(|bytes| held.is_of(bytes));
     if let Some(held) = held.filter(is_held) {
         return still_held(spec, held.clone(), have, last_good, now);
@@ -120,7 +124,12 @@ pub(super) fn check(
         None => (None, None),
     };
     let older_since = meta.and_then(|meta| meta.older_since).map(Into::into);
-    match change::judge(old, parsed, spec, older_since, now.into()) {
+    let mut judged = Cow::Borrowed(spec);
+    if withdrawn {
+        // The source took its claims back by name: that is no list that got lost.
+        judged.to_mut().may_be_empty = true;
+    }
+    match change::judge(old, parsed, &judged, older_since, now.into()) {
         Verdict::Take => {}
         Verdict::Emptied => return Err(Refused::Emptied),
         Verdict::Older(stamp) => return Err(older(spec, stamp.into(), meta, last_good, now)),
@@ -134,20 +143,18 @@ pub(super) fn check(
             ));
         }
     }
-    let filled_at = filled_at(&list, meta, now);
-    let mut meta =
-        last_good.keep(&spec.name, &bytes, &spec.source, validators, now).map_err(Refused::Disk)?;
-    meta.filled_at = Some(filled_at);
-    last_good.keep_meta(&spec.name, &meta).map_err(Refused::Disk)?;
+    let since = claims_since(&list, have);
+    let kept = last_good.keep(&spec.name, &bytes, &spec.source, validators, since, now);
+    let meta = kept.map_err(Refused::Disk)?;
     last_good.drop_held(&spec.name).map_err(Refused::Disk)?;
     Ok(Checked::Good(Box::new(Good { list, meta })))
 }
 
-/// When a list was last filled, once this one is in force.
-fn filled_at(list: &ReadList, before: Option<&Meta>, now: Timestamp) -> Timestamp {
-    let is_empty = list.parsed.as_ref().is_ok_and(|parsed| parsed.is_empty());
-    let before = before.map(|meta| meta.filled_at.unwrap_or(meta.fetched_at));
-    before.filter(|_| is_empty).unwrap_or(now)
+/// Since when the claims are what they are, if they are those of the list in force.
+fn claims_since(list: &ReadList, have: Option<&(ReadList, Meta)>) -> Option<Timestamp> {
+    let (old, meta) = have?;
+    let (old, new) = (old.parsed.as_ref().ok()?, list.parsed.as_ref().ok()?);
+    old.claims_the_same(new).then(|| meta.claims_since())
 }
 
 /// Notes since when only older lists come.
@@ -203,7 +210,7 @@ fn confirmed(
 pub(super) fn accept(
     spec: &FeedSpec,
     held: &Held,
-    meta: Option<&Meta>,
+    have: Option<&(ReadList, Meta)>,
     last_good: &LastGood,
 ) -> Result<Good, String> {
     let bytes = last_good.held_bytes(&spec.name, held).map_err(|error| error.to_string())?;
@@ -211,8 +218,8 @@ pub(super) fn accept(
     if let Err(failure) = &list.parsed {
         return Err(failure.to_string());
     }
-    let filled_at = filled_at(&list, meta, held.fetched_at);
-    let meta = last_good.accept(&spec.name, &bytes, &spec.source, held, filled_at);
+    let since = claims_since(&list, have);
+    let meta = last_good.accept(&spec.name, &bytes, &spec.source, held, since);
     Ok(Good { list, meta: meta.map_err(|error| error.to_string())? })
 }
 

@@ -11,25 +11,28 @@ use serde::Serialize;
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::spawn_blocking,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep},
 };
 use tracing::{info, warn};
 
 use super::{
     backoff,
-    check::{self, Came, Checked, Good, Refused},
-    fetch::{FetchError, FetchErrorKind, Fetched, Fetcher, Validators, redacted},
+    check::{self, Checked, Good, Refused},
+    fetch::{FetchErrorKind, shown_source},
     hold::{Held, HeldStatus, Word, WordError, WordOutcome},
+    http::Fetcher,
     last_good::{LastGood, Meta},
-    misp::{self, MispError},
+    transport::Transport,
 };
-use crate::{
-    rulebook::{ReadList, limits, read_list_file},
-    shutdown::stopped,
-};
+use crate::{rulebook::ReadList, shutdown::stopped};
 
-/// After how long content that comes over HTTP and does not change is stale, unless the feed says.
-const STALE_AFTER: Period = Period::days(30);
+/// How often a feed whose key, proxy or certificates were missing, or whose key was refused, looks
+/// for others.
+const KEY_INTERVAL: Duration = Duration::from_secs(60);
+/// A LAPI is the operator's own and may be asked as often as its other bouncers ask.
+const CROWDSEC_FLOOR: Duration = Duration::from_secs(10);
+/// Nor does it mind being asked every five minutes while it is down: further failures count no more.
+const MOST_CROWDSEC_FAILURES: u32 = 6;
 
 /// How a feed is asked.
 #[derive(Clone, Debug)]
@@ -44,13 +47,15 @@ pub struct FeedConfig {
 #[derive(Debug)]
 pub struct Feed {
     config: FeedConfig,
-    fetcher: Fetcher,
+    transport: Transport,
     last_good: LastGood,
     /// How many feeds may be read at a time.
     permits: Arc<Semaphore>,
     meta: Option<Meta>,
     list: Option<ReadList>,
     held: Option<Held>,
+    /// When the source was last asked, by this daemon or the one before.
+    asked_at: Option<Timestamp>,
     status: FeedStatus,
 }
 
@@ -80,6 +85,12 @@ pub struct FeedStatus {
     pub confirmed_at: Option<Timestamp>,
     /// When the publisher says the list was made.
     pub stamp: Option<Timestamp>,
+    /// Since when its claims are what they are, by our clock or the publisher's, whichever is
+    /// earlier.
+    pub content_from: Option<Timestamp>,
+    /// How long they may stay so before the feed counts as stale.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_content_age: Option<Period>,
     /// Bytes of the list in force.
     pub bytes: u64,
     /// Indicators with an address in the list in force.
@@ -100,16 +111,13 @@ pub struct FeedStatus {
     pub next_at: Option<Timestamp>,
     /// The list that waits for somebody's word.
     pub held: Option<HeldStatus>,
-    /// When the content last changed, to something that is not empty.
-    pub content_at: Option<Timestamp>,
-    /// From when on the content is stale, if it does not change before.
-    pub stale_at: Option<Timestamp>,
 }
 
 impl FeedStatus {
-    /// Whether the content has not changed, or has been empty, for longer than it may.
+    /// Whether its claims have not changed for longer than they may.
     pub fn is_stale(&self, now: Timestamp) -> bool {
-        self.stale_at.is_some_and(|at| at <= now)
+        let content = self.content_from.zip(self.max_content_age);
+        content.is_some_and(|(from, most)| now.duration_since(from) > most.signed())
     }
 }
 
@@ -134,13 +142,12 @@ impl Feed {
     ) -> Self {
         let status = FeedStatus {
             name: config.spec.name.clone(),
-            source: match &config.spec.source {
-                Source::Url(url) => redacted(url),
-                Source::File(path) => path.display().to_string(),
-            },
+            source: shown_source(&config.spec.source),
             fetched_at: None,
             confirmed_at: None,
             stamp: None,
+            content_from: None,
+            max_content_age: config.spec.content_lifetime(),
             bytes: 0,
             indicators: 0,
             named: 0,
@@ -151,10 +158,19 @@ impl Feed {
             failures_by_reason: BTreeMap::new(),
             next_at: None,
             held: None,
-            content_at: None,
-            stale_at: None,
         };
-        Self { config, fetcher, last_good, permits, meta: None, list: None, held: None, status }
+        let transport = Transport::new(fetcher, last_good.clone());
+        Self {
+            config,
+            transport,
+            last_good,
+            permits,
+            meta: None,
+            list: None,
+            held: None,
+            asked_at: None,
+            status,
+        }
     }
 
     /// The row of the catalogue.
@@ -165,6 +181,7 @@ impl Feed {
     /// Takes the last good copy; blocks.
     pub fn load(&mut self, now: Timestamp) {
         let spec = &self.config.spec;
+        self.asked_at = self.last_good.last_request(&spec.name);
         match self.last_good.load(&spec.name) {
             Ok(Some((bytes, mut meta))) => {
                 // A clock that was wrong once must not vouch for a list for years.
@@ -204,10 +221,10 @@ impl Feed {
         mut words: mpsc::Receiver<Word>,
         mut shutdown: watch::Receiver<bool>,
     ) {
-        let mut next = Instant::now() + self.first_wait(Timestamp::now());
+        let (mut began, mut wait) = (Instant::now(), self.first_wait(Timestamp::now()));
         loop {
             tokio::select! {
-                () = sleep_until(next) => {}
+                () = self.rest(began, wait, KEY_INTERVAL) => {}
                 () = stopped(&mut shutdown) => return,
                 Some(word) = words.recv() => {
                     let word = Some(self.obey(word).await);
@@ -221,15 +238,9 @@ impl Feed {
                 retry_after = self.poll() => retry_after,
                 () = stopped(&mut shutdown) => return,
             };
-            let wait = backoff::wait(
-                self.config.spec.refresh.unsigned(),
-                self.floor(),
-                self.status.failures,
-                retry_after,
-                backoff::chance(),
-            );
+            wait = self.next_wait(retry_after);
+            began = Instant::now();
             self.status.next_at = Timestamp::now().checked_add(wait).ok();
-            next = Instant::now() + wait;
             if news.send(self.news()).await.is_err() {
                 return;
             }
@@ -245,6 +256,7 @@ impl Feed {
         let permits = Arc::clone(&self.permits);
         let Ok(_permit) = permits.acquire().await else { return None };
         let name = self.config.spec.name.clone();
+        let was_stale = self.status.is_stale(now);
         match self.ask(now).await {
             Ok(checked) => {
                 if self.status.failures > 0 {
@@ -266,9 +278,13 @@ impl Feed {
                         }
                     }
                 }
+                if self.status.is_stale(now) && !was_stale {
+                    warn!(feed = %name, "it answers, and its claims have not changed for long");
+                }
                 None
             }
             Err(refused) => {
+                self.transport.distrust();
                 let (reason, text) = (refused.reason(), refused.text());
                 // Once a feed is broken, each further failure is no news.
                 if self.status.failures == 0 {
@@ -327,9 +343,9 @@ impl Feed {
             return WordOutcome { by, outcome: Err(WordError::Another { held: held.id() }) };
         }
         let (spec, last_good) = (self.config.spec.clone(), self.last_good.clone());
-        let meta = self.meta.clone();
+        let (have, meta) = (self.list.clone().zip(self.meta.clone()), self.meta.clone());
         let work = move || match accepts {
-            true => check::accept(&spec, &held, meta.as_ref(), &last_good).map(Ok),
+            true => check::accept(&spec, &held, have.as_ref(), &last_good).map(Ok),
             false => check::reject(&spec, &held, meta, &last_good).map(Err),
         };
         let done = spawn_blocking(work).await.unwrap_or_else(|_| Err("it was stopped".to_owned()));
@@ -346,100 +362,86 @@ impl Feed {
         WordOutcome { by, outcome }
     }
 
+    fn next_wait(&self, retry_after: Option<Duration>) -> Duration {
+        let spec = &self.config.spec;
+        let failures = match &spec.source {
+            Source::Crowdsec(_) => self.status.failures.min(MOST_CROWDSEC_FAILURES),
+            _ => self.status.failures,
+        };
+        let refresh = spec.refresh.unsigned();
+        backoff::wait(refresh, self.floor(), failures, retry_after, backoff::chance())
+    }
+
     /// A feed that was confirmed just before a restart is not asked at once.
     fn first_wait(&self, now: Timestamp) -> Duration {
-        let Some(meta) = self.meta.as_ref().filter(|_| self.config.spec.source.is_http()) else {
-            return Duration::ZERO;
-        };
-        let age = Duration::try_from(now.duration_since(meta.confirmed_at)).unwrap_or_default();
+        let confirmed_at = self.meta.as_ref().map(|meta| meta.confirmed_at);
+        let last = confirmed_at.max(self.asked_at).filter(|_| self.config.spec.source.is_http());
+        let Some(last) = last else { return Duration::ZERO };
+        let age = Duration::try_from(now.duration_since(last)).unwrap_or_default();
         self.floor().saturating_sub(age)
     }
 
     /// Files cost nobody anything to be looked at.
     fn floor(&self) -> Duration {
         let FeedConfig { spec, floor } = &self.config;
-        if !spec.source.is_http() {
-            return Duration::from_secs(1);
-        }
+        let floor = match &spec.source {
+            Source::File(_) => return Duration::from_secs(1),
+            Source::Crowdsec(_) => &CROWDSEC_FLOOR,
+            Source::Url(_) | Source::Taxii(_) => floor,
+        };
         // An impatient retry would break the publisher's rule as well.
         spec.min_refresh.map_or(*floor, |least| least.unsigned().max(*floor))
     }
 
-    async fn ask(&self, now: Timestamp) -> Result<Checked, Refused> {
+    /// Sleeps until `wait` is over since `began`. A feed that could not ask for want of its key, proxy
+    /// or certificates wakes as soon as they are there; one whose key was refused as soon as another one
+    /// is, and its floor is over.
+    async fn rest(&self, began: Instant, wait: Duration, interval: Duration) {
+        let reason = self.status.trouble.as_ref().map(|trouble| trouble.reason);
+        let is = |kind: FetchErrorKind| reason == Some(kind.as_str());
+        let could_not_ask = is(FetchErrorKind::Secret) || is(FetchErrorKind::Setup);
+        let left = || wait.saturating_sub(began.elapsed());
+        if !could_not_ask && !is(FetchErrorKind::Denied) {
+            return sleep(left()).await;
+        }
+        let spec = &self.config.spec;
+        loop {
+            sleep(interval.min(left())).await;
+            let is_mended = match could_not_ask {
+                true => self.transport.can_ask(spec).await,
+                false => began.elapsed() >= self.floor() && self.transport.has_new_key(spec).await,
+            };
+            if left().is_zero() || is_mended {
+                return;
+            }
+        }
+    }
+
+    async fn ask(&mut self, now: Timestamp) -> Result<Checked, Refused> {
         let spec = self.config.spec.clone();
         let have = self.list.clone().zip(self.meta.clone());
         let have = have.filter(|(_, meta)| meta.is_from(&spec.source));
         let held = self.held.clone();
-        let (bytes, validators) = match &spec.source {
-            Source::Url(url) => {
-                // What is held need not come again and again.
-                let known = held.as_ref().map(|held| &held.validators);
-                let known = known.or(have.as_ref().map(|(_, meta)| &meta.validators));
-                let known = known.cloned().unwrap_or_default();
-                let fetched = if misp::is_feed(&spec) {
-                    self.ask_misp(&spec, url, &known, now).await?
-                } else {
-                    let most = limits(&spec).max_bytes;
-                    self.fetcher.fetch(url, &known, most, now).await.map_err(Refused::Fetch)?
-                };
-                match fetched {
-                    Fetched::List { bytes, validators } => (Some(bytes), validators),
-                    Fetched::NotModified => (None, Validators::default()),
-                }
-            }
-            Source::File(path) => {
-                let (spec, path) = (spec.clone(), path.clone());
-                let read = spawn_blocking(move || {
-                    read_list_file(&spec, &path).map_err(|error| {
-                        let detail = format!("{}: {error}", path.display());
-                        Refused::Fetch(FetchError::new(FetchErrorKind::Unreadable, detail))
-                    })
-                });
-                (Some(read.await.map_err(|_| Refused::Stopped)??), Validators::default())
-            }
-        };
+        // What is held need not come again and again. A TAXII server tells what is new since a list,
+        // which has to be the one that it is put over.
+        let of_held = held.as_ref().filter(|_| !matches!(spec.source, Source::Taxii(_)));
+        let known = of_held.map(|held| &held.validators);
+        let known = known.or(have.as_ref().map(|(_, meta)| &meta.validators));
+        let known = known.cloned().unwrap_or_default();
+        let fetched = self.transport.ask(&spec, &known, now).await?;
         let last_good = self.last_good.clone();
-        let came = Came { bytes, validators, now };
-        spawn_blocking(move || check::check(&spec, came, have.as_ref(), held.as_ref(), &last_good))
-            .await
-            .map_err(|_| Refused::Stopped)?
-    }
-
-    /// Asks for a manifest and for those of its events that the last good copy lacks.
-    async fn ask_misp(
-        &self,
-        spec: &FeedSpec,
-        url: &str,
-        known: &Validators,
-        now: Timestamp,
-    ) -> Result<Fetched, Refused> {
-        let (last_good, name) = (self.last_good.clone(), spec.name.clone());
-        let kept = spawn_blocking(move || last_good.load(&name));
-        let kept = kept.await.map_err(|_| Refused::Stopped)?.map_err(Refused::Disk)?;
-        let kept = kept.filter(|(_, meta)| meta.is_from(&spec.source));
-        let bytes = kept.map_or_else(Vec::new, |(bytes, _)| bytes);
-        let have = (known, &bytes[..]);
-        misp::fetch(&self.fetcher, spec, url, have, &limits(spec), now).await.map_err(|error| {
-            match error {
-                MispError::Fetch(error) => Refused::Fetch(error),
-                MispError::Parse(failure) => Refused::Parse(failure),
-            }
-        })
+        let work =
+            move || check::check(&spec, fetched, have.as_ref(), held.as_ref(), &last_good, now);
+        spawn_blocking(work).await.map_err(|_| Refused::Stopped)?
     }
 
     fn take(&mut self, Good { list, meta }: Good) {
         self.status.fetched_at = Some(meta.fetched_at);
         self.status.confirmed_at = Some(meta.confirmed_at);
-        let content_at = meta.filled_at.unwrap_or(meta.fetched_at);
-        let spec = &self.config.spec;
-        let usual = spec.source.is_http().then_some(STALE_AFTER);
-        let stale_after = spec.stale_after.or(usual);
-        self.status.content_at = Some(content_at);
-        self.status.stale_at =
-            stale_after.and_then(|after| content_at.checked_add(after.signed()).ok());
         self.status.bytes = meta.bytes;
         if let Ok(parsed) = &list.parsed {
             self.status.stamp = parsed.stamp.map(Into::into);
+            self.status.content_from = Some(meta.content_from(self.status.stamp));
             self.status.indicators = parsed.indicators.len() as u64;
             self.status.named = parsed.named.len() as u64;
             self.status.rejected = parsed.rejects.total();
@@ -456,3 +458,11 @@ mod replay;
 #[cfg(test)]
 #[path = "feed_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "hostile_tests.rs"]
+mod hostile_tests;
+
+#[cfg(test)]
+#[path = "key_tests.rs"]
+mod key_tests;

@@ -260,7 +260,8 @@ async fn where_changes_need_approval_each_waits_for_it_and_the_list_in_force_sta
 
 #[tokio::test]
 async fn a_list_may_become_empty_where_that_may_be_and_ages_all_the_same() {
-    let mut bench = Bench::new("plain, may_be_empty: true, stale_after: 1d");
+    const FORMAT: &str = "plain, may_be_empty: true, max_content_age: 1d";
+    let mut bench = Bench::new(FORMAT);
     let hours = |n: i64| Timestamp::from_second(1_800_000_000 + n * 3_600).unwrap();
     let poll = async |bench: &mut Bench, list: &str, at: Timestamp| {
         fs::write(bench.path(), list).unwrap();
@@ -271,13 +272,27 @@ async fn a_list_may_become_empty_where_that_may_be_and_ages_all_the_same() {
     let news = poll(&mut bench, "# 10:00\n", hours(10)).await;
     assert_eq!((indicators(&news), reason(&news), held(&news)), (Some(0), None, None));
     let news = poll(&mut bench, "# 20:00\n", hours(20)).await;
-    assert_eq!(news.status.content_at, Some(hours(0)), "a new date fills nothing");
-    assert!(!news.status.is_stale(hours(23)) && news.status.is_stale(hours(24)));
-    bench.feed = feed(&bench.dir, "plain, may_be_empty: true, stale_after: 1d");
+    assert_eq!(news.status.content_from, Some(hours(10)), "a new comment changes no claim");
+    assert!(!news.status.is_stale(hours(34)) && news.status.is_stale(hours(35)));
+    bench.feed = feed(&bench.dir, FORMAT);
     bench.feed.load(hours(21));
-    assert_eq!(bench.feed.news().status.content_at, Some(hours(0)), "after a restart, too");
+    assert_eq!(bench.feed.news().status.content_from, Some(hours(10)), "after a restart, too");
     let news = poll(&mut bench, &hosts(50), hours(30)).await;
     assert!(!news.status.is_stale(hours(53)));
+}
+
+#[test]
+fn content_over_http_may_be_30_days_old_unless_the_catalogue_says_and_a_file_for_ever() {
+    let lifetime = |source: &str, further: &str| {
+        let row = format!("feeds: [{{name: one, source: '{source}', format: plain{further}}}]\n");
+        let spec = Catalogue::from_yaml(&row, "feeds.yaml").unwrap().feeds.remove(0);
+        spec.content_lifetime().map(|age| age.to_string())
+    };
+    let (web, file) = ("https://lists.example.net/c2.txt", "c2.txt");
+    assert_eq!(lifetime(web, "").as_deref(), Some("30d"));
+    assert_eq!(lifetime(web, ", max_content_age: 2d").as_deref(), Some("2d"));
+    assert_eq!(lifetime(file, ""), None);
+    assert_eq!(lifetime(file, ", max_content_age: 2d").as_deref(), Some("2d"));
 }
 
 #[tokio::test]

@@ -209,11 +209,10 @@ impl LastGood {
         bytes: &[u8],
         source: &Source,
         held: &Held,
-        filled_at: Timestamp,
+        claims_since: Option<Timestamp>,
     ) -> io::Result<Meta> {
         let validators = held.validators.clone();
-        let mut meta = self.keep(feed, bytes, source, validators, held.fetched_at)?;
-        meta.filled_at = Some(filled_at);
+        let mut meta = self.keep(feed, bytes, source, validators, claims_since, held.fetched_at)?;
         self.confirm(feed, &mut meta, held.confirmed_at)?;
         self.drop_held(feed)?;
         Ok(meta)

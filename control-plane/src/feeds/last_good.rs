@@ -10,12 +10,14 @@ use jiff::Timestamp;
 use sekisho_rules::feed::{FeedName, Source};
 use serde::{Deserialize, Serialize};
 
-use super::fetch::Validators;
+use super::{fetch::Validators, http};
 
 /// The content's file name begins so and goes on with its CRC-32, so that content and meta data are
 /// replaced at once by replacing the meta data.
 const LIST: &str = "list-";
 const META: &str = "meta.json";
+/// When the source was last asked, well or not.
+const ASKED: &str = "asked";
 /// Version of the layout of these files.
 const VERSION: u32 = 1;
 
@@ -36,9 +38,9 @@ pub struct Meta {
     pub fetched_at: Timestamp,
     /// When the source last said that this is its list.
     pub confirmed_at: Timestamp,
-    /// When a list that is not empty last came; unset, when this one came.
-    #[serde(default)]
-    pub filled_at: Option<Timestamp>,
+    /// Since when its claims are what they are; unset, since it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    claims_since: Option<Timestamp>,
     /// Since when only lists have come that are older than this one.
     #[serde(default)]
     pub older_since: Option<Timestamp>,
@@ -66,6 +68,18 @@ impl Meta {
     /// Remembers the content that somebody rejected.
     pub fn reject(&mut self, crc32: u32, bytes: u64) {
         self.rejected = Some((crc32, bytes));
+    }
+
+    /// Since when we know its claims.
+    pub fn claims_since(&self) -> Timestamp {
+        self.claims_since.unwrap_or(self.fetched_at)
+    }
+
+    /// Since when its claims are what they are: an earlier date of the publisher's counts, be it in
+    /// the list or beside it.
+    pub fn content_from(&self, stamp: Option<Timestamp>) -> Timestamp {
+        let last_modified = self.validators.last_modified.as_deref().and_then(http::date);
+        [stamp, last_modified].into_iter().flatten().fold(self.claims_since(), Timestamp::min)
     }
 
     fn list_name(&self) -> String {
@@ -106,6 +120,7 @@ impl LastGood {
         bytes: &[u8],
         source: &Source,
         validators: Validators,
+        claims_since: Option<Timestamp>,
         now: Timestamp,
     ) -> io::Result<Meta> {
         let meta = Meta {
@@ -116,7 +131,7 @@ impl LastGood {
             validators,
             fetched_at: now,
             confirmed_at: now,
-            filled_at: None,
+            claims_since,
             older_since: None,
             rejected: None,
         };
@@ -132,6 +147,18 @@ impl LastGood {
     pub fn confirm(&self, feed: &FeedName, meta: &mut Meta, now: Timestamp) -> io::Result<()> {
         meta.confirmed_at = now;
         self.keep_meta(feed, meta)
+    }
+
+    /// Notes that the source of a feed is about to be asked.
+    pub fn note_request(&self, feed: &FeedName, now: Timestamp) -> io::Result<()> {
+        let folder = self.of(feed);
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join(ASKED), now.to_string())
+    }
+
+    /// When the source of a feed was last asked, if that can be read.
+    pub fn last_request(&self, feed: &FeedName) -> Option<Timestamp> {
+        fs::read_to_string(self.of(feed).join(ASKED)).ok()?.trim().parse().ok()
     }
 
     /// Keeps what changed beside the content.
@@ -183,7 +210,7 @@ mod tests {
     }
 
     fn etag(text: &str) -> Validators {
-        Validators { etag: Some(text.to_owned()), last_modified: None }
+        Validators { etag: Some(text.to_owned()), ..Validators::default() }
     }
 
     #[test]
@@ -192,8 +219,8 @@ mod tests {
         let store = LastGood::new(dir.path());
         let feed = "one".parse().unwrap();
         assert_eq!(store.load(&feed).unwrap(), None);
-        store.keep(&feed, b"198.18.0.1\n", &here(), etag("a"), at(5)).unwrap();
-        let mut kept = store.keep(&feed, b"198.18.0.2\n", &here(), etag("b"), at(6)).unwrap();
+        store.keep(&feed, b"198.18.0.1\n", &here(), etag("a"), None, at(5)).unwrap();
+        let mut kept = store.keep(&feed, b"198.18.0.2\n", &here(), etag("b"), None, at(6)).unwrap();
         store.confirm(&feed, &mut kept, at(9)).unwrap();
         let (bytes, meta) = store.load(&feed).unwrap().unwrap();
         assert_eq!(bytes, b"198.18.0.2\n");
@@ -210,7 +237,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = LastGood::new(dir.path());
         let feed = "one".parse().unwrap();
-        store.keep(&feed, b"198.18.0.1\n", &here(), etag("a"), at(5)).unwrap();
+        store.keep(&feed, b"198.18.0.1\n", &here(), etag("a"), None, at(5)).unwrap();
         fs::write(dir.path().join("feeds/one/list-00000000"), b"half").unwrap();
         assert_eq!(store.load(&feed).unwrap().unwrap().0, b"198.18.0.1\n");
     }
@@ -220,11 +247,42 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = LastGood::new(dir.path());
         let feed = "one".parse().unwrap();
-        store.keep(&feed, b"198.18.0.1\n", &here(), etag("a"), at(5)).unwrap();
+        store.keep(&feed, b"198.18.0.1\n", &here(), etag("a"), None, at(5)).unwrap();
         let list = format!("feeds/one/list-{:08x}", crc32fast::hash(b"198.18.0.1\n"));
         fs::write(dir.path().join(list), b"198.18.0.1").unwrap();
         assert_eq!(store.load(&feed).unwrap(), None);
         fs::write(dir.path().join("feeds/one/meta.json"), b"{").unwrap();
         assert_eq!(store.load(&feed).unwrap(), None);
+    }
+
+    #[test]
+    fn the_earliest_date_says_since_when_the_content_is_what_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LastGood::new(dir.path());
+        let feed = "one".parse().unwrap();
+        let dated = Validators {
+            last_modified: Some("Thu, 01 Jan 1970 00:00:07 GMT".to_owned()),
+            ..Validators::default()
+        };
+        let since = |validators: &Validators, since| {
+            store.keep(&feed, b"x", &here(), validators.clone(), since, at(9)).unwrap()
+        };
+        assert_eq!(since(&etag("a"), None).content_from(None), at(9));
+        assert_eq!(since(&etag("a"), Some(at(8))).content_from(None), at(8));
+        assert_eq!(since(&dated, None).content_from(None), at(7));
+        assert_eq!(since(&dated, None).content_from(Some(at(6))), at(6));
+        assert_eq!(since(&dated, None).content_from(Some(at(60))), at(7));
+    }
+
+    #[test]
+    fn a_request_is_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LastGood::new(dir.path());
+        let feed = "one".parse().unwrap();
+        assert_eq!(store.last_request(&feed), None);
+        store.note_request(&feed, at(5)).unwrap();
+        assert_eq!(store.last_request(&feed), Some(at(5)));
+        fs::write(dir.path().join("feeds/one/asked"), "never").unwrap();
+        assert_eq!(store.last_request(&feed), None);
     }
 }

@@ -14,7 +14,10 @@ use sekisho_rules::{
     parse::{Limits, ManifestEvent, ParseFailure, misp_events, read_misp_manifest},
 };
 
-use super::fetch::{FetchError, FetchErrorKind, Fetched, Fetcher, Validators};
+use super::{
+    fetch::{FetchError, FetchErrorKind, Fetched, Validators},
+    http::Session,
+};
 
 /// The file that names the events.
 const MANIFEST: &str = "manifest.json";
@@ -39,6 +42,7 @@ pub fn is_feed(spec: &FeedSpec) -> bool {
     let path = match &spec.source {
         Source::Url(url) => Url::parse(url).map(|url| url.path().to_owned()).unwrap_or_default(),
         Source::File(path) => path.display().to_string(),
+        Source::Taxii(_) | Source::Crowdsec(_) => return false,
     };
     spec.format == Format::Misp && path.rsplit('/').next() == Some(MANIFEST)
 }
@@ -46,14 +50,14 @@ pub fn is_feed(spec: &FeedSpec) -> bool {
 /// Fetches what changed since the list that we have, of which `have` recognises the manifest; for
 /// no longer than half an hour.
 pub async fn fetch(
-    fetcher: &Fetcher,
+    session: &Session,
     spec: &FeedSpec,
     url: &str,
     have: (&Validators, &[u8]),
     limits: &Limits,
     now: Timestamp,
 ) -> Result<Fetched, MispError> {
-    let fetched = tokio::time::timeout(LONGEST, fetch_all(fetcher, spec, url, have, limits, now));
+    let fetched = tokio::time::timeout(LONGEST, fetch_all(session, spec, url, have, limits, now));
     fetched.await.unwrap_or_else(|_| {
         let detail = format!("the events took more than {} minutes", LONGEST.as_secs() / 60);
         Err(FetchError::new(FetchErrorKind::Timeout, detail).into())
@@ -61,7 +65,7 @@ pub async fn fetch(
 }
 
 async fn fetch_all(
-    fetcher: &Fetcher,
+    session: &Session,
     spec: &FeedSpec,
     url: &str,
     have: (&Validators, &[u8]),
@@ -69,8 +73,9 @@ async fn fetch_all(
     now: Timestamp,
 ) -> Result<Fetched, MispError> {
     let (validators, known) = have;
-    let fetched = fetcher.fetch(url, validators, limits.max_bytes, now).await?;
-    let Fetched::List { bytes, validators } = fetched else { return Ok(Fetched::NotModified) };
+    let manifest = session.url(url)?;
+    let fetched = session.fetch(&manifest, validators, limits.max_bytes, now).await?;
+    let Fetched::List { bytes, validators, .. } = fetched else { return Ok(Fetched::NotModified) };
     let wanted = wanted(&bytes, spec, limits, now)?;
     let known = String::from_utf8_lossy(known);
     let known = misp_events(&known);
@@ -80,8 +85,8 @@ async fn fetch_all(
             list.add(text.as_bytes())?;
             continue;
         }
-        let url = event_url(url, &event.uuid)?;
-        match fetcher.fetch(&url, &Validators::default(), list.room(), now).await {
+        let url = event_url(&manifest, &event.uuid)?;
+        match session.fetch(&url, &Validators::default(), list.room(), now).await {
             Ok(Fetched::List { bytes, .. }) => list.add(&bytes)?,
             Ok(Fetched::NotModified) => {}
             Err(error) if error.kind == FetchErrorKind::NotFound => match known.get(&event.uuid) {
@@ -92,7 +97,7 @@ async fn fetch_all(
         }
     }
     let bytes = list.finish(wanted.len())?;
-    Ok(Fetched::List { bytes, validators })
+    Ok(Fetched::List { bytes, validators, withdrawn: false })
 }
 
 /// Reads a feed that is a folder; `manifest` is the path of its manifest.
@@ -145,12 +150,11 @@ fn unchanged<'t>(
 }
 
 /// The address of an event beside the manifest's, query and all.
-fn event_url(manifest: &str, uuid: &str) -> Result<String, FetchError> {
-    let no_url = || FetchError::new(FetchErrorKind::Connect, "the source is no URL");
-    let manifest = Url::parse(manifest).map_err(|_| no_url())?;
-    let mut url = manifest.join(&format!("{uuid}.json")).map_err(|_| no_url())?;
+fn event_url(manifest: &Url, uuid: &str) -> Result<Url, FetchError> {
+    let no_url = |_| FetchError::new(FetchErrorKind::Setup, "the source is no URL");
+    let mut url = manifest.join(&format!("{uuid}.json")).map_err(no_url)?;
     url.set_query(manifest.query());
-    Ok(url.into())
+    Ok(url)
 }
 
 /// The events so far.

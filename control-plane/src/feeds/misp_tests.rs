@@ -9,7 +9,7 @@ use std::{
 use sekisho_rules::{catalogue::Catalogue, parse::parse_feed};
 
 use super::*;
-use crate::config::FetchConfig;
+use crate::{config::FetchConfig, feeds::http::Fetcher};
 
 const ONE: &str = "11111111-1111-4111-8111-111111111111";
 const TWO: &str = "22222222-2222-4222-8222-222222222222";
@@ -71,10 +71,10 @@ impl Site {
     }
 
     async fn fetch(&self, spec: &FeedSpec, known: &[u8]) -> Result<Vec<u8>, MispError> {
-        let fetcher = Fetcher::new(&FetchConfig::default()).unwrap();
+        let session = Fetcher::new(&FetchConfig::default()).unwrap().session(spec).unwrap();
         let have = (&Validators::default(), known);
         let now = NOW.parse().unwrap();
-        match fetch(&fetcher, spec, &self.url, have, &Limits::default(), now).await? {
+        match fetch(&session, spec, &self.url, have, &Limits::default(), now).await? {
             Fetched::List { bytes, .. } => Ok(bytes),
             Fetched::NotModified => panic!("nothing was known"),
         }

@@ -69,7 +69,12 @@ pub enum What {
         /// Its number.
         entry: u32,
     },
-    /// A claim or an entry lapsed, or a source fell silent.
+    /// Too many subscribers met an entry, or somebody decided about that.
+    Breaker {
+        /// The entry: `198.18.0.1:443/tcp`.
+        entry: String,
+    },
+    /// A claim or an entry lapsed, a source fell silent, or what was new is enforced.
     Lapse,
     /// The operator's files were read again.
     Reload,
@@ -99,6 +104,7 @@ impl fmt::Display for Cause {
             What::Feed { feed } => write!(f, "list of feed '{feed}'"),
             What::Accepted { feed } => write!(f, "held list of feed '{feed}' accepted"),
             What::Entry { entry } => write!(f, "entry {entry}"),
+            What::Breaker { entry } => write!(f, "breaker on {entry}"),
             What::Lapse => f.write_str("lapse"),
             What::Reload => f.write_str("reload"),
             What::Repair => f.write_str("repair"),

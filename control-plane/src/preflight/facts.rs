@@ -11,6 +11,8 @@ pub struct Facts {
     pub ports: Vec<Port>,
     /// Pairs of them that are the two ends of a wire, by name.
     pub wires: Vec<(String, String)>,
+    /// The interface that leads to the sinkhole.
+    pub sinkhole: Option<Port>,
 }
 
 /// The machine.
@@ -29,8 +31,10 @@ pub struct Host {
     pub jit: Option<u32>,
     /// Bytes that this process may lock; `None` for no limit.
     pub memlock: Option<u64>,
-    /// Whether the kernel took the program that comes with this build.
+    /// Whether the kernel took the program that comes with this build, with everything switched on.
     pub program: Trial,
+    /// How many instructions its verifier followed, where it tells.
+    pub verified: Option<u32>,
 }
 
 /// What became of a trial.
@@ -90,6 +94,9 @@ pub struct Link {
     pub attached: Option<Attached>,
     /// Whether the driver took a program that passes everything.
     pub native: Trial,
+    /// Whether it sends frames that programs redirect to it, while it has a program itself if one was
+    /// tried; `None` if the kernel does not tell.
+    pub sends_redirected: Option<bool>,
 }
 
 /// A bond.

@@ -18,14 +18,24 @@ use rtnetlink::packet_route::link::{
 
 use super::{
     facts::{Attached, Bond, Facts, Host, Link, Port, Trial},
+    netdev::Netdev,
     netlink::Netlink,
 };
-use crate::dataplane::trial::{self, PassProgram};
+use crate::dataplane::{
+    DataplaneError,
+    trial::{self, PassProgram},
+};
 
 /// Looks at this machine and at interfaces of this network namespace; a wire's ends are looked at
-/// although they are not named among them. With `trial`, a program that passes everything is put into
+/// although they are not named among them, and so is the one that leads to the sinkhole, if there is
+/// one. With `trial`, a program that passes everything is put into
 /// each driver for a moment. Blocks.
-pub fn gather(interfaces: &[String], wires: &[(String, String)], trial: bool) -> io::Result<Facts> {
+pub fn gather(
+    interfaces: &[String],
+    wires: &[(String, String)],
+    sinkhole: Option<&str>,
+    trial: bool,
+) -> io::Result<Facts> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         let passing = PassProgram::load();
@@ -37,7 +47,11 @@ pub fn gather(interfaces: &[String], wires: &[(String, String)], trial: bool) ->
                 ports.push(all.port(name, passing.as_ref()).await);
             }
         }
-        Ok(Facts { host: host(&passing, trial), ports, wires: wires.to_vec() })
+        let sinkhole = match sinkhole {
+            Some(name) => Some(all.outlet(name).await),
+            None => None,
+        };
+        Ok(Facts { host: host(&passing, trial), ports, wires: wires.to_vec(), sinkhole })
     })
 }
 
@@ -46,6 +60,15 @@ fn host(passing: &io::Result<PassProgram>, trial: bool) -> Host {
     let privileged = !passing.as_ref().is_err_and(forbidden);
     let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse().ok();
     let (soft, _) = getrlimit(Resource::RLIMIT_MEMLOCK).unwrap_or((RLIM_INFINITY, RLIM_INFINITY));
+    let (program, verified) = match (privileged, trial) {
+        (false, _) => (Trial::NotTried("not permitted".to_owned()), None),
+        (true, false) => (Trial::NotTried("as asked".to_owned()), None),
+        (true, true) => match trial::load_own_program() {
+            Ok(verified) => (Trial::Taken, verified),
+            Err(error @ DataplaneError::Rejected(_)) => (Trial::Refused(error.to_string()), None),
+            Err(error) => (Trial::NotTried(error.to_string()), None),
+        },
+    };
     let cpus = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten().unwrap_or(1);
     Host {
         kernel: uname().map(|it| it.release().to_string_lossy().into_owned()).unwrap_or_default(),
@@ -54,18 +77,15 @@ fn host(passing: &io::Result<PassProgram>, trial: bool) -> Host {
         bpffs: statfs("/sys/fs/bpf").is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC),
         jit: number("/proc/sys/net/core/bpf_jit_enable"),
         memlock: (soft != RLIM_INFINITY).then_some(soft),
-        program: match (privileged, trial) {
-            (false, _) => Trial::NotTried("not permitted".to_owned()),
-            (true, false) => Trial::NotTried("as asked".to_owned()),
-            (true, true) => trial::load_own_program()
-                .map_or_else(|error| Trial::Refused(error.to_string()), |()| Trial::Taken),
-        },
+        program,
+        verified,
     }
 }
 
 /// Every interface of this namespace, and a way to ask for more.
 struct All {
     netlink: Netlink,
+    netdev: Netdev,
     links: Vec<LinkMessage>,
     /// Whether drivers are tried.
     trial: bool,
@@ -75,7 +95,7 @@ impl All {
     async fn read(trial: bool) -> io::Result<Self> {
         let netlink = Netlink::open()?;
         let links = netlink.links().await.map_err(io::Error::other)?;
-        Ok(Self { netlink, links, trial })
+        Ok(Self { netlink, netdev: Netdev::open()?, links, trial })
     }
 
     async fn port(&self, name: &str, passing: Result<&PassProgram, &io::Error>) -> Port {
@@ -83,7 +103,7 @@ impl All {
             return Port { name: name.to_owned(), link: None };
         };
         let mut link = self.describe(name, message).await;
-        link.native = self.attempt(&link, passing).await;
+        link.native = self.attempt(&mut link, passing).await;
         if let Some(bond) = bond(message) {
             let mut members = Vec::new();
             for member in &self.links {
@@ -101,6 +121,16 @@ impl All {
             link.bond = Some(Bond { members, ..bond });
         }
         Port { name: name.to_owned(), link: Some(link) }
+    }
+
+    /// An interface that gets no program.
+    async fn outlet(&self, name: &str) -> Port {
+        let message = self.links.iter().find(|link| self::name(link) == Some(name));
+        let link = match message {
+            Some(message) => Some(self.describe(name, message).await),
+            None => None,
+        };
+        Port { name: name.to_owned(), link }
     }
 
     /// Everything but what a trial tells.
@@ -158,11 +188,13 @@ impl All {
             offloads: self.netlink.offloads(name).await,
             attached: attached(message),
             native: Trial::NotTried("members of a bond are tried through it".to_owned()),
+            sends_redirected: self.netdev.sends_redirected(message.header.index).await,
         }
     }
 
-    /// Puts a program into the driver, where that disturbs nobody, and takes it off.
-    async fn attempt(&self, link: &Link, passing: Result<&PassProgram, &io::Error>) -> Trial {
+    /// Puts a program into the driver, where that disturbs nobody, and takes it off. Many drivers send
+    /// redirected frames only while they have a program.
+    async fn attempt(&self, link: &mut Link, passing: Result<&PassProgram, &io::Error>) -> Trial {
         if !self.trial {
             return Trial::NotTried("as asked".to_owned());
         }
@@ -177,7 +209,10 @@ impl All {
             Err(error) => return Trial::NotTried(format!("no program could be loaded: {error}")),
         };
         match passing.attach(link.index) {
-            Ok(_) => Trial::Taken,
+            Ok(_held) => {
+                link.sends_redirected = self.netdev.sends_redirected(link.index).await;
+                Trial::Taken
+            }
             Err(error) if error.raw_os_error() == Some(Errno::EPERM as i32) => {
                 Trial::NotTried("not permitted".to_owned())
             }

@@ -95,7 +95,15 @@ fn memlock(host: &Host, rows: &mut Rows) {
 
 fn program(host: &Host, rows: &mut Rows) {
     match &host.program {
-        Trial::Taken => rows.pass(Topic::Program, "the kernel takes the program of this build"),
+        Trial::Taken => {
+            let followed = host.verified.map_or_else(String::new, |verified| {
+                format!(" (its verifier follows {verified} instructions of a million at most)")
+            });
+            rows.pass(
+                Topic::Program,
+                format!("the kernel takes the program with everything switched on{followed}"),
+            );
+        }
         Trial::Refused(reason) => rows.fail(
             Topic::Program,
             format!("the kernel does not take the program of this build: {reason}"),

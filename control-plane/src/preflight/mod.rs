@@ -7,8 +7,10 @@ mod bond;
 pub mod facts;
 mod host;
 mod link;
+mod netdev;
 mod netlink;
 mod offload;
+mod outlet;
 mod wire;
 
 mod gather;
@@ -79,6 +81,8 @@ pub enum Topic {
     Lro,
     /// Two ports as a wire.
     Wire,
+    /// Frames that are sent out of it by a program.
+    Outlet,
 }
 
 impl Topic {
@@ -102,6 +106,7 @@ impl Topic {
             Self::VlanOffload => "vlan-offload",
             Self::Lro => "lro",
             Self::Wire => "wire",
+            Self::Outlet => "outlet",
         }
     }
 }
@@ -160,6 +165,7 @@ pub fn check(facts: &Facts) -> Vec<Row> {
     for (a, b) in &facts.wires {
         rows.extend(wire::check(facts, a, b));
     }
+    rows.extend(facts.sinkhole.iter().flat_map(outlet::sinkhole));
     rows
 }
 

@@ -13,6 +13,7 @@ fn host() -> Host {
         jit: Some(1),
         memlock: Some(8 << 20),
         program: Trial::Taken,
+        verified: Some(480_000),
     }
 }
 
@@ -35,6 +36,7 @@ fn nic() -> Link {
         offloads: Some(Offloads::default()),
         attached: None,
         native: Trial::Taken,
+        sends_redirected: Some(true),
     }
 }
 
@@ -43,7 +45,7 @@ fn port(name: &str, link: Link) -> Port {
 }
 
 fn facts(ports: Vec<Port>) -> Facts {
-    Facts { host: host(), ports, wires: Vec::new() }
+    Facts { host: host(), ports, wires: Vec::new(), sinkhole: None }
 }
 
 /// What is not a pass: outcome, check and command.
@@ -193,6 +195,7 @@ fn stripped_tags_are_a_warning_and_on_a_wire_a_failure() {
     assert_eq!(complaint(link()), wanted);
     let wired = Facts {
         wires: vec![("eth0".to_owned(), "eth1".to_owned())],
+        sinkhole: None,
         ..facts(vec![port("eth0", link()), port("eth1", nic())])
     };
     let wanted = expected(Outcome::Fail, Topic::VlanOffload, "ethtool -K eth0 rxvlan off");
@@ -206,6 +209,7 @@ fn stripped_tags_are_a_warning_and_on_a_wire_a_failure() {
 fn the_ends_of_a_wire_agree_in_length_and_take_frames_of_others() {
     let wire = |a: Link, b: Link| Facts {
         wires: vec![("eth0".to_owned(), "eth1".to_owned())],
+        sinkhole: None,
         ..facts(vec![port("eth0", a), port("eth1", b)])
     };
     assert_eq!(complaints(&wire(nic(), nic())), []);
@@ -215,6 +219,7 @@ fn the_ends_of_a_wire_agree_in_length_and_take_frames_of_others() {
     assert_eq!(complaints(&wire(nic(), Link { promiscuous: false, ..nic() })), [wanted]);
     let one = Facts {
         wires: vec![("eth0".to_owned(), "eth0".to_owned())],
+        sinkhole: None,
         ..facts(vec![port("eth0", nic())])
     };
     assert_eq!(complaints(&one)[0].1, Topic::Wire);
@@ -278,7 +283,8 @@ fn a_link_that_is_down_is_a_warning() {
 
 #[test]
 fn a_machine_that_is_not_fit_is_told_what_is_missing() {
-    let of = |host| complaints(&Facts { host, ports: Vec::new(), wires: Vec::new() });
+    let of =
+        |host| complaints(&Facts { host, ports: Vec::new(), wires: Vec::new(), sinkhole: None });
     let cases = [
         (Host { kernel: "5.15.0-1-amd64".to_owned(), ..host() }, Outcome::Warn, Topic::Kernel),
         (
@@ -304,4 +310,30 @@ fn a_machine_that_is_not_fit_is_told_what_is_missing() {
     let old = of(Host { kernel: "5.10.0".to_owned(), ..host() });
     assert_eq!(old[1], expected(Outcome::Fail, Topic::Memlock, "ulimit -l unlimited"));
     assert_eq!(of(Host { jit: None, ..host() }), [], "a JIT that is always on");
+}
+
+#[test]
+fn what_is_sent_out_of_an_interface_that_sends_nothing_is_lost() {
+    let facts = |ends: Link, sinkhole: Link| Facts {
+        host: host(),
+        ports: vec![port("eth0", ends.clone()), port("eth1", ends)],
+        wires: vec![("eth0".to_owned(), "eth1".to_owned())],
+        sinkhole: Some(port("eth2", sinkhole)),
+    };
+    let outlets = |facts: &Facts| -> Vec<Outcome> {
+        let rows = check(facts).into_iter().filter(|row| row.check == Topic::Outlet);
+        rows.map(|row| row.outcome).collect()
+    };
+    let of = |sends_redirected| Link { sends_redirected, ..nic() };
+    let untried = Link { native: Trial::NotTried("as asked".to_owned()), ..of(Some(false)) };
+    let veth = Link { kind: Some("veth".to_owned()), ..of(Some(false)) };
+    for (link, end, sinkhole) in [
+        (of(Some(true)), Outcome::Pass, Outcome::Pass),
+        (of(Some(false)), Outcome::Fail, Outcome::Fail),
+        (of(None), Outcome::Warn, Outcome::Warn),
+        (untried, Outcome::Warn, Outcome::Fail),
+        (veth, Outcome::Warn, Outcome::Fail),
+    ] {
+        assert_eq!(outlets(&facts(link.clone(), link)), [end, end, sinkhole]);
+    }
 }

@@ -3,6 +3,7 @@
 use super::{
     Row, Rows, Topic,
     facts::{Facts, Link},
+    outlet,
 };
 
 pub(super) fn check(facts: &Facts, a: &str, b: &str) -> Vec<Row> {
@@ -16,6 +17,7 @@ pub(super) fn check(facts: &Facts, a: &str, b: &str) -> Vec<Row> {
     mtu((a, first), (b, second), &mut rows);
     for (name, link) in [(a, first), (b, second)] {
         promiscuous(name, link, &mut rows);
+        outlet::end(name, link, &mut rows);
     }
     rows.rows
 }

@@ -3,13 +3,16 @@
 //! One thread writes; readers open the file for themselves. There is a row only for packets that
 //! matched a listed indicator, no payload, and no way to ask for other traffic.
 
+mod broken;
 mod entries;
 mod query;
 mod schema;
+pub mod walk;
 mod writer;
 
 use std::{
     fs::DirBuilder,
+    net::IpAddr,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -22,8 +25,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use sekisho_rules::operator::OperatorEntry;
 
-use crate::hits::Hit;
-pub use entries::StoredEntry;
+pub use self::entries::StoredEntry;
+use self::walk::MetOften;
+use crate::{
+    breaker::{Broken, Decision, Trip},
+    dataplane::DrainId,
+    hits::Hit,
+};
 pub use query::{Cursor, Filter, LARGEST_PAGE, Page, StoredHit};
 
 /// Name of the file below the state folder.
@@ -65,16 +73,6 @@ pub enum StoreError {
     Stopped,
 }
 
-/// Hits that the store refused.
-#[derive(Debug, thiserror::Error)]
-#[error("{error}")]
-pub struct NotRecorded {
-    /// Why.
-    pub error: StoreError,
-    /// Given back; none if they went down with the writer.
-    pub hits: Vec<Hit>,
-}
-
 /// The record of hits.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -82,10 +80,13 @@ pub struct Store {
     jobs: mpsc::Sender<Job>,
 }
 
+/// Work for the writer on the file, which answers for itself.
+type Work = Box<dyn FnOnce(&mut Connection) + Send>;
+
 enum Job {
-    Record(Vec<Hit>, oneshot::Sender<Result<(), NotRecorded>>),
+    Do(Work),
+    Record(Arc<Vec<Hit>>, DrainId, oneshot::Sender<Result<(), StoreError>>),
     Forget(Timestamp, oneshot::Sender<Result<usize, StoreError>>),
-    Other(Box<dyn FnOnce(&mut Connection) + Send>),
 }
 
 impl Store {
@@ -101,16 +102,15 @@ impl Store {
             while let Some(job) = queue.blocking_recv() {
                 // Whoever asked may have stopped waiting.
                 let _ = match job {
-                    Job::Record(hits, done) => {
-                        let outcome = writer::record(&mut connection, &hits, &file);
-                        done.send(outcome.map_err(|error| NotRecorded { error, hits })).is_ok()
+                    Job::Do(work) => {
+                        work(&mut connection);
+                        true
+                    }
+                    Job::Record(hits, drain, done) => {
+                        done.send(writer::record(&mut connection, &hits, drain, &file)).is_ok()
                     }
                     Job::Forget(before, done) => {
                         done.send(writer::forget(&mut connection, before, &file)).is_ok()
-                    }
-                    Job::Other(work) => {
-                        work(&mut connection);
-                        true
                     }
                 };
             }
@@ -119,17 +119,12 @@ impl Store {
         Ok(Self { path, jobs })
     }
 
-    /// Adds hits to the record; waits until they are on disk.
-    pub async fn record(&self, hits: Vec<Hit>) -> Result<(), NotRecorded> {
+    /// Adds the hits of a drain to the record, if they are not there yet; waits until they are.
+    pub async fn record(&self, hits: Arc<Vec<Hit>>, drain: DrainId) -> Result<(), StoreError> {
         let (done, outcome) = oneshot::channel();
-        let stopped = |hits| NotRecorded { error: StoreError::Stopped, hits };
-        if let Err(mpsc::error::SendError(job)) = self.jobs.send(Job::Record(hits, done)).await {
-            return Err(stopped(match job {
-                Job::Record(hits, _) => hits,
-                Job::Forget(..) | Job::Other(_) => Vec::new(),
-            }));
-        }
-        outcome.await.map_err(|_| stopped(Vec::new()))?
+        let job = Job::Record(hits, drain, done);
+        self.jobs.send(job).await.map_err(|_| StoreError::Stopped)?;
+        outcome.await.map_err(|_| StoreError::Stopped)?
     }
 
     /// Deletes hits whose last packet came before this time; says how many rows that were.
@@ -139,23 +134,19 @@ impl Store {
         outcome.await.map_err(|_| StoreError::Stopped)?
     }
 
-    /// Keeps a new entry of the operator's own and gives its number.
-    pub async fn add_entry(
-        &self,
-        entry: OperatorEntry,
-        made_by: String,
-    ) -> Result<u32, StoreError> {
-        self.other(move |connection| entries::add(connection, &entry, &made_by)).await
+    /// Keeps a new entry of the operator's own and gives its number; blocks.
+    pub fn add_entry(&self, entry: OperatorEntry, made_by: String) -> Result<u32, StoreError> {
+        self.write(move |connection| entries::add(connection, &entry, &made_by))
     }
 
-    /// Ends an entry; gives it, unless there is none of that number that has not ended.
-    pub async fn end_entry(
+    /// Ends an entry; gives it, unless there is none of that number that has not ended. Blocks.
+    pub fn end_entry(
         &self,
         id: u32,
         by: String,
         now: Timestamp,
     ) -> Result<Option<StoredEntry>, StoreError> {
-        self.other(move |connection| entries::end(connection, id, &by, now)).await
+        self.write(move |connection| entries::end(connection, id, &by, now))
     }
 
     /// Reads the operator's own entries, those that ended as well; blocks.
@@ -163,18 +154,56 @@ impl Store {
         entries_of(&self.path)
     }
 
-    async fn other<T: Send + 'static>(
+    /// Records an entry that the breaker demotes; blocks.
+    pub fn add_broken(&self, trip: &Trip) -> Result<Broken, StoreError> {
+        let trip = trip.clone();
+        self.write(move |connection| broken::add(connection, &trip))
+    }
+
+    /// Everything that the breaker has in hand; blocks.
+    pub fn broken(&self) -> Result<Vec<Broken>, StoreError> {
+        self.write(|connection| broken::all(connection))
+    }
+
+    /// Records what somebody decided about an entry that the breaker demoted; `None` if there is no
+    /// such row. Blocks.
+    pub fn decide_broken(
+        &self,
+        id: i64,
+        decision: Decision,
+        at: Timestamp,
+    ) -> Result<Option<Broken>, StoreError> {
+        self.write(move |connection| broken::decide(connection, id, decision, at))
+    }
+
+    /// Forgets an entry that the breaker demoted, and gives it as it was; blocks.
+    pub fn forget_broken(&self, id: i64) -> Result<Option<Broken>, StoreError> {
+        self.write(move |connection| broken::forget(connection, id))
+    }
+
+    /// Has the writer do something, and waits for it; blocks.
+    fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (done, outcome) = oneshot::channel();
-        let job = move |connection: &mut Connection| {
+        let (done, outcome) = std::sync::mpsc::sync_channel(1);
+        let work: Work = Box::new(move |connection| {
             // Whoever asked may have stopped waiting.
             let _ = done.send(work(connection));
-        };
-        self.jobs.send(Job::Other(Box::new(job))).await.map_err(|_| StoreError::Stopped)?;
-        let outcome = outcome.await.map_err(|_| StoreError::Stopped)?;
+        });
+        self.jobs.blocking_send(Job::Do(work)).map_err(|_| StoreError::Stopped)?;
+        let outcome = outcome.recv().map_err(|_| StoreError::Stopped)?;
         outcome.map_err(|source| StoreError::Sqlite { path: self.path.to_path_buf(), source })
+    }
+
+    /// Where the record is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How often an address was met at this time or later; blocks.
+    pub fn often(&self, remote: IpAddr, since: Timestamp) -> Result<MetOften, StoreError> {
+        walk::often(&self.path, remote, since)
     }
 
     /// Reads hits; blocks.

@@ -14,6 +14,13 @@ use super::StoreError;
 /// How long a statement waits for another process.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Memory in KiB that keeps pages of the file: the indices of some million hits. Rows come in the
+/// order of time and their subscribers in none, so each batch touches pages all over these.
+const CACHE_KIB: i64 = 64 << 10;
+/// Pages in the write-ahead log that make it be written back: the more, the fewer pages are written
+/// again and again. 64 MiB.
+const LOGGED_PAGES: i64 = 16_384;
+
 /// Readable and writable by the owner alone.
 const PRIVATE: u32 = 0o600;
 
@@ -21,7 +28,7 @@ const PRIVATE: u32 = 0o600;
 ///
 /// A row holds all packets of one flow within one hour, whatever generation of the ruleset they
 /// matched; times are milliseconds since 1970 in UTC. The key's columns come first.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 5] = [
     "
     CREATE TABLE hits (
         id INTEGER PRIMARY KEY,
@@ -71,6 +78,30 @@ const MIGRATIONS: [&str; 3] = [
         tenant, attribution
     );
 ",
+    "
+    CREATE TABLE last_drain (
+        only INTEGER PRIMARY KEY CHECK (only = 1),
+        ledger INTEGER NOT NULL,
+        epoch INTEGER NOT NULL
+    ) STRICT;
+",
+    // Entries that too many subscribers met. Protocol and port are 0 where any is meant; the decision
+    // is empty as long as there is none.
+    "
+    CREATE TABLE breaker (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        network TEXT NOT NULL,
+        protocol INTEGER NOT NULL,
+        port INTEGER NOT NULL,
+        tripped_at INTEGER NOT NULL,
+        subscribers INTEGER NOT NULL,
+        most INTEGER NOT NULL,
+        feeds TEXT NOT NULL,
+        decision TEXT NOT NULL DEFAULT '',
+        decided_at INTEGER,
+        UNIQUE (network, protocol, port)
+    ) STRICT;
+",
     // The operator's own entries; times are seconds since 1970 in UTC. Numbers are never used twice.
     "
     CREATE TABLE operator_entries (
@@ -104,6 +135,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     // With WAL, a power cut may lose the last commits and never damages the file.
     connection.pragma_update(None, "synchronous", "NORMAL").map_err(sqlite)?;
     connection.pragma_update(None, "secure_delete", "ON").map_err(sqlite)?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(sqlite)?;
+    connection.pragma_update(None, "wal_autocheckpoint", LOGGED_PAGES).map_err(sqlite)?;
     let found: i64 =
         connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(sqlite)?;
     let known = MIGRATIONS.len() as i64;

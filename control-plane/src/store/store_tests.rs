@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use super::*;
 use crate::subscribers::Certainty;
 
@@ -49,7 +51,7 @@ fn remotes(page: &Page) -> Vec<&str> {
 async fn a_hit_comes_back_with_all_its_fields() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
-    store.record(vec![hit("alice", "198.18.0.1", 10)]).await.unwrap();
+    record(&store, vec![hit("alice", "198.18.0.1", 10)]).await;
     let page = store.hits(&all()).unwrap();
     let json = serde_json::to_value(&page.hits[0]).unwrap();
     let expected = serde_json::json!({
@@ -72,9 +74,9 @@ async fn hits_of_one_flow_within_an_hour_are_one_row() {
     let mut later = hit("alice", "198.18.0.1", 50);
     later.generation = 9;
     later.subscriber_port = 1;
-    store.record(vec![hit("alice", "198.18.0.1", 10)]).await.unwrap();
-    store.record(vec![later]).await.unwrap();
-    store.record(vec![hit("alice", "198.18.0.1", 3610)]).await.unwrap();
+    record(&store, vec![hit("alice", "198.18.0.1", 10)]).await;
+    record(&store, vec![later]).await;
+    record(&store, vec![hit("alice", "198.18.0.1", 3610)]).await;
     let page = store.hits(&all()).unwrap();
     assert_eq!(page.hits.len(), 2, "one row an hour");
     let first = &page.hits[1];
@@ -93,7 +95,7 @@ async fn what_differs_in_who_or_what_stays_apart() {
     observed.reason = "mode_observed";
     let hits =
         vec![hit("alice", "198.18.0.1", 10), hit("bob", "198.18.0.1", 10), by_other_list, observed];
-    store.record(hits).await.unwrap();
+    record(&store, hits).await;
     let page = store.hits(&all()).unwrap();
     assert_eq!(page.hits.len(), 4);
     assert_eq!(page.hits.iter().filter(|hit| hit.action == "observe").count(), 1);
@@ -108,7 +110,7 @@ async fn filters_narrow_down() {
         hit("bob", "2a00:1450::1", 4000),
         hit("bob", "198.18.0.2", 9000),
     ];
-    store.record(hits).await.unwrap();
+    record(&store, hits).await;
     let bob = Filter { subscriber: Some("bob".to_owned()), ..all() };
     assert_eq!(remotes(&store.hits(&bob).unwrap()), ["198.18.0.2", "2a00:1450::1"]);
     let remote = Filter { remote: "2a00:1450::1".parse().ok(), ..all() };
@@ -128,7 +130,7 @@ async fn pages_give_every_hit_once() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let hits = (0..25).map(|n| hit("alice", &format!("198.18.0.{n}"), n * 1000)).collect();
-    store.record(hits).await.unwrap();
+    record(&store, hits).await;
     let mut seen = Vec::new();
     let mut filter = Filter { limit: 10, ..Filter::default() };
     loop {
@@ -146,7 +148,7 @@ async fn old_hits_are_forgotten_by_their_last_packet() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let hits = vec![hit("alice", "198.18.0.1", 10), hit("alice", "198.18.0.2", 20)];
-    store.record(hits).await.unwrap();
+    record(&store, hits).await;
     assert_eq!(store.forget(at(20)).await.unwrap(), 1);
     assert_eq!(remotes(&store.hits(&all()).unwrap()), ["198.18.0.2"]);
 }
@@ -155,10 +157,10 @@ async fn old_hits_are_forgotten_by_their_last_packet() {
 async fn the_record_goes_on_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
-    store.record(vec![hit("alice", "198.18.0.1", 10)]).await.unwrap();
+    record(&store, vec![hit("alice", "198.18.0.1", 10)]).await;
     drop(store);
     let store = Store::open(dir.path()).unwrap();
-    store.record(vec![hit("alice", "198.18.0.1", 20)]).await.unwrap();
+    record(&store, vec![hit("alice", "198.18.0.1", 20)]).await;
     assert_eq!(read_hits(dir.path(), &all()).unwrap().hits[0].packets, 4);
 }
 
@@ -168,7 +170,7 @@ fn a_file_of_a_newer_program_is_left_alone() {
     let path = dir.path().join(FILE);
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 999).unwrap();
     let error = Store::open(dir.path()).unwrap_err().to_string();
-    assert!(error.ends_with("version 999, and this program knows up to 3"), "{error}");
+    assert!(error.ends_with("version 999, and this program knows up to 5"), "{error}");
 }
 
 #[test]
@@ -219,15 +221,20 @@ fn the_columns_are_these_and_no_others() {
         "outer_remote",
     ];
     assert_eq!(columns, expected);
-    let mut statement = connection
-        .prepare(
-            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'
-             ORDER BY name",
-        )
-        .unwrap();
-    let tables = statement.query_map([], |row| row.get(0)).unwrap();
-    let tables: Vec<String> = tables.map(Result::unwrap).collect();
-    assert_eq!(tables, ["hits", "operator_entries"], "there is no other record of traffic");
+    let names = |sql: &str| -> Vec<String> {
+        let mut statement = connection.prepare(sql).unwrap();
+        let names = statement.query_map([], |row| row.get(0)).unwrap();
+        names.map(Result::unwrap).collect()
+    };
+    let tables = names("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name");
+    assert_eq!(
+        tables,
+        ["breaker", "hits", "last_drain", "operator_entries", "sqlite_sequence"],
+        "there is no other record of traffic"
+    );
+    let whose =
+        names("SELECT name FROM pragma_table_info('breaker') WHERE name LIKE 'subscriber_%'");
+    assert_eq!(whose, ["subscribers"], "how many they were, and not who");
 }
 
 #[test]
@@ -248,7 +255,7 @@ async fn only_the_owner_may_read_the_record() {
     let dir = tempfile::tempdir().unwrap();
     let state_dir = dir.path().join("state/below");
     let store = Store::open(&state_dir).unwrap();
-    store.record(vec![hit("alice", "198.18.0.1", 10)]).await.unwrap();
+    record(&store, vec![hit("alice", "198.18.0.1", 10)]).await;
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&state_dir), 0o700);
     let files: Vec<_> = std::fs::read_dir(&state_dir).unwrap().map(|f| f.unwrap().path()).collect();
@@ -263,7 +270,7 @@ async fn the_room_of_deleted_hits_is_given_back() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let many = (0..5_000).map(|n| Hit { remote_port: n, ..hit("alice", "198.18.0.1", 10) });
-    store.record(many.collect()).await.unwrap();
+    record(&store, many.collect()).await;
     let connection = Connection::open(dir.path().join(FILE)).unwrap();
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get(0)).unwrap();
     let (mode, before): (i64, i64) = (pragma("auto_vacuum"), pragma("page_count"));
@@ -274,15 +281,40 @@ async fn the_room_of_deleted_hits_is_given_back() {
 }
 
 #[tokio::test]
-async fn hits_that_the_store_refuses_come_back() {
+async fn what_the_store_refused_can_be_recorded_later() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let connection = Connection::open(dir.path().join(FILE)).unwrap();
     connection.execute_batch("ALTER TABLE hits RENAME TO gone").unwrap();
-    let hits = vec![hit("alice", "198.18.0.1", 10)];
-    let refused = store.record(hits.clone()).await.unwrap_err();
-    assert_eq!(refused.hits, hits);
+    let (hits, drain) = (Arc::new(vec![hit("alice", "198.18.0.1", 10)]), another_drain());
+    store.record(Arc::clone(&hits), drain).await.unwrap_err();
     connection.execute_batch("ALTER TABLE gone RENAME TO hits").unwrap();
-    store.record(refused.hits).await.unwrap();
+    store.record(hits, drain).await.unwrap();
     assert_eq!(store.hits(&all()).unwrap().hits.len(), 1);
+}
+
+#[tokio::test]
+async fn a_drain_is_recorded_once_however_often_it_is_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let (hits, drain) = (Arc::new(vec![hit("alice", "198.18.0.1", 10)]), another_drain());
+    for _ in 0..3 {
+        let store = Store::open(dir.path()).unwrap();
+        store.record(Arc::clone(&hits), drain).await.unwrap();
+    }
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.hits(&all()).unwrap().hits[0].packets, hits[0].packets);
+    // The same number of another flow table is another drain.
+    let other = DrainId { ledger: drain.ledger + 1, ..drain };
+    store.record(Arc::clone(&hits), other).await.unwrap();
+    assert_eq!(store.hits(&all()).unwrap().hits[0].packets, 2 * hits[0].packets);
+}
+
+/// A drain that was not recorded before.
+fn another_drain() -> DrainId {
+    static EPOCH: AtomicU32 = AtomicU32::new(0);
+    DrainId { ledger: 1, epoch: EPOCH.fetch_add(1, Ordering::Relaxed) }
+}
+
+async fn record(store: &Store, hits: Vec<Hit>) {
+    store.record(Arc::new(hits), another_drain()).await.unwrap();
 }

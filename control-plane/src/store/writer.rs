@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use super::{StoreError, query::joined};
-use crate::hits::Hit;
+use crate::{dataplane::DrainId, hits::Hit};
 
 /// Milliseconds of an hour: the time that one row covers.
 pub(super) const HOUR_MS: i64 = 3_600_000;
@@ -38,13 +38,26 @@ const RECORD: &str = "
         first_seen = min(first_seen, excluded.first_seen),
         last_seen = max(last_seen, excluded.last_seen)";
 
+/// Notes the number of a drain; changes nothing if it is noted already.
+const MARK: &str = "
+    INSERT INTO last_drain (only, ledger, epoch) VALUES (1, ?1, ?2)
+    ON CONFLICT DO UPDATE SET ledger = excluded.ledger, epoch = excluded.epoch
+        WHERE ledger <> excluded.ledger OR epoch <> excluded.epoch";
+
+/// Records the hits of a drain together with its number: one that is recorded already, by a daemon
+/// that died before it could settle it, is not recorded twice.
 pub(super) fn record(
     connection: &mut Connection,
     hits: &[Hit],
+    drain: DrainId,
     path: &Path,
 ) -> Result<(), StoreError> {
     let mut write = || {
         let transaction = connection.transaction()?;
+        let marked = transaction.execute(MARK, params![drain.ledger, drain.epoch])?;
+        if marked == 0 {
+            return Ok(());
+        }
         let mut insert = transaction.prepare_cached(RECORD)?;
         for hit in hits {
             insert_one(&mut insert, hit)?;

@@ -2,7 +2,12 @@
 
 mod csv_file;
 
-use std::{collections::HashMap, net::IpAddr, path::Path, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    path::Path,
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -117,6 +122,13 @@ impl Subscribers {
         self.count
     }
 
+    /// How many subscribers hold an address at this time.
+    pub fn holding(&self, at: Timestamp) -> usize {
+        let all = self.by_network.values().flatten();
+        let holders: HashSet<_> = all.filter(|a| a.holds_at(at)).map(|a| &a.subscriber).collect();
+        holders.len()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.count == 0
@@ -212,6 +224,17 @@ mod tests {
         assert_eq!(who(&known, "2001:db8::7", "01T00:00", "01T00:00"), "exact six");
         assert_eq!(who(&known, "192.0.2.1", "01T00:00", "01T00:00"), "unknown");
         assert_eq!(who(&known, "::ffff:10.1.2.3", "01T00:00", "01T00:00"), "exact host");
+    }
+
+    #[test]
+    fn a_subscriber_with_several_networks_is_one_holder() {
+        let rows = "10.0.0.1,a,t,,\n2001:db8::/64,a,t,,\n10.0.0.2,a,u,,\n\
+                    10.0.0.3,b,t,,2026-05-02T00:00:00Z\n";
+        let known = subscribers(rows);
+        assert_eq!(
+            (known.len(), known.holding(at("01T00:00")), known.holding(at("02T00:00"))),
+            (4, 3, 2)
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod address;
 mod c2intel_csv;
+mod crowdsec;
 mod csv_table;
 mod date;
 mod drop_json;
@@ -92,6 +93,24 @@ impl Parsed {
         self.indicators.is_empty() && self.named.is_empty()
     }
 
+    /// Whether another list claims the same, on whichever lines: many publishers put a new date on
+    /// a list that they no longer tend.
+    pub fn claims_the_same(&self, other: &Self) -> bool {
+        let same_indicators = self.indicators.len() == other.indicators.len()
+            && self.indicators.iter().zip(&other.indicators).all(|(a, b)| {
+                let mut a = a.clone();
+                a.line = b.line;
+                a == *b
+            });
+        let same_names = self.named.len() == other.named.len()
+            && self.named.iter().zip(&other.named).all(|(a, b)| {
+                let mut a = a.clone();
+                a.line = b.line;
+                a == *b
+            });
+        same_indicators && same_names
+    }
+
     /// How many rows were skipped, for whatever reason.
     pub fn skipped_total(&self) -> u64 {
         self.skipped.values().sum()
@@ -172,8 +191,32 @@ pub fn parse_mapped(
         Format::ShadowserverCsv => shadowserver_csv::read(text, limits),
         Format::Misp => misp::read(text, limits),
         Format::Stix => stix::read(text, limits),
+        Format::Crowdsec => crowdsec::read(text, limits),
         Format::Csv => mapped::read_csv(text, mapping, limits),
         Format::Json => mapped::read_json(text, mapping, limits),
         Format::JsonLines => mapped::read_json_lines(text, mapping, limits),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_that_differ_in_comments_and_lines_claim_the_same() {
+        let read = |text: &str| {
+            let mapping = Mapping::default();
+            parse_mapped(Format::Plain, &mapping, text.as_bytes(), &Limits::default()).unwrap()
+        };
+        let one = read("# of today\n198.18.0.1\n198.18.0.2:23\n");
+        assert!(one.claims_the_same(&read("198.18.0.1\n# of tomorrow\n\n198.18.0.2:23\n")));
+        for other in ["198.18.0.1\n", "198.18.0.1\n198.18.0.2:24\n", "198.18.0.2:23\n198.18.0.1\n"]
+        {
+            assert!(!one.claims_the_same(&read(other)), "{other}");
+        }
+        let names = |text: &str| parse(Format::Csv, text.as_bytes(), &Limits::default()).unwrap();
+        let one = names("ip\nc2.example.net\n");
+        assert!(one.claims_the_same(&names("ip\n\nc2.example.net\n")));
+        assert!(!one.claims_the_same(&names("ip\nc3.example.net\n")));
     }
 }

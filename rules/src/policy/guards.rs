@@ -12,6 +12,7 @@ use crate::{
     moment::Moment,
     operator::OperatorEntry,
     refusal::Why,
+    story::Stage,
 };
 
 /// What may never be blocked: the built-in list, the operator's networks, the never-block lists, and
@@ -49,6 +50,16 @@ impl Guards {
     /// Whether a list of the tier `warn` speaks of the network: the list's name and its reason.
     pub fn warning(&self, network: IpNet) -> Option<(&str, &str)> {
         self.never_blocked.warning(network).map(|(list, reason)| (&**list, &**reason))
+    }
+
+    /// Whether a list of the tier `sinkhole` has the whole network: the list's name and its reason.
+    pub fn sinkhole(&self, network: IpNet) -> Option<(&str, &str)> {
+        self.never_blocked.sinkhole(network).map(|(list, reason)| (&**list, &**reason))
+    }
+
+    /// The sinkholes inside a wider network.
+    pub(crate) fn sinkholes_inside(&self, network: IpNet) -> Vec<IpNet> {
+        self.never_blocked.sinkholes_inside(network)
     }
 
     /// The parts of the network that are never blocked for claims on this traffic, though it is
@@ -113,6 +124,21 @@ impl<'a> Judge<'a> {
             .or_else(|| confidence::check(self.confidence(indicator), self.least_confidence))
             .or_else(|| self.expiry.check(indicator.last_seen, indicator.valid_until).err());
         why.map_or(Ok(()), Err)
+    }
+
+    /// What each stage that looks at an indicator alone says of it, in their order.
+    pub(crate) fn trail(&self, indicator: &Indicator, meant: Traffic) -> [(Stage, Option<Why>); 5] {
+        let network = indicator.network;
+        [
+            (Stage::RefuseList, self.guards.refused.check(network).map(|(why, _)| why)),
+            (Stage::PrefixFloor, self.floor.check(network)),
+            (Stage::NeverBlock, self.guards.never_blocked.check(network, meant)),
+            (
+                Stage::Confidence,
+                confidence::check(self.confidence(indicator), self.least_confidence),
+            ),
+            (Stage::Expiry, self.expiry.check(indicator.last_seen, indicator.valid_until).err()),
+        ]
     }
 
     /// How sure the claim is: as it says itself, or as the feed's claims usually are.

@@ -1,5 +1,6 @@
 //! What a feed may not make us block: one stage a file, each a pure function.
 
+mod breaker;
 mod confidence;
 pub(crate) mod coverage;
 mod decisions;
@@ -9,12 +10,19 @@ mod guards;
 mod never_block;
 mod ranges;
 mod refuse;
+mod rollout;
+mod score;
+pub(crate) mod sinkhole;
 mod warninglist;
 
+pub use breaker::{BreakerLimits, EntryKey, demote};
 pub use guards::Guards;
 pub(crate) use guards::Judge;
 pub use never_block::{NeverBlock, NeverBlockNet, Tier};
 pub use refuse::{RESERVED, Reserved};
+pub use rollout::{FirstList, Rollout, Staged, stage};
+pub(crate) use score::Scorer;
+pub use score::{ScoreLimits, Word};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -57,6 +65,12 @@ pub struct Policy {
     pub entry_min_prefix_v6: u8,
     /// Longest that an entry of the operator's own may last.
     pub longest_entry: Period,
+    /// What the score of a claim leads to.
+    pub score: ScoreLimits,
+    /// How what is new comes into force.
+    pub rollout: Rollout,
+    /// When an entry is hit by implausibly many subscribers.
+    pub breaker: BreakerLimits,
     /// The operator's own infrastructure and subscribers.
     pub own_prefixes: Vec<OwnPrefix>,
 }
@@ -91,6 +105,9 @@ impl Default for Policy {
             entry_min_prefix_v4: 24,
             entry_min_prefix_v6: 48,
             longest_entry: Period::days(90),
+            score: ScoreLimits::default(),
+            rollout: Rollout::default(),
+            breaker: BreakerLimits::default(),
             own_prefixes: Vec::new(),
         }
     }
@@ -128,6 +145,19 @@ mod tests {
         assert_eq!(policy.own_prefixes[1].network.to_string(), "2001:2::1/128");
         let printed = serde_yaml::to_string(&policy).unwrap();
         assert_eq!(Policy::from_yaml(&printed, "printed").unwrap(), policy);
+    }
+
+    #[test]
+    fn thresholds_that_contradict_each_other_are_refused_and_a_wait_may_be_none() {
+        let error = error("score: {observe: 50, block: 40}\n");
+        assert!(error.contains("observe 50 and block 40"), "{error}");
+        for text in ["0", "0s", "'0'"] {
+            let policy =
+                Policy::from_yaml(&format!("rollout: {{observe_for: {text}}}"), "p").unwrap();
+            assert_eq!(policy.rollout.observe_for.0, None);
+            let printed = serde_yaml::to_string(&policy).unwrap();
+            assert_eq!(Policy::from_yaml(&printed, "printed").unwrap(), policy);
+        }
     }
 
     #[test]

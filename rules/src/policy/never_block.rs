@@ -48,6 +48,8 @@ pub enum Tier {
     /// A claim on a port stands, unless it is a port of the web: many innocent services share each
     /// address, and the web ports are what they share.
     PortExact,
+    /// Claims stand and are only observed: defenders run these hosts, and who calls them is infected.
+    Sinkhole,
     /// Claims stand and are counted: anybody can rent an address there.
     Warn,
 }
@@ -99,6 +101,7 @@ const WEB_PORTS: [u16; 2] = [80, 443];
 pub(super) struct NeverBlocked {
     never: Listed,
     port_exact: Listed,
+    sinkhole: Listed,
     warn: Listed,
 }
 
@@ -119,7 +122,12 @@ impl NeverBlocked {
                 })
             }))
         };
-        Self { never: of(Tier::Never), port_exact: of(Tier::PortExact), warn: of(Tier::Warn) }
+        Self {
+            never: of(Tier::Never),
+            port_exact: of(Tier::PortExact),
+            sinkhole: of(Tier::Sinkhole),
+            warn: of(Tier::Warn),
+        }
     }
 
     /// What refuses the claim. One on a network that is wider than a never-block network is not
@@ -140,6 +148,16 @@ impl NeverBlocked {
         }
         let shared = self.port_exact.touching(network).filter(|touch| touch.is_inside);
         shared.filter(|_| !is_exact(traffic)).map(|touch| why(touch, true))
+    }
+
+    /// The list of sinkholes that has the whole network: its name and its reason.
+    pub(super) fn sinkhole(&self, network: IpNet) -> Option<&(Arc<str>, Arc<str>)> {
+        self.sinkhole.touching(network).filter(|touch| touch.is_inside).map(|touch| touch.value)
+    }
+
+    /// The sinkholes inside the network.
+    pub(super) fn sinkholes_inside(&self, network: IpNet) -> Vec<IpNet> {
+        self.sinkhole.inside(network)
     }
 
     /// The list that warns of the network: its name and its reason.

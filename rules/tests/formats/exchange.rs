@@ -1,4 +1,4 @@
-//! The formats that platforms exchange: MISP and STIX.
+//! The formats that platforms exchange: MISP, STIX, CrowdSec.
 
 use super::*;
 
@@ -81,4 +81,22 @@ fn stix_bundles() {
 fn a_bundle_without_objects_is_no_bundle_and_an_empty_one_is() {
     assert!(read(Format::Stix, br#"{"type":"bundle","objects":[]}"#).is_empty());
     assert_eq!(failure(Format::Stix, br#"{"title":"Unauthorized"}"#), "missing_column");
+}
+
+#[test]
+fn decisions_of_crowdsec() {
+    let parsed = read(Format::Crowdsec, include_bytes!("../feeds/crowdsec.json"));
+    assert_holds(
+        &parsed,
+        &[
+            "1 198.18.0.180 crowdsecurity/ssh-bf - - - until 2026-12-01",
+            "2 2001:2::180 crowdsecurity/http-probing - - - until 2026-12-02",
+            "3 198.18.4.0/24 a list - - - until 2026-12-03",
+            "7 198.18.0.180 manual - - - until 2026-12-09",
+        ],
+        &["5 host_bits_set", "6 not_an_address"],
+    );
+    assert_skips(&parsed, &[("other_type", 1)]);
+    assert!(read(Format::Crowdsec, br#"{"decisions":[]}"#).is_empty());
+    assert_eq!(failure(Format::Crowdsec, br#"{"message":"access forbidden"}"#), "missing_column");
 }

@@ -147,6 +147,7 @@ lists! {
     shadowserver_csv: ShadowserverCsv "{value: ip}";
     misp: Misp "{value: ip}";
     stix: Stix "{value: ip}";
+    crowdsec: Crowdsec "{value: ip}";
     csv_by_name: Csv "{value: ip, port: port, only: [{field: port, is: ['23', '443', '']}]}";
     csv_by_number: Csv "{value: 1, prefix: 2, protocol: 3, first_seen: 4, delimiter: ';', date_format: '%d.%m.%Y %H:%M'}";
     json: Json "{rows: '*', value: ip, port: x.y, malware: x, confidence: x}";

@@ -3,7 +3,7 @@
 use sekisho_rules::{feed::Format, indicator::Subject, parse::Parsed};
 
 /// Format and content; generic ones fit the mapping that names a column or key `ip`.
-pub(crate) const SAMPLES: [(Format, &[u8]); 21] = [
+pub(crate) const SAMPLES: [(Format, &[u8]); 22] = [
     (Format::Plain, include_bytes!("../feeds/plain.txt")),
     (Format::Hosts, include_bytes!("../feeds/hosts.txt")),
     (Format::FeodoCsv, include_bytes!("../feeds/feodo.csv")),
@@ -22,6 +22,7 @@ pub(crate) const SAMPLES: [(Format, &[u8]); 21] = [
     (Format::ShadowserverCsv, include_bytes!("../feeds/shadowserver.csv")),
     (Format::Misp, include_bytes!("../feeds/misp.json")),
     (Format::Stix, include_bytes!("../feeds/stix.json")),
+    (Format::Crowdsec, include_bytes!("../feeds/crowdsec.json")),
     (Format::Csv, b"ip,port\n198.18.0.1,23\n\"2001:2::1\", \"443\"\nc2.example.net,\n"),
     (Format::Json, br#"[{"ip":"198.18.0.1"},{"ip":"c2.example.net","x":[1,{"y":null}]}]"#),
     (Format::JsonLines, include_bytes!("../feeds/generic.jsonl")),

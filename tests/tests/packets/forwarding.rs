@@ -2,10 +2,10 @@
 
 use std::process::Command;
 
-use sekisho::dataplane::{Dataplane, kernel::Guarded};
+use sekisho::dataplane::kernel::Guarded;
 use sekisho_abi::{
     reason::Reason,
-    record::{Forwarding, Mode, Modes, Role},
+    record::{Forwarding, Mode, Role},
 };
 use sekisho_tests::packet::{Carrier, UDP, ethernet, ip, udp};
 
@@ -56,11 +56,11 @@ fn a_wire_redirects_what_passes_and_answers_and_diverts_as_ever() {
             .frame(&[(0x88a8, 1), (0x8100, 2)], &ip(SUBSCRIBER, remote, UDP, &udp(1, 2)))
     };
     let action = |frame: &[u8]| lab.dataplane.rewrite("lo", frame).expect("the program runs").0;
-    lab.dataplane.set_modes(&Modes::all(Mode::Bypass)).expect("the mode can be set");
+    lab.switch(Mode::Bypass);
     assert_eq!(action(&frame(LISTED)), XDP_REDIRECT, "in bypass everything crosses the wire");
-    lab.dataplane.set_modes(&Modes::all(Mode::Observe)).expect("the mode can be set");
+    lab.switch(Mode::Observe);
     assert_eq!(action(&frame(LISTED)), XDP_REDIRECT, "in observation too");
-    lab.dataplane.set_modes(&Modes::all(Mode::Enforce)).expect("the mode can be set");
+    lab.switch(Mode::Enforce);
     assert_eq!(action(&frame(LISTED)), XDP_DROP);
 
     let removed = Command::new("ip").args(["link", "delete", "uplink"]).status();
@@ -89,7 +89,7 @@ fn a_tap_lets_nothing_through_answers_nothing_and_counts_alike() {
         })
         .collect();
     lab.check_all(&cases);
-    lab.dataplane.set_modes(&Modes::all(Mode::Bypass)).expect("the mode can be set");
+    lab.switch(Mode::Bypass);
     let frame = Carrier::Plain.frame(&[], &ip(SUBSCRIBER, CLEAN, UDP, &udp(1, 2)));
     let (action, left, reason) = lab.judge(Role::Both, &frame);
     assert_eq!((action, reason), (XDP_DROP, Reason::ModeBypass), "a copy ends here");

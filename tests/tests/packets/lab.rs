@@ -10,7 +10,7 @@ use sekisho::dataplane::{
 use sekisho_abi::{
     image::Image,
     reason::{Reason, Verdict},
-    record::{Forwarding, Role},
+    record::{Forwarding, Mode, Modes, Role},
 };
 use sekisho_tests::site::HostSite;
 
@@ -173,6 +173,9 @@ impl Lab {
         match reason.verdict() {
             Verdict::Pass | Verdict::Drop => {
                 assert_eq!(left, *frame, "left as it was: {sentence} ({role:?})");
+                let again = self.judge(*role, frame);
+                let first = (action, left, found);
+                assert_eq!(again, first, "its flow is known now: {sentence} ({role:?})");
             }
             Verdict::Reject | Verdict::Sinkhole => {
                 let becomes = becomes.as_ref().unwrap_or(&left);
@@ -191,8 +194,16 @@ impl Lab {
         }
     }
 
+    /// Sets the global mode.
+    pub(crate) fn switch(&self, mode: Mode) {
+        let set = &mut |modes: &mut Modes| modes.global = mode as u8;
+        self.dataplane.change_modes(set).expect("the mode can be set");
+    }
+
     pub(crate) fn drained(&self) -> Vec<FlowRow> {
-        self.dataplane.drain().expect("flows can be drained").rows
+        let drained = self.dataplane.drain().expect("flows can be drained");
+        self.dataplane.settle(drained.id).expect("a drain can be settled");
+        drained.rows
     }
 }
 
@@ -205,6 +216,11 @@ pub(crate) fn action_of(reason: Reason, forwarding: Forwarding) -> u32 {
         (Verdict::Reject, _) => XDP_TX,
         (Verdict::Sinkhole, _) => XDP_REDIRECT,
     }
+}
+
+/// Tells a figure of this kernel, in the words that `tests/kernels/run` makes a table of.
+pub(crate) fn report(name: &str, value: impl std::fmt::Display) {
+    println!("reported: {name} = {value}");
 }
 
 /// Bytes that a failed comparison can be read in.

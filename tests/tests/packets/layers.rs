@@ -36,11 +36,12 @@ pub(crate) const TAGS: [Tags; 12] = [
 pub(crate) fn carriers() -> Vec<Carrier> {
     let stacks = (1..=4)
         .flat_map(|labels| [0x8847, 0x8848].map(|ethertype| Carrier::Mpls { ethertype, labels }));
-    [Carrier::Plain, Carrier::Pppoe(0x1234)].into_iter().chain(stacks).collect()
+    let sessions = [Carrier::Pppoe(0x1234), Carrier::PppoeCompressed(0x1234)];
+    [Carrier::Plain].into_iter().chain(sessions).chain(stacks).collect()
 }
 
 pub(crate) fn cases() -> Vec<Case> {
-    [every_carrier(), every_entry(), ports(), contradictions()].concat()
+    [every_carrier(), every_entry(), ports(), contradictions(), behind_labels()].concat()
 }
 
 /// Every carrier behind every number of tags, in both families and directions, for each role.
@@ -182,7 +183,8 @@ fn contradictions() -> Vec<Case> {
         ("CHAP", 0xc2, 0x23),
         ("IPCP", 0x80, 0x21),
         ("IPv6CP", 0x80, 0x57),
-        ("a compressed protocol number", 0x21, 0x45),
+        ("a compressed protocol number of something else", 0x2d, 0x45),
+        ("an address that is not left out", 0xff, 0x03),
     ] {
         let frame = changed(&changed(&session, 6, high), 7, low);
         add(name, ethernet(&[], 0x8864, &frame), Reason::PppControl);
@@ -191,11 +193,56 @@ fn contradictions() -> Vec<Case> {
 
     let stack = Carrier::Mpls { ethertype: 0x8847, labels: 5 };
     add("five labels", stack.frame(&[], &packet), Reason::TooManyLabels);
+    cases
+}
+
+/// What is behind a label stack is IP if it is whole and right in itself: a pseudowire without
+/// control word begins with an Ethernet address, which may be any.
+fn behind_labels() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut add = |sentence: &str, payload: &[u8], reason| {
+        let payload = [&label_stack(2)[..], payload].concat();
+        let sentence = format!("{sentence} behind two labels");
+        cases.push(Case::outbound(sentence, ethernet(&[], 0x8847, &payload), reason));
+    };
     for (name, first) in [("a control word", 0x00), ("an associated channel", 0x10), ("ARP", 0x20)]
     {
-        let payload = [&label_stack(2)[..], &[first; 60]].concat();
-        let sentence = format!("{name} behind two labels");
-        add(&sentence, ethernet(&[], 0x8847, &payload), Reason::MplsNotIp);
+        add(name, &[first; 60], Reason::MplsNotIp);
+    }
+    let changed = |packet: &[u8], at: usize, value: u8| {
+        let mut packet = packet.to_vec();
+        packet[at] = value;
+        packet
+    };
+    let datagram = udp(1, 2);
+    let v4 = ip(SUBSCRIBER, LISTED, UDP, &datagram);
+    let v6 = ip(SUBSCRIBER_V6, LISTED_V6, UDP, &datagram);
+    add("IPv4 whose checksum is wrong", &changed(&v4, 10, v4[10] ^ 0x80), Reason::MplsNotIp);
+    add("IPv4 whose address was changed", &changed(&v4, 15, v4[15] ^ 1), Reason::MplsNotIp);
+    for options in [4, 8, 36, 40] {
+        let packet = Ipv4 { options: &vec![1; options], ..Ipv4::new(SUBSCRIBER, LISTED, UDP) };
+        let packet = packet.bytes(&datagram);
+        add(&format!("IPv4 with {options} bytes of options"), &packet, Reason::Dropped);
+        let wrong = changed(&packet, 20 + options - 1, 0);
+        add(&format!("{options} bytes of options, one changed"), &wrong, Reason::MplsNotIp);
+    }
+    for (name, packet) in [("IPv4", &v4), ("IPv6", &v6)] {
+        let padded = [packet, &[0xee; 18][..]].concat();
+        add(&format!("{name} with padding"), &padded, Reason::Dropped);
+        let cut = &packet[..packet.len() - 1];
+        add(&format!("{name} that ends a byte early"), cut, Reason::MplsNotIp);
+    }
+    // What is taken from the length is given to the identification: the checksum stays right.
+    let short = changed(&changed(&v4, 3, v4[3] - 16), 5, v4[5] + 16);
+    add("IPv4 shorter than its header", &short, Reason::MplsNotIp);
+    let header = changed(&changed(&v4, 0, 0x44), 4, v4[4] + 1);
+    add("an IPv4 header of 16 bytes", &header, Reason::MplsNotIp);
+    for address in ["45:00:00:2a:00:01", "4c:00:00:10:00:01", "60:00:00:00:40:00"] {
+        let mut inner = ethernet(&[], 0x0800, &v4);
+        for (to, byte) in inner.iter_mut().zip(address.split(':')) {
+            *to = u8::from_str_radix(byte, 16).expect("an address");
+        }
+        add(&format!("Ethernet to {address}"), &inner, Reason::MplsNotIp);
     }
     cases
 }

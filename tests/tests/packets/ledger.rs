@@ -14,7 +14,7 @@ fn flow_rows_and_overflow_are_all_hits_whatever_the_number_of_flows() {
     let lab = Lab::of("ledger", &Setup::everything());
     let (mut sent, mut rows) = (0_u64, 0_u64);
     for round in 0..3 {
-        // More flows than the cache (4096 a CPU) and the table (1024) together can hold.
+        // More flows than the table (1024) can hold.
         for flow in 0..6_000_u32 {
             let source = std::net::Ipv4Addr::from(0x6460_0000 + flow).to_string();
             let frame = Ipv4::new(&source, LISTED, UDP).frame(&[], &udp(40_000, 443));

@@ -54,9 +54,16 @@ struct Switch<'a> {
 
 impl Switch<'_> {
     fn set(&self, change: impl FnOnce(&mut Modes)) {
-        let mut modes = Modes::all(Mode::Enforce);
-        change(&mut modes);
-        self.lab.dataplane.set_modes(&modes).expect("the mode can be set");
+        let mut change = Some(change);
+        let set = &mut |modes: &mut Modes| {
+            let opt_outs = modes.opt_outs;
+            *modes = Modes::all(Mode::Enforce);
+            modes.opt_outs = opt_outs;
+            if let Some(change) = change.take() {
+                change(modes);
+            }
+        };
+        self.lab.dataplane.change_modes(set).expect("the mode can be set");
     }
 
     fn expect(&self, state: &str, expected: &[(&str, Reason)]) {

@@ -55,6 +55,7 @@ fn links(lab: &Lab) {
         for (carrier, bits, session) in [
             (Carrier::Plain, Encapsulation::default(), 0),
             (Carrier::Pppoe(0xabcd), Encapsulation::PPPOE, 0xabcd),
+            (Carrier::PppoeCompressed(0xabce), Encapsulation::PPPOE, 0xabce),
             (mpls, Encapsulation::MPLS, 0),
         ] {
             for (subscriber, remote) in [(SUBSCRIBER, LISTED), (SUBSCRIBER_V6, LISTED_V6)] {

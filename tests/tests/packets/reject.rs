@@ -28,7 +28,8 @@ pub(crate) fn cases() -> Vec<Case> {
 
 /// Links on which an answer finds its way back.
 fn links() -> impl Iterator<Item = (Carrier, &'static [(u16, u16)])> {
-    TAGS.into_iter().flat_map(|tags| [(Carrier::Plain, tags), (Carrier::Pppoe(0xbeef), tags)])
+    let carriers = [Carrier::Plain, Carrier::Pppoe(0xbeef), Carrier::PppoeCompressed(0xbeef)];
+    TAGS.into_iter().flat_map(move |tags| carriers.map(|carrier| (carrier, tags)))
 }
 
 const SYN: Tcp<'_> = Tcp {

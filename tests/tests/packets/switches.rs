@@ -9,7 +9,7 @@ use sekisho_abi::{
 use sekisho_tests::packet::{Carrier, Tunnel, UDP, gre_field, ip, udp};
 
 use crate::{
-    lab::{Case, Lab},
+    lab::{Case, Lab, report},
     tunnels::{OUTER, embed},
     world::{EMBEDDING, LISTED, LISTED_V6, OPTED_OUT, SUBSCRIBER, SUBSCRIBER_V6, Setup},
 };
@@ -98,7 +98,7 @@ fn the_verifier_has_room_with_everything_switched_on() {
             .verified_instructions(&port.interface)
             .expect("the program can be inspected")
             .expect("the kernel counts what its verifier follows");
-        println!("{role:?}: {instructions} instructions");
+        report(&format!("instructions verified ({role:?})").to_lowercase(), instructions);
         assert!(instructions < MOST_INSTRUCTIONS, "{role:?}: {instructions} instructions");
     }
 }

@@ -35,22 +35,33 @@ pub(crate) fn cases() -> Vec<Case> {
         for (carrier, header, truncated) in [
             (Carrier::Plain, 0, Reason::NotIp),
             (Carrier::Pppoe(9), 8, Reason::TruncatedPppoe),
+            // The eighth byte is read in any case.
+            (Carrier::PppoeCompressed(9), 8, Reason::TruncatedPppoe),
             // The first byte behind the labels tells what they carry.
             (Carrier::Mpls { ethertype: 0x8847, labels: 1 }, 5, Reason::TruncatedMpls),
             (Carrier::Mpls { ethertype: 0x8848, labels: 4 }, 17, Reason::TruncatedMpls),
         ] {
-            let network = link + header / 4 * 4;
+            let network = match carrier {
+                Carrier::PppoeCompressed(_) => link + 7,
+                _ => link + header / 4 * 4,
+            };
             for (packet, header_bytes, in_network, payload_at) in
                 [(&v4, 20, Reason::TruncatedIpv4, 28), (&v6, 40, Reason::TruncatedIpv6, 56)]
             {
+                let frame = carrier.frame(tags, packet);
+                // Behind labels only a whole packet is one.
+                let behind_header = match carrier {
+                    Carrier::Mpls { .. } => (frame.len(), Reason::MplsNotIp),
+                    _ => (network + payload_at + 4, Reason::TruncatedTransport),
+                };
                 let parts = [
                     (link, Reason::TruncatedVlan),
                     (link + header, truncated),
                     (network + header_bytes, in_network),
-                    (network + payload_at + 4, Reason::TruncatedTransport),
+                    behind_header,
                 ];
                 let sentence = format!("{carrier:?} {tags:x?} IPv6 {}", header_bytes == 40);
-                cases.extend(cut(&sentence, &carrier.frame(tags, packet), &parts));
+                cases.extend(cut(&sentence, &frame, &parts));
             }
         }
     }

@@ -8,12 +8,13 @@ pub const MODES: &str = "MODES";
 pub const LEASE: &str = "LEASE";
 /// Per CPU, by port slot: [`crate::record::PortCounters`].
 pub const COUNTERS: &str = "COUNTERS";
-/// Per CPU, by rule: [`crate::record::RuleTotals`].
-pub const RULE_TOTALS: &str = "RULE_TOTALS";
-/// Per CPU: the direct-mapped flow slots in front of the flow tables, both epochs in one array.
-pub const FLOW_CACHE: &str = "FLOW_CACHE";
-/// The flow tables behind the cache, by epoch.
-pub const FLOWS: [&str; 2] = ["FLOWS_0", "FLOWS_1"];
+/// Per CPU, by rule: the [`crate::record::Count`] of hits that no place of the flow table could hold.
+pub const OVERFLOW: &str = "OVERFLOW";
+/// The flow table: for each CPU and side as many [`crate::record::FlowSlot`]s as
+/// [`globals::FLOW_PLACES`] says; user space maps it.
+pub const FLOWS: &str = "FLOWS";
+/// The [`crate::record::FlowRegion`] of each CPU and side.
+pub const FLOW_REGIONS: &str = "FLOW_REGIONS";
 /// Per CPU, one [`crate::record::EventCounters`].
 pub const EVENT_COUNTERS: &str = "EVENT_COUNTERS";
 /// Ring buffer of [`crate::record::HitEvent`].
@@ -31,20 +32,22 @@ pub const SINKHOLE: &str = "SINKHOLE";
 
 /// Every map that outlives the daemon, [`RULESET`] and [`OPT_OUT`] apart, which are created before
 /// the program is loaded because their inner size is a setting.
-pub const PINNED: [&str; 12] = [
+pub const PINNED: [&str; 11] = [
     MODES,
     LEASE,
     COUNTERS,
-    RULE_TOTALS,
-    FLOW_CACHE,
-    FLOWS[0],
-    FLOWS[1],
+    OVERFLOW,
+    FLOWS,
+    FLOW_REGIONS,
     EVENT_COUNTERS,
     EVENTS,
     OPT_OUT_BLOCKS,
     DEVICES,
     SINKHOLE,
 ];
+
+/// Where a larger table of [`OPT_OUT_BLOCKS`] is pinned until it takes the place of the smaller one.
+pub const LARGER_OPT_OUT_BLOCKS: &str = "OPT_OUT_BLOCKS_LARGER";
 
 /// The XDP entry point in the object.
 pub const PROGRAM: &str = "sekisho";
@@ -65,6 +68,8 @@ pub mod globals {
     pub const PEER: &str = "PEER";
     /// `u32`: the [`crate::encapsulation::Encapsulation`]s that are unwrapped.
     pub const UNWRAPPED: &str = "UNWRAPPED";
+    /// `u32`: places of the flow table for one CPU on one side, a power of two.
+    pub const FLOW_PLACES: &str = "FLOW_PLACES";
     /// [`crate::prefix::Prefixes`] in which IPv4 addresses are embedded (RFC 6052).
     pub const EMBEDDING: &str = "EMBEDDING";
     /// [`crate::prefix::Prefixes`] of the network's own infrastructure.

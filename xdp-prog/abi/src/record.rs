@@ -236,7 +236,10 @@ pub struct Modes {
     pub written: u8,
     /// 1 while anybody is opted out. Written by the daemon.
     pub opt_outs: u8,
-    reserved: [u8; 5],
+    /// Zero.
+    pub reserved: u8,
+    /// Another number after every change: what was decided under an older one is decided anew.
+    pub version: u32,
 }
 
 impl Modes {
@@ -249,7 +252,8 @@ impl Modes {
             global: mode as u8,
             written: 1,
             opt_outs: 0,
-            reserved: [0; 5],
+            reserved: 0,
+            version: 0,
         }
     }
 
@@ -269,15 +273,18 @@ impl Modes {
 pub struct Lease {
     /// `CLOCK_MONOTONIC` nanoseconds after which the ruleset only observes.
     pub enforce_until_ns: u64,
-    /// Which side of the flow tables the program writes, 0 or 1.
+    /// How often the sides of the flow table were changed; the program writes the side of its last
+    /// bit.
     pub epoch: u32,
-    reserved: u32,
+    /// A number that tells this flow table from those of other times, never 0.
+    pub ledger: u32,
 }
 
 impl Lease {
-    /// A lease that ends at this `CLOCK_MONOTONIC` time.
-    pub const fn new(enforce_until_ns: u64, epoch: u32) -> Self {
-        Self { enforce_until_ns, epoch: epoch & 1, reserved: 0 }
+    /// Which side of the flow table the program writes, 0 or 1.
+    #[inline(always)]
+    pub const fn side(&self) -> u32 {
+        self.epoch & 1
     }
 }
 
@@ -308,18 +315,6 @@ pub struct PortCounters {
     pub by_reason: [Count; Reason::COUNT],
 }
 
-/// What one rule matched on one CPU.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
-#[repr(C)]
-pub struct RuleTotals {
-    /// Every hit, whether or not it has a row in a flow table.
-    pub hits: Count,
-    /// Hits that no flow row holds because the flow table was full.
-    pub overflow: Count,
-}
-
 /// What one CPU spends on first packets and answers, and what it held back.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
@@ -348,12 +343,14 @@ pub struct FlowKey {
     pub subscriber: Address,
     /// The listed address.
     pub remote: Address,
-    /// Generation of the ruleset that matched.
-    pub generation: u32,
     /// VLAN identifiers, outermost in the upper half, second in the lower; 0 where there is none.
     pub vlans: u32,
-    /// The rule that matched, within that generation.
-    pub rule: u16,
+    /// PPPoE session, network byte order; 0 where there is none.
+    pub pppoe_session: [u8; 2],
+    /// How many VLAN tags the packets carried.
+    pub vlan_tags: u8,
+    /// What else they were wrapped in.
+    pub encapsulation: Encapsulation,
     /// The remote's port in network byte order; 0 where the protocol has none.
     pub remote_port: [u8; 2],
     /// IANA protocol number.
@@ -362,20 +359,19 @@ pub struct FlowKey {
     pub class: u8,
     /// A [`Direction`].
     pub direction: u8,
-    /// The [`Reason`]: what became of the packets.
-    pub reason: u8,
     /// Port slot of the interface.
     pub port: u8,
-    /// How many VLAN tags the packets carried.
-    pub vlan_tags: u8,
-    /// What else they were wrapped in.
-    pub encapsulation: Encapsulation,
     /// Zero.
-    pub reserved: u8,
-    /// PPPoE session, network byte order; 0 where there is none.
-    pub pppoe_session: [u8; 2],
+    pub reserved: [u8; 2],
+    /// Generation of the ruleset that matched. From here on it is not what the packets are, but what
+    /// was decided on them.
+    pub generation: u32,
+    /// The rule that matched, within that generation.
+    pub rule: u16,
+    /// The [`Reason`]: what became of the packets.
+    pub reason: u8,
     /// Zero.
-    pub reserved_too: [u8; 2],
+    pub reserved_too: u8,
 }
 
 /// What one flow amounts to.
@@ -395,7 +391,9 @@ pub struct FlowTotals {
     /// Flag byte of the first packet's TCP header, else 0.
     pub tcp_flags: u8,
     /// Zero.
-    pub reserved: [u8; 5],
+    pub reserved: u8,
+    /// [`Modes::version`] under which the last packet was judged.
+    pub switches: u32,
     /// Of the first packet, in a tunnel: the inner address at the subscriber's end. Else zero.
     pub inner_subscriber: Address,
     /// Of the first packet, in a tunnel or where the listed address is embedded in another: the
@@ -403,21 +401,38 @@ pub struct FlowTotals {
     pub outer_remote: Address,
 }
 
-/// A flow in the per-CPU cache; unused while `totals.packets` is 0.
+/// A place of the flow table; free while `totals.packets` is 0.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct FlowSlot {
     /// Whose totals these are.
     pub key: FlowKey,
-    /// Counted since the slot was taken.
+    /// Counted since the place was taken.
     pub totals: FlowTotals,
+}
+
+/// A CPU's part of one side of the flow table.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FlowRegion {
+    /// How many of its places are taken.
+    pub taken: u64,
+    /// A cache line for each CPU.
+    reserved: [u64; 7],
+}
+
+/// The number of a CPU's region on a side of the flow table. Its places are the `places` behind
+/// `region * places`.
+#[inline(always)]
+pub const fn flow_region(cpu: u32, side: u32) -> u32 {
+    cpu * 2 + side
 }
 
 /// The first packet of a flow, as sent to the ring: its slot at that moment.
 pub type HitEvent = FlowSlot;
 
-/// Slots of the per-CPU flow cache on each side; a power of two.
-pub const FLOW_CACHE_SLOTS: u32 = 4096;
+/// Places in which a flow may be, next to each other.
+pub const FLOW_PROBES: u32 = 8;
 
 /// Events a CPU may send in one [`EVENT_WINDOW_NS`].
 pub const EVENTS_PER_WINDOW: u64 = 1000;
@@ -438,7 +453,8 @@ const _: () = {
     assert!(size_of::<Sinkhole>() == 56);
     assert!(size_of::<Modes>() == 88);
     assert!(size_of::<Lease>() == 16);
-    assert!(FLOW_CACHE_SLOTS.is_power_of_two());
+    assert!(size_of::<FlowRegion>() == 64);
+    assert!(FLOW_PROBES.is_power_of_two());
 };
 
 #[cfg(feature = "aya")]
@@ -460,11 +476,12 @@ mod pod {
         Lease,
         Sinkhole,
         PortCounters,
-        RuleTotals,
+        Count,
         EventCounters,
         FlowKey,
         FlowTotals,
-        FlowSlot
+        FlowSlot,
+        FlowRegion
     );
 }
 

@@ -6,7 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 use sekisho_abi::{
     canary,
-    image::{self, Action, BuildError, Image, ImageBuilder, Limit, List, ListSet, Port, layout},
+    image::{
+        self, Action, BuildError, Image, ImageBuilder, Limit, List, ListSet, Lists, Named, Port,
+        layout,
+    },
 };
 
 const CAPACITY: usize = 64 << 20;
@@ -24,6 +27,11 @@ fn lists(count: usize) -> Vec<List> {
 
 /// The lists that the image finds for a packet.
 fn found(image: &Image, address: IpAddr, protocol: u8, port: Option<u16>) -> ListSet {
+    asked(image, address, protocol, port).all()
+}
+
+/// The same by what they ask for.
+fn asked(image: &Image, address: IpAddr, protocol: u8, port: Option<u16>) -> Lists {
     let bytes = image.bytes();
     let selector = match address {
         IpAddr::V4(v4) => image::find_v4(bytes, v4.into()),
@@ -32,9 +40,9 @@ fn found(image: &Image, address: IpAddr, protocol: u8, port: Option<u16>) -> Lis
             image::find_v6(bytes, (bits >> 64) as u64, bits as u64)
         }
     };
-    let Some(selector) = selector else { return 0 };
+    let Some(selector) = selector else { return Lists::default() };
     let rule = image::resolve(bytes, selector, protocol, port).expect("the selector is there");
-    image::lists_of(bytes, rule).expect("the rule is there").all()
+    image::lists_of(bytes, rule).expect("the rule is there")
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +56,8 @@ struct Claim {
 enum What {
     Allow,
     Listed(Port, u8),
+    /// The list observes, whatever it asks for otherwise.
+    Observed(Port, u8),
 }
 
 fn covers(claim: &Claim, address: IpAddr) -> bool {
@@ -64,37 +74,46 @@ fn covers(claim: &Claim, address: IpAddr) -> bool {
     }
 }
 
-fn model(claims: &[Claim], address: IpAddr, protocol: u8, port: Option<u16>) -> ListSet {
-    let here = claims.iter().filter(|claim| covers(claim, address));
-    let mut set = 0;
-    for claim in here {
+fn model(claims: &[Claim], address: IpAddr, protocol: u8, port: Option<u16>) -> Lists {
+    let is_meant = |meant| match meant {
+        Port::Any => true,
+        Port::Protocol(wanted) => wanted == protocol,
+        Port::One(wanted, number) => wanted == protocol && port == Some(number),
+    };
+    let (mut acting, mut named) = (0, 0);
+    for claim in claims.iter().filter(|claim| covers(claim, address)) {
         match claim.what {
-            What::Allow => return 0,
-            What::Listed(Port::Any, list) => set |= 1 << list,
-            What::Listed(Port::Protocol(wanted), list) if wanted == protocol => set |= 1 << list,
-            What::Listed(Port::One(wanted, number), list)
-                if wanted == protocol && port == Some(number) =>
-            {
-                set |= 1 << list;
+            What::Allow => return Lists::default(),
+            What::Listed(port, list) if is_meant(port) => {
+                acting |= 1 << list;
+                named |= 1 << list;
             }
-            What::Listed(..) => {}
+            What::Observed(port, list) if is_meant(port) => named |= 1 << list,
+            What::Listed(..) | What::Observed(..) => {}
         }
     }
-    set
+    // Every third of the lists observes by itself.
+    let drop = acting & 0b1011_0110;
+    Lists { observe: named & !drop, drop, ..Lists::default() }
 }
 
 fn build(claims: &[Claim]) -> Image {
     let mut builder = ImageBuilder::new(lists(8));
     for claim in claims {
-        match (claim.network, claim.what) {
-            (IpAddr::V4(v4), What::Allow) => builder.allow_v4(v4, claim.length),
-            (IpAddr::V6(v6), What::Allow) => builder.allow_v6(v6, claim.length),
-            (IpAddr::V4(v4), What::Listed(port, list)) => {
-                builder.list_v4(v4, claim.length, port, 1 << list);
+        let (port, lists) = match claim.what {
+            What::Allow => {
+                match claim.network {
+                    IpAddr::V4(v4) => builder.allow_v4(v4, claim.length),
+                    IpAddr::V6(v6) => builder.allow_v6(v6, claim.length),
+                }
+                continue;
             }
-            (IpAddr::V6(v6), What::Listed(port, list)) => {
-                builder.list_v6(v6, claim.length, port, 1 << list);
-            }
+            What::Listed(port, list) => (port, Named::from(1 << list)),
+            What::Observed(port, list) => (port, Named { acting: 0, observing: 1 << list }),
+        };
+        match claim.network {
+            IpAddr::V4(v4) => builder.list_v4(v4, claim.length, port, lists),
+            IpAddr::V6(v6) => builder.list_v6(v6, claim.length, port, lists),
         }
     }
     builder.build(1, CAPACITY).expect("few claims fit")
@@ -132,6 +151,7 @@ fn what() -> impl Strategy<Value = What> {
     prop_oneof![
         1 => Just(What::Allow),
         4 => (port(), 0_u8..8).prop_map(|(port, list)| What::Listed(port, list)),
+        2 => (port(), 0_u8..8).prop_map(|(port, list)| What::Observed(port, list)),
     ]
 }
 
@@ -189,7 +209,7 @@ proptest! {
                 (TCP, None), (UDP, None), (1, None),
             ] {
                 prop_assert_eq!(
-                    found(&image, address, protocol, port),
+                    asked(&image, address, protocol, port),
                     model(&claims, address, protocol, port),
                     "{} {}/{:?}", address, protocol, port
                 );
@@ -210,7 +230,7 @@ proptest! {
         });
         let (one, other) = (build(&claims), build(&shuffled));
         for address in claims.iter().flat_map(edges) {
-            prop_assert_eq!(found(&one, address, TCP, Some(1)), found(&other, address, TCP, Some(1)));
+            prop_assert_eq!(asked(&one, address, TCP, Some(1)), asked(&other, address, TCP, Some(1)));
         }
     }
 
@@ -395,7 +415,7 @@ fn rules_keep_their_numbers_across_images() {
     second.list_v4(Ipv4Addr::new(45, 0, 0, 3), 32, Port::Any, 0b110);
     let second = second.build(2, CAPACITY).expect("fits");
     assert_eq!(second.rules()[..first.rules().len()], *first.rules());
-    assert_eq!(second.rules().last(), Some(&0b110));
+    assert_eq!(second.rules().last(), Some(&Lists { drop: 0b110, ..Lists::default() }));
 }
 
 #[test]

@@ -27,6 +27,18 @@ pub struct Link {
     pub pppoe_session: u16,
 }
 
+impl Link {
+    /// Nothing but an Ethernet header in front of IPv4.
+    pub const PLAIN: Self = Self {
+        offset: 14,
+        is_ipv6: false,
+        vlans: 0,
+        tags: 0,
+        encapsulation: Encapsulation(0),
+        pppoe_session: 0,
+    };
+}
+
 /// Walks Ethernet (IEEE 802.3), VLAN tags (802.1Q, 802.1ad, and 0x9100 of older gear), then a PPPoE
 /// session header or an MPLS label stack, as far as these are to be unwrapped.
 #[inline(always)]
@@ -81,7 +93,8 @@ fn is_vlan(ethertype: u16) -> bool {
     matches!(ethertype, 0x8100 | 0x88a8 | 0x9100)
 }
 
-/// RFC 2516, 4, and the protocol field of PPP behind it (RFC 1661, 2).
+/// RFC 2516, 4, and the protocol field of PPP behind it (RFC 1661, 2): two bytes, or one, which then
+/// is odd, where both ends agreed to compress it. RFC 2516, 7 recommends against that and allows it.
 #[inline(always)]
 fn pppoe<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Link, Reason> {
     let Some(header) = frame.read::<8>(link.offset) else { return Err(Reason::TruncatedPppoe) };
@@ -89,13 +102,16 @@ fn pppoe<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Link, Reason> {
     if version_type != 0x11 || code != 0 {
         return Err(Reason::MalformedPppoe);
     }
-    let is_ipv6 = match u16::from_be_bytes([ppp_high, ppp_low]) {
+    let is_compressed = ppp_high & 1 != 0;
+    let protocol =
+        if is_compressed { u16::from(ppp_high) } else { u16::from_be_bytes([ppp_high, ppp_low]) };
+    let is_ipv6 = match protocol {
         0x0021 => false,
         0x0057 => true,
         _ => return Err(Reason::PppControl),
     };
     Ok(Link {
-        offset: link.offset + 8,
+        offset: link.offset + if is_compressed { 7 } else { 8 },
         is_ipv6,
         encapsulation: Encapsulation::PPPOE,
         pppoe_session: u16::from_be_bytes([session_high, session_low]),
@@ -103,7 +119,7 @@ fn pppoe<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Link, Reason> {
     })
 }
 
-/// RFC 3032, 2.1. A label stack does not say what it carries: IP shows by its version, and anything
+/// RFC 3032, 2.1. A label stack does not say what it carries: IP shows by its header, and anything
 /// else, such as a pseudowire's control word (RFC 4385), begins with another number.
 #[inline(always)]
 fn mpls<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Link, Reason> {
@@ -127,5 +143,56 @@ fn mpls<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Link, Reason> {
         6 => true,
         _ => return Err(Reason::MplsNotIp),
     };
+    if !(if is_ipv6 { looks_like_ipv6(frame, offset) } else { looks_like_ipv4(frame, offset) }) {
+        return Err(Reason::MplsNotIp);
+    }
     Ok(Link { offset, is_ipv6, encapsulation: Encapsulation::MPLS, ..link })
+}
+
+/// Whether what begins with a 4 is an IPv4 header: an Ethernet address may begin so too, behind the
+/// labels of a pseudowire without control word (RFC 4448, 4.6). One that is cut is left to the
+/// reader of such headers.
+#[inline(always)]
+fn looks_like_ipv4<F: Frame + ?Sized>(frame: &F, offset: usize) -> bool {
+    /// 32-bit words of a header without options, and of the longest.
+    const WORDS: (usize, usize) = (5, 15);
+    let Some(header) = frame.read::<20>(offset) else { return true };
+    let words = usize::from(header[0] & 0x0f);
+    let total = u64::from(u16::from_be_bytes([header[2], header[3]]));
+    if words < WORDS.0 || total < words as u64 * 4 || !reaches(frame, offset, total) {
+        return false;
+    }
+    let mut sum = 0;
+    for word in header.as_chunks().0 {
+        sum += u64::from(u32::from_be_bytes(*word));
+    }
+    sum = frame.forget(sum);
+    for word in WORDS.0..WORDS.1 {
+        if word >= words {
+            break;
+        }
+        let Some(word) = frame.read(offset + word * 4) else { return false };
+        sum = frame.forget(sum + u64::from(u32::from_be_bytes(word)));
+    }
+    // RFC 1071: halves are added with their carries, and with the checksum all bits are set.
+    sum = (sum >> 32) + (sum & 0xffff_ffff);
+    sum = (sum >> 16) + (sum & 0xffff);
+    sum = (sum >> 16) + (sum & 0xffff);
+    sum = (sum >> 16) + (sum & 0xffff);
+    sum == 0xffff
+}
+
+/// The same for a 6. There is no checksum: the packet has to fit the frame.
+#[inline(always)]
+fn looks_like_ipv6<F: Frame + ?Sized>(frame: &F, offset: usize) -> bool {
+    let Some(header) = frame.read::<40>(offset) else { return true };
+    let payload = u64::from(u16::from_be_bytes([header[4], header[5]]));
+    reaches(frame, offset, 40 + payload)
+}
+
+/// Whether a frame has so many bytes from an offset on. What the verifier learns of the length, it
+/// learns of a copy: the packets that come here would else be followed apart from all others.
+#[inline(always)]
+fn reaches<F: Frame + ?Sized>(frame: &F, offset: usize, bytes: u64) -> bool {
+    offset as u64 + bytes <= frame.forget(frame.length())
 }

@@ -9,7 +9,7 @@ mod transport;
 mod tunnel;
 
 pub use link::{Link, MAX_LABELS, MAX_VLAN_TAGS, link};
-pub use network::{Ends, Ip, MAX_EXTENSION_HEADERS, network};
+pub use network::{Ends, Ip, MAX_EXTENSION_HEADERS, network, plain};
 pub use transport::{Transport, transport};
 pub use tunnel::{Inner, kind, tunnel};
 

@@ -54,6 +54,21 @@ pub fn network<F: Frame + ?Sized>(frame: &F, offset: usize, is_ipv6: bool) -> Re
     Ok(ip)
 }
 
+/// The IP header of a frame that has nothing in front of it, no options, no fragments, and behind it
+/// TCP or UDP.
+#[inline(always)]
+pub fn plain<F: Frame + ?Sized>(frame: &F) -> Option<Ip> {
+    let [type_high, type_low] = frame.read(12)?;
+    if u16::from_be_bytes([type_high, type_low]) != 0x0800 {
+        return None;
+    }
+    let ip = ipv4(frame, 14).ok()?;
+    let is_plain = ip.payload == 34
+        && matches!(ip.protocol, super::protocol::TCP | super::protocol::UDP)
+        && matches!(ip.hidden, Reason::PortNotListed);
+    is_plain.then_some(Ip { payload: 34, ..ip })
+}
+
 /// RFC 791, 3.1, without options.
 #[derive(FromBytes)]
 #[repr(C)]

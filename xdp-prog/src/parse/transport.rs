@@ -23,6 +23,19 @@ pub struct Transport {
     pub without_match: Reason,
 }
 
+impl Transport {
+    /// Makes the verifier forget which way through [`transport`] led here.
+    #[inline(always)]
+    pub fn forget<F: Frame + ?Sized>(&mut self, frame: &F) {
+        self.has_ports = frame.forget(self.has_ports.into()) & 1 != 0;
+        self.source_port = frame.forget(self.source_port.into()) as u16;
+        self.destination_port = frame.forget(self.destination_port.into()) as u16;
+        self.flags_or_type = frame.forget(self.flags_or_type.into()) as u8;
+        let reason = frame.forget(self.without_match as u64) as u8;
+        self.without_match = Reason::from_u8(reason).unwrap_or(Reason::PortNotListed);
+    }
+}
+
 /// The transport layer of a packet.
 #[inline(always)]
 pub fn transport<F: Frame + ?Sized>(frame: &F, ip: &Ip) -> Transport {

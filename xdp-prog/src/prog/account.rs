@@ -1,35 +1,25 @@
-//! Counting: per packet by reason, per hit by rule and by flow. Nothing here can change a verdict.
+//! Counting: per packet by reason, per hit by flow. Nothing here can change a verdict.
 //!
-//! Hits of one flow are added up in a slot of a per-CPU cache. A flow that finds both its places taken
-//! has a row in the shared table of the epoch; what that table cannot hold is counted as overflow of
-//! its rule. So rows plus overflow are all hits, exactly.
+//! The flow table belongs to nobody else while we run: each CPU has a region of its own on each of
+//! the two sides, so that nothing is shared and no operation is atomic. A flow has a few places next
+//! to each other; what finds all of them taken by others is counted as overflow of its rule. So rows
+//! plus overflow are all hits, exactly.
 
-use core::arch::asm;
-
-use aya_ebpf::{btf_maps::HashMap, helpers::generated::bpf_ktime_get_coarse_ns};
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
 use sekisho_abi::{
     reason::Reason,
-    record::{
-        EVENT_WINDOW_NS, EVENTS_PER_WINDOW, FLOW_CACHE_SLOTS, FlagClass, FlowKey, FlowSlot,
-        FlowTotals,
-    },
+    record::{EVENT_WINDOW_NS, EVENTS_PER_WINDOW, FLOW_PROBES, FlagClass, FlowSlot, flow_region},
 };
-use sekisho_xdp::decide::Match;
+use sekisho_xdp::decide::{Match, Sighting};
 
 use super::{
     constant,
-    maps::{self, COUNTERS, EVENTS, FLOW_CACHE, FLOWS_0, FLOWS_1, RULE_TOTALS},
+    maps::{self, EVENTS, FLOW_REGIONS, FLOWS, OVERFLOW},
     verifier::opaque,
 };
 
-type Flows = HashMap<FlowKey, FlowTotals, 1>;
-
-/// Insert only what is not there yet.
-const BPF_NOEXIST: u64 = 1;
-const EEXIST: i32 = 17;
-
 /// `CLOCK_MONOTONIC_COARSE`: a few milliseconds off, and a fraction of the exact clock's price.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Now(u64);
 
 impl Now {
@@ -59,180 +49,226 @@ impl Now {
 /// Counts a packet under its reason.
 #[inline(always)]
 pub(super) fn packet(reason: Reason, bytes: u64) {
-    let Some(counters) = COUNTERS.get_ptr_mut(constant::port()) else { return };
-    // SAFETY: the pointer is to this CPU's value, which nobody else writes while we run.
-    let counters = unsafe { &mut *counters };
+    let Some(counters) = maps::counters() else { return };
     if let Some(count) = counters.by_reason.get_mut(opaque(reason as u64) as usize) {
         count.packets += 1;
         count.bytes += bytes;
     }
 }
 
-/// A [`FlowKey`] as words in registers: bytes that were just written cannot be read back as words
+/// A [`FlowKey`](sekisho_abi::record::FlowKey) as words in registers: bytes that were just written cannot be read back as words
 /// without waiting for them.
 type KeyWords = [u64; 7];
-/// [`FlowTotals`] in the same way.
+/// [`FlowTotals`](sekisho_abi::record::FlowTotals) in the same way.
 type TotalsWords = [u64; 9];
+/// The word of the key that says what was decided; those before it say what the packets are.
+const DECISION: usize = 6;
 
-/// Accounts a hit to its rule and its flow.
-#[inline(always)]
-pub(super) fn hit(found: &Match, reason: Reason, generation: u32, bytes: u64, now: Now) {
-    if let Some(totals) = RULE_TOTALS.get_ptr_mut(found.rule.into()) {
-        // SAFETY: as in `packet`.
-        let totals = unsafe { &mut *totals };
-        totals.hits.packets += 1;
-        totals.hits.bytes += bytes;
-    }
-    let key = key_words(found, reason, generation);
-    let epoch = maps::lease().map_or(0, |lease| lease.epoch & 1);
-    let place = hash(&key) & (FLOW_CACHE_SLOTS - 1);
-    // A flow has two places, so that two flows seldom meet.
-    for index in [epoch * FLOW_CACHE_SLOTS + place, epoch * FLOW_CACHE_SLOTS + (place ^ 1)] {
-        let Some(slot) = FLOW_CACHE.get_ptr_mut(index) else { return };
-        // SAFETY: as in `packet`; the drain reads only the side that is not the epoch's.
-        let slot = unsafe { &mut *slot };
-        if slot.totals.packets == 0 {
-            let key_words: &mut KeyWords = zerocopy::transmute_mut!(&mut slot.key);
-            *key_words = key;
-            let totals_words: &mut TotalsWords = zerocopy::transmute_mut!(&mut slot.totals);
-            *totals_words = first(found, bytes, now);
-            announce(slot, now);
-            return;
-        }
-        if same(&slot.key, &key) {
-            slot.totals.packets += 1;
-            slot.totals.bytes += bytes;
-            slot.totals.last_ns = now.0;
-            return;
-        }
-    }
-    let slot = FlowSlot {
-        key: zerocopy::transmute!(key),
-        totals: zerocopy::transmute!(first(found, bytes, now)),
-    };
-    share(&slot, epoch, now);
+/// Where the hits of a flow are counted.
+#[derive(Default)]
+pub(super) struct Flow {
+    /// The key, without the decision.
+    words: [u64; DECISION],
+    region: u32,
+    /// The first of its places.
+    first: u32,
+    /// [`Modes::version`](sekisho_abi::record::Modes::version) as this packet found it.
+    switches: u32,
 }
 
-/// A flow's totals after one packet, in the layout of [`FlowTotals`] on a little-endian machine.
-#[inline(always)]
-fn first(found: &Match, bytes: u64, now: Now) -> TotalsWords {
-    let (subscriber_port, _) = found.ports();
-    let port_and_flags = u64::from(subscriber_port.to_be()) | u64::from(found.tcp_flags()) << 16;
-    let [inner_high, inner_low] = found.inner_subscriber.words();
-    let [outer_high, outer_low] = found.outer_remote.words();
-    [1, bytes, now.0, now.0, port_and_flags, inner_high, inner_low, outer_high, outer_low]
+impl Flow {
+    #[inline(always)]
+    pub(super) fn of(packet: &Sighting, side: u32, switches: u32) -> Self {
+        let words = words_of(packet);
+        // SAFETY: the helper takes nothing.
+        let cpu = unsafe { bpf_get_smp_processor_id() };
+        let region = flow_region(cpu, side);
+        let places = constant::flow_places();
+        let first = region * places + (hash(&words) & (places - 1));
+        Self { words, region, first, switches }
+    }
+
+    /// Counts a packet like those before it: the rule and the reason are theirs. `None` if there were
+    /// none, or if they were judged by another ruleset or under other switches.
+    #[inline(always)]
+    pub(super) fn go_on(
+        &self,
+        generation: u32,
+        lease_holds: bool,
+        bytes: u64,
+        now: Now,
+    ) -> Option<Reason> {
+        for probe in 0..FLOW_PROBES {
+            let slot = self.place(probe)?;
+            if slot.totals.packets == 0 {
+                return None;
+            }
+            let is_like_this = self.is_of(slot)
+                && slot.key.generation == generation
+                && slot.totals.switches == self.switches;
+            if is_like_this {
+                let reason = still(slot.key.reason, lease_holds)?;
+                add(slot, bytes, now);
+                return Some(reason);
+            }
+        }
+        None
+    }
+
+    /// Accounts a packet that was judged anew to this flow.
+    #[inline(always)]
+    pub(super) fn enter(
+        &self,
+        found: &Match,
+        reason: Reason,
+        generation: u32,
+        bytes: u64,
+        now: Now,
+    ) {
+        let decision = u64::from(generation) | u64::from(found.rule) << 32 | (reason as u64) << 48;
+        for probe in 0..FLOW_PROBES {
+            let Some(slot) = self.place(probe) else { return };
+            if slot.totals.packets == 0 {
+                let key: &mut KeyWords = zerocopy::transmute_mut!(&mut slot.key);
+                let [w0, w1, w2, w3, w4, w5] = self.words;
+                *key = [w0, w1, w2, w3, w4, w5, decision];
+                let totals: &mut TotalsWords = zerocopy::transmute_mut!(&mut slot.totals);
+                *totals = self.first_packet(found, bytes, now);
+                self.take_place();
+                announce(slot, now);
+                return;
+            }
+            let key: &KeyWords = zerocopy::transmute_ref!(&slot.key);
+            if key[DECISION] == decision && self.is_of(slot) {
+                slot.totals.switches = self.switches;
+                add(slot, bytes, now);
+                return;
+            }
+        }
+        overflow(found.rule, bytes);
+    }
+
+    /// One of its places.
+    #[inline(always)]
+    fn place(&self, probe: u32) -> Option<&'static mut FlowSlot> {
+        let slot = FLOWS.get_ptr_mut(self.first ^ probe)?;
+        // SAFETY: the place is in this CPU's region of the side that nobody reads while we run.
+        Some(unsafe { &mut *slot })
+    }
+
+    #[inline(always)]
+    fn is_of(&self, slot: &FlowSlot) -> bool {
+        let key: &KeyWords = zerocopy::transmute_ref!(&slot.key);
+        key.iter().zip(&self.words).fold(0, |differs, (one, other)| differs | (one ^ other)) == 0
+    }
+
+    /// The totals after one packet, in the layout of [`FlowTotals`] on a little-endian machine.
+    #[inline(always)]
+    fn first_packet(&self, found: &Match, bytes: u64, now: Now) -> TotalsWords {
+        let (subscriber_port, _) = found.packet.ports();
+        let about_it = u64::from(subscriber_port.to_be())
+            | u64::from(found.packet.tcp_flags()) << 16
+            | u64::from(self.switches) << 32;
+        let [inner_high, inner_low] = found.inner_subscriber.words();
+        let [outer_high, outer_low] = found.outer_remote.words();
+        [1, bytes, now.0, now.0, about_it, inner_high, inner_low, outer_high, outer_low]
+    }
+
+    /// Tells the drain that there is one place more to read.
+    #[inline(always)]
+    fn take_place(&self) {
+        if let Some(region) = FLOW_REGIONS.get_ptr_mut(self.region) {
+            // SAFETY: as in `place`.
+            unsafe { (*region).taken += 1 };
+        }
+    }
 }
 
-/// The words of the key, in the layout of [`FlowKey`] on a little-endian machine.
+/// The reason of earlier packets if it holds as long as rules and switches do, and needs nothing
+/// done to the packet.
 #[inline(always)]
-fn key_words(found: &Match, reason: Reason, generation: u32) -> KeyWords {
-    let [subscriber_high, subscriber_low] = found.subscriber.words();
-    let [remote_high, remote_low] = found.remote.words();
-    let class = FlagClass::of_tcp(found.tcp_flags());
-    let (_, remote_port) = found.ports();
-    let link = &found.link;
+fn still(reason: u8, lease_holds: bool) -> Option<Reason> {
+    const DROPPED: u8 = Reason::Dropped as u8;
+    const LIST_OBSERVED: u8 = Reason::ListObserved as u8;
+    const MODE_OBSERVED: u8 = Reason::ModeObserved as u8;
+    match reason {
+        DROPPED if lease_holds => Some(Reason::Dropped),
+        LIST_OBSERVED => Some(Reason::ListObserved),
+        MODE_OBSERVED => Some(Reason::ModeObserved),
+        _ => None,
+    }
+}
+
+#[inline(always)]
+fn add(slot: &mut FlowSlot, bytes: u64, now: Now) {
+    slot.totals.packets += 1;
+    slot.totals.bytes += bytes;
+    slot.totals.last_ns = now.0;
+}
+
+/// Counts what no place of the flow table can hold.
+#[inline(always)]
+fn overflow(rule: u16, bytes: u64) {
+    if let Some(count) = OVERFLOW.get_ptr_mut(rule.into()) {
+        // SAFETY: the pointer is to this CPU's value, which nobody else writes while we run.
+        let count = unsafe { &mut *count };
+        count.packets += 1;
+        count.bytes += bytes;
+    }
+}
+
+/// What the packets of a flow are, in the layout of [`FlowKey`] on a little-endian machine.
+#[inline(always)]
+fn words_of(packet: &Sighting) -> [u64; DECISION] {
+    let [subscriber_high, subscriber_low] = packet.subscriber.words();
+    let [remote_high, remote_low] = packet.remote.words();
+    let class = FlagClass::of_tcp(packet.tcp_flags());
+    let (_, remote_port) = packet.ports();
+    let link = &packet.link;
     [
         subscriber_high,
         subscriber_low,
         remote_high,
         remote_low,
-        u64::from(generation) | u64::from(link.vlans) << 32,
-        u64::from(found.rule)
-            | u64::from(remote_port.to_be()) << 16
-            | u64::from(found.transport.protocol) << 32
-            | (class as u64) << 40
-            | (found.direction as u64) << 48
-            | (reason as u64) << 56,
-        u64::from(constant::port())
-            | u64::from(link.tags) << 8
-            | u64::from(found.encapsulation.0) << 16
-            | u64::from(link.pppoe_session.to_be()) << 32,
+        u64::from(link.vlans)
+            | u64::from(link.pppoe_session.to_be()) << 32
+            | u64::from(link.tags) << 48
+            | u64::from(packet.encapsulation.0) << 56,
+        u64::from(remote_port.to_be())
+            | u64::from(packet.transport.protocol) << 16
+            | (class as u64) << 24
+            | (packet.direction as u64) << 32
+            | u64::from(constant::port()) << 40,
     ]
 }
 
 /// A number that is the same for all packets of a flow in one direction.
 #[inline(always)]
-pub(super) fn flow_hash(found: &Match) -> u32 {
-    let [_, subscriber] = found.subscriber.words();
-    let [_, remote] = found.remote.words();
-    let (subscriber_port, remote_port) = found.ports();
+pub(super) fn flow_hash(packet: &Sighting) -> u32 {
+    let [_, subscriber] = packet.subscriber.words();
+    let [_, remote] = packet.remote.words();
+    let (subscriber_port, remote_port) = packet.ports();
     let ports = u64::from(subscriber_port) << 16 | u64::from(remote_port);
-    mix(mix(mix(0, subscriber), remote), ports) as u32
+    hash(&[subscriber, remote, ports])
 }
 
+/// Spreads flows over places. The words are multiplied side by side: one after the other, that would
+/// take as long as everything else here.
 #[inline(always)]
-fn same(key: &FlowKey, words: &KeyWords) -> bool {
-    let key: &KeyWords = zerocopy::transmute_ref!(key);
-    key.iter().zip(words).fold(0, |differs, (one, other)| differs | (one ^ other)) == 0
-}
-
-/// Spreads flows over the cache: the words of a key, multiplied.
-#[inline(always)]
-fn hash(key: &KeyWords) -> u32 {
-    key.iter().fold(0_u64, |mixed, word| mix(mixed, *word)) as u32
-}
-
-#[inline(always)]
-fn mix(mixed: u64, word: u64) -> u64 {
-    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mixed = (mixed ^ word).wrapping_mul(ODD);
-    mixed ^ mixed >> 32
-}
-
-/// Counts a packet of a flow that found no place in the cache.
-#[inline(always)]
-fn share(slot: &FlowSlot, epoch: u32, now: Now) {
-    if epoch == 0 { store(&FLOWS_0, slot, now) } else { store(&FLOWS_1, slot, now) }
-}
-
-#[inline(always)]
-fn store(flows: &Flows, slot: &FlowSlot, now: Now) {
-    if let Some(row) = flows.get_ptr_mut(&slot.key) {
-        return merge(row, &slot.totals);
-    }
-    match flows.insert(&slot.key, &slot.totals, BPF_NOEXIST) {
-        Ok(()) => announce(slot, now),
-        // Another CPU was faster.
-        Err(error) if error == -EEXIST => match flows.get_ptr_mut(&slot.key) {
-            Some(row) => merge(row, &slot.totals),
-            None => overflow(slot),
-        },
-        Err(_) => overflow(slot),
-    }
-}
-
-/// Adds to a row that other CPUs may be adding to.
-#[inline(always)]
-fn merge(row: *mut FlowTotals, totals: &FlowTotals) {
-    // SAFETY: the row is a live value of the flow table; the two sums are added atomically, and
-    // for the time of the last packet any of the writers' values will do.
-    unsafe {
-        add(&raw mut (*row).packets, totals.packets);
-        add(&raw mut (*row).bytes, totals.bytes);
-        (*row).last_ns = totals.last_ns;
-    }
-}
-
-/// Atomic addition; core has none for this target.
-///
-/// # Safety
-///
-/// `to` must point to an aligned `u64` of a map value.
-#[inline(always)]
-unsafe fn add(to: *mut u64, value: u64) {
-    // SAFETY: BPF's atomic add to memory that the caller vouches for.
-    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) to, in(reg) value) };
-}
-
-/// Counts what no flow row can hold.
-#[inline(always)]
-fn overflow(slot: &FlowSlot) {
-    if let Some(totals) = RULE_TOTALS.get_ptr_mut(slot.key.rule.into()) {
-        // SAFETY: as in `packet`.
-        let totals = unsafe { &mut *totals };
-        totals.overflow.packets += slot.totals.packets;
-        totals.overflow.bytes += slot.totals.bytes;
-    }
+fn hash<const N: usize>(words: &[u64; N]) -> u32 {
+    const ODD: [u64; DECISION] = [
+        0x9e37_79b9_7f4a_7c15,
+        0xbf58_476d_1ce4_e5b9,
+        0x94d0_49bb_1331_11eb,
+        0xff51_afd7_ed55_8ccd,
+        0xc4ce_b9fe_1a85_ec53,
+        0x87c3_7b91_1142_53d5,
+    ];
+    let sum = words
+        .iter()
+        .zip(ODD)
+        .fold(0_u64, |sum, (word, odd)| sum.wrapping_add(word.wrapping_mul(odd)));
+    (sum >> 40 ^ sum >> 20) as u32
 }
 
 /// Sends a flow's first packet to whoever watches, within the rate limit.

@@ -11,7 +11,7 @@ use sekisho_abi::{
     record::{ANSWER_WINDOW_NS, ANSWERS_PER_WINDOW, Direction, Forwarding},
 };
 use sekisho_xdp::{
-    decide::Match,
+    decide::Sighting,
     frame::Frame,
     parse::{Ip, protocol},
 };
@@ -40,7 +40,7 @@ const QUOTED: usize = 8;
 /// Only the subscriber is answered, never an ICMP message or a reset, and nothing whose way back is
 /// unknown: tunnels and label stacks lead one way.
 #[inline(always)]
-pub(super) fn is_due(packet: &Packet<'_>, found: &Match, now: Now) -> bool {
+pub(super) fn is_due(packet: &Packet<'_>, found: &Sighting, now: Now) -> bool {
     let two_way = Encapsulation::PPPOE.with(Encapsulation::EMBEDDED);
     let ip = &found.ip;
     let behind = packet.length().saturating_sub(ip.payload as u64);
@@ -71,7 +71,7 @@ fn is_within_limit(now: Now) -> bool {
 
 /// Turns the frame into its answer. A frame that can't be turned is dropped.
 #[inline(always)]
-pub(super) fn send(packet: &Packet<'_>, found: &Match) -> u32 {
+pub(super) fn send(packet: &Packet<'_>, found: &Sighting) -> u32 {
     let done = if found.ip.protocol == protocol::TCP {
         reset(packet, &found.ip)
     } else {
@@ -91,7 +91,7 @@ fn header_bytes(ip: &Ip) -> usize {
 
 /// Swaps the Ethernet addresses, and tells a PPPoE header the answer's length.
 #[inline(always)]
-fn turn(packet: &Packet<'_>, found: &Match, length: u16) -> Option<()> {
+fn turn(packet: &Packet<'_>, found: &Sighting, length: u16) -> Option<()> {
     let ethernet = packet.part::<12>(0)?;
     // SAFETY: twelve bytes were asked for.
     unsafe {
@@ -102,10 +102,13 @@ fn turn(packet: &Packet<'_>, found: &Match, length: u16) -> Option<()> {
         ethernet.put(8, one >> 16 | two << 16);
     }
     if found.encapsulation.has(Encapsulation::PPPOE) {
-        // Behind the length there is the PPP protocol, two bytes that the length counts too.
-        let field = packet.part::<2>(packet.forget_offset(found.ip.offset.wrapping_sub(4)))?;
+        // Behind the length there is the PPP protocol, which the length counts too. Everything else
+        // in front of the IP header has an even length, so that an odd one shows a single byte.
+        let protocol_bytes = 2 - (found.ip.offset & 1);
+        let field = found.ip.offset.wrapping_sub(2 + protocol_bytes);
+        let field = packet.part::<2>(packet.forget_offset(field))?;
         // SAFETY: two bytes were asked for.
-        unsafe { field.put(0, (length + 2).to_be()) };
+        unsafe { field.put(0, (length + protocol_bytes as u16).to_be()) };
     }
     Some(())
 }

@@ -27,9 +27,15 @@ static PEER: u32 = 0x5ec1_5405;
 #[unsafe(no_mangle)]
 static UNWRAPPED: u32 = 0x5ec1_5406;
 #[unsafe(no_mangle)]
+static FLOW_PLACES: u32 = 0x5ec1_5407;
+#[unsafe(no_mangle)]
 static EMBEDDING: Prefixes = prefixes(0x5ec1_5400_0000_0003);
 #[unsafe(no_mangle)]
 static INFRASTRUCTURE: Prefixes = prefixes(0x5ec1_5400_0000_0004);
+
+/// The key of a map's only value. It has to stay 0, and is not among what the loader changes.
+#[unsafe(no_mangle)]
+pub(super) static ONLY: u32 = 0;
 
 const fn prefixes(value: u64) -> Prefixes {
     Prefixes {
@@ -60,9 +66,21 @@ pub(super) fn port() -> u32 {
     read!(PORT)
 }
 
+/// The port slot where a map can take it for a key.
+#[inline(always)]
+pub(super) fn port_key() -> *const u32 {
+    &raw const PORT
+}
+
 #[inline(always)]
 pub(super) fn peer() -> u32 {
     read!(PEER)
+}
+
+/// A power of two.
+#[inline(always)]
+pub(super) fn flow_places() -> u32 {
+    read!(FLOW_PLACES)
 }
 
 #[inline(always)]

@@ -31,8 +31,7 @@ pub(super) struct LiveImage {
 
 #[inline(always)]
 pub(super) fn live(slot: &Slot) -> Option<LiveImage> {
-    let value = slot.map.get_value(0, &0)?;
-    let base = core::ptr::from_ref(value).cast();
+    let base = maps::inside(slot.map)?;
     Some(LiveImage { base, bytes: (slot.bytes)(), marker: PhantomData })
 }
 

@@ -1,7 +1,9 @@
 //! Every map and constant of the program. Names are those of [`sekisho_abi::names`].
 
+use super::constant::{self, ONLY};
 use aya_ebpf::{
     btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, PerCpuArray, RingBuf},
+    helpers::bpf_map_lookup_elem,
     macros::btf_map,
 };
 use sekisho_abi::{
@@ -9,10 +11,12 @@ use sekisho_abi::{
     image::layout::rule,
     opt_out::{BlockKey, BlockPorts},
     record::{
-        EventCounters, FLOW_CACHE_SLOTS, FlowKey, FlowSlot, FlowTotals, HitEvent, Lease, Modes,
-        PortCounters, RuleTotals, Sinkhole,
+        Count, EventCounters, FlowRegion, FlowSlot, HitEvent, Lease, Modes, PortCounters, Sinkhole,
     },
 };
+
+/// User space may map the value: `BPF_F_MMAPABLE` of linux/bpf.h.
+const MMAPABLE: usize = 1 << 10;
 
 /// What the loader replaces by a map with as many bytes as the operator gave the image.
 #[repr(C, align(8))]
@@ -41,21 +45,17 @@ static MODES: Array<Modes, 1> = Array::new();
 static LEASE: Array<Lease, 1> = Array::new();
 
 #[btf_map]
-pub(super) static COUNTERS: PerCpuArray<PortCounters, MAX_PORTS> = PerCpuArray::new();
+static COUNTERS: PerCpuArray<PortCounters, MAX_PORTS> = PerCpuArray::new();
 
 #[btf_map]
-pub(super) static RULE_TOTALS: PerCpuArray<RuleTotals, { rule::MAX }> = PerCpuArray::new();
+pub(super) static OVERFLOW: PerCpuArray<Count, { rule::MAX }> = PerCpuArray::new();
+
+/// The loader sets how many places there are, and how many regions.
+#[btf_map]
+pub(super) static FLOWS: Array<FlowSlot, 1, MMAPABLE> = Array::new();
 
 #[btf_map]
-pub(super) static FLOW_CACHE: PerCpuArray<FlowSlot, { 2 * FLOW_CACHE_SLOTS as usize }> =
-    PerCpuArray::new();
-
-/// The loader sets how many flows a table holds.
-#[btf_map]
-pub(super) static FLOWS_0: HashMap<FlowKey, FlowTotals, 1> = HashMap::new();
-
-#[btf_map]
-pub(super) static FLOWS_1: HashMap<FlowKey, FlowTotals, 1> = HashMap::new();
+pub(super) static FLOW_REGIONS: Array<FlowRegion, 1> = Array::new();
 
 #[btf_map]
 static EVENT_COUNTERS: PerCpuArray<EventCounters, 1> = PerCpuArray::new();
@@ -63,14 +63,51 @@ static EVENT_COUNTERS: PerCpuArray<EventCounters, 1> = PerCpuArray::new();
 #[btf_map]
 pub(super) static EVENTS: RingBuf<HitEvent, { 1 << 20 }> = RingBuf::new();
 
+/// The only value of a map, or the one of this port.
+///
+/// A key on the stack would have to be written and read back for every packet.
+macro_rules! at {
+    ($map:ident, $key:expr, $value:ty) => {{
+        let key: *const u32 = $key;
+        // SAFETY: the map has keys of four bytes and values of this type, and both outlive us.
+        unsafe {
+            bpf_map_lookup_elem((&raw const $map).cast_mut().cast(), key.cast()).cast::<$value>()
+        }
+    }};
+}
+
+/// The only value of the only map in a map.
+#[inline(always)]
+pub(super) fn inside(slot: &'static ArrayOfMaps<Array<ImageBytes, 1>, 1>) -> Option<*const u8> {
+    let outer = core::ptr::from_ref(slot).cast_mut().cast();
+    // SAFETY: both maps have keys of four bytes; what the first call gives is a map or null.
+    let value = unsafe {
+        let inner = bpf_map_lookup_elem(outer, (&raw const ONLY).cast());
+        if inner.is_null() {
+            return None;
+        }
+        bpf_map_lookup_elem(inner, (&raw const ONLY).cast()).cast::<u8>()
+    };
+    (!value.is_null()).then_some(value.cast_const())
+}
+
 #[inline(always)]
 pub(super) fn modes() -> Option<&'static Modes> {
-    MODES.get(0)
+    // SAFETY: null, or a value that lives as long as the map.
+    unsafe { at!(MODES, &raw const ONLY, Modes).as_ref() }
 }
 
 #[inline(always)]
 pub(super) fn lease() -> Option<&'static Lease> {
-    LEASE.get(0)
+    // SAFETY: as above.
+    unsafe { at!(LEASE, &raw const ONLY, Lease).as_ref() }
+}
+
+/// This CPU's counters of this port.
+#[inline(always)]
+pub(super) fn counters() -> Option<&'static mut PortCounters> {
+    // SAFETY: as above; nobody else writes this CPU's value while we run.
+    unsafe { at!(COUNTERS, constant::port_key(), PortCounters).as_mut() }
 }
 
 /// This CPU's counters of first packets and answers.
@@ -89,10 +126,4 @@ pub(super) fn sinkhole() -> Option<&'static Sinkhole> {
 pub(super) fn opted_out_ports(key: &BlockKey) -> BlockPorts {
     // SAFETY: a word, and nobody here holds on to it.
     unsafe { OPT_OUT_BLOCKS.get(key) }.copied().unwrap_or(0)
-}
-
-/// Until when the ruleset may drop, by the monotonic clock.
-#[inline(always)]
-pub(super) fn enforce_until() -> u64 {
-    lease().map_or(0, |lease| lease.enforce_until_ns)
 }

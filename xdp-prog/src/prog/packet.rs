@@ -15,6 +15,9 @@ pub(super) struct Packet<'a> {
     length: u64,
 }
 
+/// The first buffer of a frame that has several is at least so long.
+const SHORTEST_FIRST_BUFFER: u64 = 1024;
+
 /// A part of the packet that is known to be there, to be written.
 #[derive(Clone, Copy)]
 pub(super) struct Part(usize);
@@ -22,21 +25,19 @@ pub(super) struct Part(usize);
 impl<'a> Packet<'a> {
     #[inline(always)]
     pub(super) fn new(ctx: &'a XdpContext) -> Self {
-        // SAFETY: the context is the one the kernel passed in.
-        let length = unsafe { bpf_xdp_get_buff_len(ctx.ctx) };
+        let mut length = (ctx.data_end() - ctx.data()) as u64;
+        // No driver ends the first of several buffers that early, and most packets spare the call.
+        if length >= SHORTEST_FIRST_BUFFER {
+            // SAFETY: the context is the one the kernel passed in.
+            length = unsafe { bpf_xdp_get_buff_len(ctx.ctx) };
+        }
         Self { ctx, length }
-    }
-
-    /// Bytes of the whole frame as it came, all buffers.
-    #[inline(always)]
-    pub(super) fn length(&self) -> u64 {
-        self.length
     }
 
     /// Moves the beginning of the frame, forwards if positive. What was read before is void.
     #[inline(always)]
     pub(super) fn move_head(&self, by: i32) -> Option<()> {
-        // SAFETY: as in `new`.
+        // SAFETY: the context is the one the kernel passed in.
         let error = unsafe { bpf_xdp_adjust_head(self.ctx.ctx, by) };
         (error == 0).then_some(())
     }
@@ -44,7 +45,7 @@ impl<'a> Packet<'a> {
     /// Moves the end of the frame. What was read before is void.
     #[inline(always)]
     pub(super) fn move_tail(&self, by: i32) -> Option<()> {
-        // SAFETY: as in `new`.
+        // SAFETY: the context is the one the kernel passed in.
         let error = unsafe { bpf_xdp_adjust_tail(self.ctx.ctx, by) };
         (error == 0).then_some(())
     }
@@ -94,6 +95,12 @@ impl Frame for Packet<'_> {
         // SAFETY: the bytes up to `data_end` belong to the packet, and it was checked that N of
         // them begin at `at`.
         Some(unsafe { (at as *const [u8; N]).read_unaligned() })
+    }
+
+    /// As it came, all buffers.
+    #[inline(always)]
+    fn length(&self) -> u64 {
+        self.length
     }
 
     #[inline(always)]

@@ -6,7 +6,8 @@ use sekisho_abi::{
     record::{Direction, Forwarding, SINKHOLE_DEVICE, Sinkhole, SinkholeKind},
 };
 use sekisho_xdp::{
-    decide::Match,
+    decide::Sighting,
+    frame::Frame as _,
     parse::{Ip, protocol},
 };
 
@@ -17,7 +18,7 @@ const HOPS: u32 = 64;
 
 /// Whether the sinkhole takes this packet: from the subscriber, not in a tunnel, and not too long.
 #[inline(always)]
-pub(super) fn takes(packet: &Packet<'_>, found: &Match) -> bool {
+pub(super) fn takes(packet: &Packet<'_>, found: &Sighting) -> bool {
     let Some(sinkhole) = maps::sinkhole() else { return false };
     let link_layer = Encapsulation::PPPOE.with(Encapsulation::MPLS).with(Encapsulation::EMBEDDED);
     let ip = &found.ip;
@@ -51,7 +52,7 @@ fn outer_bytes(sinkhole: &Sinkhole, ip: &Ip) -> usize {
 
 /// Sends the packet to the sinkhole. What can't be sent is dropped.
 #[inline(always)]
-pub(super) fn divert(packet: &Packet<'_>, found: &Match) -> u32 {
+pub(super) fn divert(packet: &Packet<'_>, found: &Sighting) -> u32 {
     match wrap(packet, found) {
         Some(()) => redirect(SINKHOLE_DEVICE, XDP_DROP),
         None => XDP_DROP,
@@ -59,7 +60,7 @@ pub(super) fn divert(packet: &Packet<'_>, found: &Match) -> u32 {
 }
 
 #[inline(always)]
-fn wrap(packet: &Packet<'_>, found: &Match) -> Option<()> {
+fn wrap(packet: &Packet<'_>, found: &Sighting) -> Option<()> {
     let sinkhole = maps::sinkhole()?;
     let ip = &found.ip;
     let outer = outer_bytes(sinkhole, ip);

@@ -5,7 +5,7 @@ use std::{fs, io::Write as _, net::Ipv4Addr};
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Map, MapData, PerCpuHashMap, PerCpuValues};
 
-use crate::lab::{RECEIVER, run};
+use crate::lab::run;
 
 /// A way to drop listed addresses.
 pub(super) trait Peer {
@@ -17,12 +17,12 @@ pub(super) trait Peer {
     fn needs_program(&self) -> bool;
     /// Whether it drops before the IPv4 layer counts a packet.
     fn drops_early(&self) -> bool;
-    /// Puts it onto the receiving end.
-    fn load(&self, listed: &[Ipv4Addr]) -> Result<()>;
+    /// Puts it onto an interface.
+    fn load(&self, interface: &str, listed: &[Ipv4Addr]) -> Result<()>;
     /// Whether it dropped everything: packets sent, and those that the IPv4 layer saw.
     fn check(&self, sent: u64, in_stack: u64) -> Result<()>;
     /// Takes it away again.
-    fn unload(&self) -> Result<()>;
+    fn unload(&self, interface: &str) -> Result<()>;
 }
 
 /// xdp-tools' filter, which counts by verdict and by address.
@@ -48,12 +48,12 @@ impl Peer for XdpFilter {
         true
     }
 
-    fn load(&self, listed: &[Ipv4Addr]) -> Result<()> {
+    fn load(&self, interface: &str, listed: &[Ipv4Addr]) -> Result<()> {
         ensure!(
             !std::path::Path::new(FILTER_MAP).exists(),
             "xdp-filter is in use on this machine; its pins are shared by all interfaces"
         );
-        run("xdp-filter", &["load", RECEIVER, "-m", "native", "-f", "ipv4"])?;
+        run("xdp-filter", &["load", interface, "-m", "native", "-f", "ipv4"])?;
         let (first, others) = listed.split_first().context("an empty list")?;
         run("xdp-filter", &["ip", "-m", "dst", &first.to_string()])?;
         // One process an address takes minutes: the others go into its map as the first one did.
@@ -70,8 +70,8 @@ impl Peer for XdpFilter {
         Ok(())
     }
 
-    fn unload(&self) -> Result<()> {
-        run("xdp-filter", &["unload", RECEIVER]).map(drop)
+    fn unload(&self, interface: &str) -> Result<()> {
+        run("xdp-filter", &["unload", interface]).map(drop)
     }
 }
 
@@ -95,11 +95,11 @@ impl Peer for Nftables {
         true
     }
 
-    fn load(&self, listed: &[Ipv4Addr]) -> Result<()> {
+    fn load(&self, interface: &str, listed: &[Ipv4Addr]) -> Result<()> {
         let elements = joined(listed, ",\n");
         let rules = format!(
             "table netdev bench {{\n set listed {{\n type ipv4_addr\n elements = {{ {elements} }}\n }}\n \
-             chain ingress {{\n type filter hook ingress device \"{RECEIVER}\" priority 0\n policy accept\n \
+             chain ingress {{\n type filter hook ingress device \"{interface}\" priority 0\n policy accept\n \
              ip daddr @listed drop\n }}\n}}\n"
         );
         from_file("nft", &["-f"], &rules)
@@ -109,7 +109,7 @@ impl Peer for Nftables {
         Ok(())
     }
 
-    fn unload(&self) -> Result<()> {
+    fn unload(&self, _: &str) -> Result<()> {
         run("nft", &["delete", "table", "netdev", "bench"]).map(drop)
     }
 }
@@ -117,7 +117,12 @@ impl Peer for Nftables {
 /// An ipset in the raw table of iptables, in front of connection tracking.
 pub(super) struct Ipset;
 
-const RULE: [&str; 8] = ["PREROUTING", "-m", "set", "--match-set", "bench", "dst", "-j", "DROP"];
+/// The rule, to be added (`-A`) or deleted (`-D`).
+fn rule(change: &str, interface: &str) -> Result<()> {
+    let matched = ["-i", interface, "-m", "set", "--match-set", "bench", "dst"];
+    let command = [&["-t", "raw", change, "PREROUTING"], matched.as_slice(), &["-j", "DROP"]];
+    run("iptables", &command.concat()).map(drop)
+}
 
 impl Peer for Ipset {
     fn name(&self) -> &'static str {
@@ -136,13 +141,13 @@ impl Peer for Ipset {
         false
     }
 
-    fn load(&self, listed: &[Ipv4Addr]) -> Result<()> {
+    fn load(&self, interface: &str, listed: &[Ipv4Addr]) -> Result<()> {
         let mut commands = format!("create bench hash:ip maxelem {}\n", listed.len());
         for address in listed {
             commands.push_str(&format!("add bench {address}\n"));
         }
         from_file("ipset", &["restore", "-file"], &commands)?;
-        run("iptables", &[&["-t", "raw", "-A"], RULE.as_slice()].concat()).map(drop)
+        rule("-A", interface)
     }
 
     fn check(&self, sent: u64, in_stack: u64) -> Result<()> {
@@ -156,8 +161,8 @@ impl Peer for Ipset {
         Ok(())
     }
 
-    fn unload(&self) -> Result<()> {
-        run("iptables", &[&["-t", "raw", "-D"], RULE.as_slice()].concat())?;
+    fn unload(&self, interface: &str) -> Result<()> {
+        rule("-D", interface)?;
         run("ipset", &["destroy", "bench"]).map(drop)
     }
 }

@@ -13,7 +13,9 @@ use sekisho_abi::{
     record::{Mode, Modes, Role, SINKHOLE_DEVICE},
 };
 
-use super::{Attach, Guarded, Settings, attach, devices, promiscuous, ruleset};
+use super::{
+    Attach, Guarded, Settings, SinkholeWay, attach, devices, opt_out, promiscuous, ruleset,
+};
 use crate::dataplane::{
     DataplaneError,
     evidence::{ImageFacts, ImageLabel, PortEvidence, PortState},
@@ -30,8 +32,10 @@ pub(super) struct Anchors {
     maps: Vec<Anchor>,
     ports: Vec<PortAnchor>,
     devices: DevMap<MapData>,
-    /// The interface that leads to the sinkhole.
-    sinkhole: Option<String>,
+    ways: devices::Ways,
+    /// The way to the sinkhole.
+    sinkhole: Option<SinkholeWay>,
+    opt_outs: opt_out::Held,
     image: Option<(OwnedFd, ImageFacts)>,
     /// The switch as it was when it was last a switch.
     switch: Modes,
@@ -87,7 +91,9 @@ impl Anchors {
             capacity,
             attach: settings.attach,
             devices: devices::open(pins)?,
-            sinkhole: settings.sinkhole.as_ref().map(|way| way.interface.clone()),
+            ways: devices::open_ways(pins)?,
+            sinkhole: settings.sinkhole.clone(),
+            opt_outs: opt_out::Held::found(pins, &switch)?,
             ports: ports.collect::<Result<_, _>>()?,
             maps,
             image: None,
@@ -190,7 +196,23 @@ impl Anchors {
     fn destinations(&self) -> impl Iterator<Item = (u32, &str)> {
         let ports = self.ports.iter();
         let ports = ports.map(|port| (u32::from(port.slot), port.guarded.interface.as_str()));
-        ports.chain(self.sinkhole.as_deref().map(|interface| (SINKHOLE_DEVICE, interface)))
+        let sinkhole = self.sinkhole.as_ref().map(|way| way.interface.as_str());
+        ports.chain(sinkhole.map(|interface| (SINKHOLE_DEVICE, interface)))
+    }
+
+    /// Whether what is sinkholed is sent as it was set to be.
+    pub(super) fn is_way_to_sinkhole(&self) -> Result<bool, DataplaneError> {
+        devices::is_way(&self.ways, self.sinkhole.as_ref())
+    }
+
+    /// Has what is sinkholed sent as it was set to be, from its interface as it is now.
+    pub(super) fn put_way_to_sinkhole_back(&mut self) -> Result<(), DataplaneError> {
+        devices::set_way(&mut self.ways, self.sinkhole.as_ref())
+    }
+
+    /// Who is to be opted out.
+    pub(super) const fn opt_outs(&mut self) -> &mut opt_out::Held {
+        &mut self.opt_outs
     }
 
     /// Puts the program on an interface again.

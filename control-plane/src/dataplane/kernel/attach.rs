@@ -9,13 +9,14 @@ use aya::{
         links::{FdLink, PinnedLink},
         xdp::XdpLink,
     },
+    util::nr_cpus,
 };
 use sekisho_abi::{
     MAX_PORTS,
     names::{self, globals},
 };
 
-use super::{Attach, Guarded, Settings, chain, rejected};
+use super::{Attach, Guarded, Settings, chain, flow_table, rejected};
 use crate::dataplane::{
     Attachment, DataplaneError, PortStatus, opt_outs,
     pins::{LinkPin, Pins, system},
@@ -56,16 +57,28 @@ pub(super) fn allocate_ports(
     Ok(slots)
 }
 
+/// What a program is told of its surroundings.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// Its port slot.
+    pub(super) slot: u8,
+    /// That of the other end of its wire.
+    pub(super) peer: u8,
+    /// Places of the flow table for a CPU on a side.
+    pub(super) flow_places: u32,
+}
+
 pub(super) fn load(
     pins: &Pins,
     settings: &Settings,
     guarded: &Guarded,
-    slot: u8,
-    peer: u8,
+    place: Place,
 ) -> Result<aya::Ebpf, DataplaneError> {
     let image_bytes = settings.image_capacity as u64;
     let opt_out_bytes = opt_outs::CAPACITY as u64;
-    let (port, peer) = (u32::from(slot), u32::from(peer));
+    let (port, peer) = (u32::from(place.slot), u32::from(place.peer));
+    let cpus = nr_cpus().map_err(|(call, error)| system(call, error))?;
+    let regions = flow_table::regions_of(u32::try_from(cpus).unwrap_or(u32::MAX));
     let (role, forwarding) = (guarded.role as u32, guarded.forwarding as u32);
     let unwrapped = u32::from(settings.unwrapped.0);
     let mut loader = EbpfLoader::new();
@@ -79,8 +92,9 @@ pub(super) fn load(
         .override_global(globals::UNWRAPPED, &unwrapped, true)
         .override_global(globals::EMBEDDING, &settings.embedding, true)
         .override_global(globals::INFRASTRUCTURE, &settings.infrastructure, true)
-        .map_max_entries(names::FLOWS[0], settings.flow_table_entries)
-        .map_max_entries(names::FLOWS[1], settings.flow_table_entries)
+        .override_global(globals::FLOW_PLACES, &place.flow_places, true)
+        .map_max_entries(names::FLOWS, regions * place.flow_places)
+        .map_max_entries(names::FLOW_REGIONS, regions)
         .map_max_entries(names::OPT_OUT_BLOCKS, settings.opt_out_rows)
         .map_pin_path(names::RULESET, pins.ruleset(settings.image_capacity))
         .map_pin_path(names::OPT_OUT, pins.map(names::OPT_OUT));
@@ -90,18 +104,6 @@ pub(super) fn load(
     let mut ebpf = loader.load(OBJECT).map_err(|error| rejected(&error))?;
     xdp(&mut ebpf)?.load().map_err(|error| rejected(&error))?;
     Ok(ebpf)
-}
-
-/// Loads the program with maps of its own, attached to nothing, and lets go of it.
-pub(super) fn try_load() -> Result<(), DataplaneError> {
-    let smallest = u64::from(crate::config::SMALLEST_IMAGE_MIB) << 20;
-    let mut ebpf = EbpfLoader::new()
-        .override_global(globals::IMAGE_BYTES, &smallest, true)
-        .map_max_entries(names::FLOWS[0], 1)
-        .map_max_entries(names::FLOWS[1], 1)
-        .load(OBJECT)
-        .map_err(|error| rejected(&error))?;
-    xdp(&mut ebpf)?.load().map_err(|error| rejected(&error))
 }
 
 pub(super) fn xdp(ebpf: &mut aya::Ebpf) -> Result<&mut Xdp, DataplaneError> {

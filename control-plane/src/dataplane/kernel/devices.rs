@@ -3,6 +3,7 @@
 use std::io;
 
 use aya::maps::{Array, Map, MapData, xdp::DevMap};
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use sekisho_abi::{
     names,
     record::{SINKHOLE_DEVICE, Sinkhole},
@@ -40,11 +41,48 @@ pub(super) fn fill<'a>(
     if let Some(way) = sinkhole {
         put(&mut devices, SINKHOLE_DEVICE, &way.interface)?;
     }
-    let mut ways: Array<MapData, Sinkhole> =
-        typed(pins, names::SINKHOLE, Map::Array, size_of::<Sinkhole>())?;
-    let none = zerocopy::FromZeros::new_zeroed();
-    ways.set(0, sinkhole.map_or(none, |way| way.sinkhole), 0)
-        .map_err(|error| map_error("write SINKHOLE", error))
+    set_way(&mut open_ways(pins)?, sinkhole)
+}
+
+/// The map with the only way to the sinkhole.
+pub(super) type Ways = Array<MapData, Sinkhole>;
+
+/// Opens it.
+pub(super) fn open_ways(pins: &Pins) -> Result<Ways, DataplaneError> {
+    typed(pins, names::SINKHOLE, Map::Array, size_of::<Sinkhole>())
+}
+
+/// Writes the way to the sinkhole, or that there is none.
+pub(super) fn set_way(
+    ways: &mut Ways,
+    sinkhole: Option<&SinkholeWay>,
+) -> Result<(), DataplaneError> {
+    ways.set(0, as_it_is_now(sinkhole), 0).map_err(|error| map_error("write SINKHOLE", error))
+}
+
+/// Whether the way is the one that is to be there.
+pub(super) fn is_way(ways: &Ways, sinkhole: Option<&SinkholeWay>) -> Result<bool, DataplaneError> {
+    let found = ways.get(&0, 0).map_err(|error| map_error("read SINKHOLE", error))?;
+    Ok(found == as_it_is_now(sinkhole))
+}
+
+/// The way, from the hardware address that its interface has now: one that comes back may have
+/// another.
+fn as_it_is_now(sinkhole: Option<&SinkholeWay>) -> Sinkhole {
+    let Some(way) = sinkhole else { return zerocopy::FromZeros::new_zeroed() };
+    let Some(own) = hardware_address(&way.interface) else { return way.sinkhole };
+    let mut ethernet: [u8; 12] = zerocopy::transmute!(way.sinkhole.ethernet);
+    let (_, source) = ethernet.split_at_mut(6);
+    source.copy_from_slice(&own);
+    Sinkhole { ethernet: zerocopy::transmute!(ethernet), ..way.sinkhole }
+}
+
+/// The Ethernet address of an interface of this network namespace; the loopback has none.
+pub fn hardware_address(interface: &str) -> Option<[u8; 6]> {
+    let of_interface = |entry: InterfaceAddress| {
+        (entry.interface_name == interface).then(|| entry.address?.as_link_addr()?.addr()).flatten()
+    };
+    getifaddrs().ok()?.find_map(of_interface).filter(|address| *address != [0; 6])
 }
 
 /// The map of devices.

@@ -46,7 +46,7 @@ impl<B: Bytes + ?Sized> Bytes for &B {
 pub struct Selector(NonZeroU32);
 
 /// Lists, as bits, by what they ask for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Lists {
     /// Lists that only observe.
     pub observe: u64,
@@ -63,6 +63,13 @@ impl Lists {
     pub const fn all(self) -> u64 {
         self.observe | self.drop | self.reject | self.sinkhole
     }
+}
+
+/// Whether anything in the /24 of an IPv4 address (host byte order) is listed.
+#[inline(always)]
+pub fn is_near_listed_v4<B: Bytes + ?Sized>(image: &B, address: u32) -> bool {
+    let slot = address >> 8;
+    slot_bits(image, BITMAP_V4, slot).is_some_and(|bits| bits >> (slot & 63) & 1 != 0)
 }
 
 /// The selector of an IPv4 address in host byte order, if anything lists it.
@@ -122,14 +129,20 @@ pub fn find_v6<B: Bytes + ?Sized>(image: &B, high: u64, low: u64) -> Option<Sele
 /// The word of a slot, if its bit is set.
 #[inline(always)]
 fn slot_word<B: Bytes + ?Sized>(image: &B, bitmap: usize, ranks: usize, slot: u32) -> Option<u32> {
-    let group = u64::from(slot >> 6);
-    let bits = image.u64(bitmap as u64 + group * 8)?;
+    let bits = slot_bits(image, bitmap, slot)?;
     let bit = 1_u64 << (slot & 63);
     if bits & bit == 0 {
         return None;
     }
+    let group = u64::from(slot >> 6);
     let first = image.u32(ranks as u64 + group * 4)?;
     image.u32((u64::from(first) + ones(bits & (bit - 1))) * 4)
+}
+
+/// The bits of a slot and its neighbours.
+#[inline(always)]
+fn slot_bits<B: Bytes + ?Sized>(image: &B, bitmap: usize, slot: u32) -> Option<u64> {
+    image.u64(bitmap as u64 + u64::from(slot >> 6) * 8)
 }
 
 enum Child {
@@ -321,11 +334,11 @@ pub fn list_names(image: &[u8]) -> Vec<String> {
     names
 }
 
-/// The list set of each rule, by rule.
+/// The lists behind each rule, by rule.
 #[cfg(any(feature = "build", test))]
-pub fn rule_lists(image: &[u8]) -> Vec<u64> {
+pub fn rule_lists(image: &[u8]) -> Vec<Lists> {
     let count = header(image).map_or(0, |header| header.rules.min(rule::MAX as u32));
-    (0..count).map(|rule| lists_of(image, rule as u16).unwrap_or_default().all()).collect()
+    (0..count).map(|rule| lists_of(image, rule as u16).unwrap_or_default()).collect()
 }
 
 /// The lists that match an address for a protocol (IANA number) and port.

@@ -1,0 +1,163 @@
+//! What a daemon that runs does about it.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    os::fd::AsFd as _,
+    path::PathBuf,
+    process::{Child, Command},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::sched::{CloneFlags, unshare};
+use sekisho::dataplane::{kernel::detach, trial::PassProgram};
+use sekisho_abi::{ABI_VERSION, names};
+use sekisho_tests::{program, scene::write_lists, tamper};
+use serde_json::Value;
+
+use crate::stage::{CAPACITY, has_program, ip, without_canary};
+
+/// A daemon on one end of a veth pair, with a list of one address.
+struct Daemon {
+    child: Child,
+    pin_dir: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Daemon {
+    const API: &str = "127.0.0.1:9320";
+
+    fn start(name: &str) -> Self {
+        assert!(nix::unistd::geteuid().is_root(), "this test loads XDP programs and needs root");
+        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
+        ip("link set dev lo up");
+        ip("link add one type veth peer name two");
+        let folder = tempfile::tempdir().unwrap();
+        write_lists(folder.path(), &[("listed", "plain", b"198.18.0.1\n")]).unwrap();
+        let pin_dir = PathBuf::from(format!("/sys/fs/bpf/sekisho-{name}-{}", std::process::id()));
+        let config = format!(
+            "interfaces: [{{name: one, role: subscriber}}]\nfeeds: feeds.yaml\nstate_dir: state\n\
+             never_block: {{shipped: false}}\napi: {{listen: '{}'}}\n\
+             dataplane: {{pin_dir: {}, image_capacity_mib: 8, flow_table_entries: 1024}}\n",
+            Self::API,
+            pin_dir.display()
+        );
+        let path = folder.path().join("sekisho.yaml");
+        fs::write(&path, config).unwrap();
+        let child = Command::new(program!()).args(["run", "-c"]).arg(&path).spawn().unwrap();
+        let daemon = Self { child, pin_dir, _folder: folder };
+        daemon.wait("a ruleset", || daemon.status()["ruleset"]["entries_v4"] == 1);
+        daemon.wait("health", || daemon.status()["health"]["ok"] == true);
+        daemon
+    }
+
+    fn pin(&self, name: &str) -> PathBuf {
+        self.pin_dir.join(format!("abi{ABI_VERSION}")).join(name)
+    }
+
+    /// As the API gives it; null while it does not answer.
+    fn status(&self) -> Value {
+        serde_json::from_str(&self.get("/api/v1/status").unwrap_or_default()).unwrap_or_default()
+    }
+
+    fn get(&self, path: &str) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(Self::API)?;
+        let host = Self::API;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+    }
+
+    fn metric(&self, series: &str) -> Option<f64> {
+        let metrics = self.get("/metrics").ok()?;
+        let line = metrics.lines().find_map(|line| line.strip_prefix(series))?;
+        line.trim().parse().ok()
+    }
+
+    fn drifts(&self, kind: &str) -> Option<f64> {
+        self.metric(&format!("sekisho_drift_total{{kind=\"{kind}\"}} "))
+    }
+
+    fn wait(&self, what: &str, mut condition: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !condition() {
+            assert!(Instant::now() < deadline, "no {what} in {}", self.status());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill().and_then(|()| self.child.wait());
+        if let Err(error) = detach(&self.pin_dir) {
+            eprintln!("cannot clean up {}: {error}", self.pin_dir.display());
+        }
+    }
+}
+
+#[test]
+fn a_running_daemon_guards_an_interface_that_comes_back() {
+    let daemon = Daemon::start("comes-back");
+    let attached = || daemon.metric("sekisho_interface_attached{interface=\"one\"} ");
+    assert_eq!(attached(), Some(1.0));
+    for round in 1..=2 {
+        ip("link del one");
+        daemon.wait("word that it is gone", || attached() == Some(0.0));
+        let reasons = daemon.status()["health"]["reasons"].clone();
+        assert_eq!(reasons, serde_json::json!(["interface 'one' is gone"]));
+        ip("link add one type veth peer name two");
+        let since = Instant::now();
+        daemon.wait("program", has_program);
+        eprintln!("guarded again after {:?}", since.elapsed());
+        daemon.wait("word of it", || attached() == Some(1.0));
+        daemon.wait("a count", || daemon.drifts("interface") == Some(f64::from(round)));
+        daemon.wait("health", || daemon.status()["health"]["ok"] == true);
+    }
+    let status = daemon.status();
+    assert_eq!(status["interfaces"][0]["attachment"], "native");
+    let told = status["proof"]["put_right"][0]["what"].as_str().unwrap();
+    assert_eq!(told, "interface 'one' is back, without the program");
+}
+
+#[test]
+fn a_running_daemon_puts_right_what_somebody_changes() {
+    let daemon = Daemon::start("heals");
+    let (link, slot) =
+        (daemon.pin("link-0-native-one"), daemon.pin(&format!("ruleset-{CAPACITY}")));
+    let modes = daemon.pin(names::MODES);
+
+    fs::remove_file(&modes).unwrap();
+    fs::remove_file(&link).unwrap();
+    daemon.wait("pins", || modes.exists() && link.exists());
+    assert!(has_program(), "it never left");
+    daemon.wait("a count of pins", || daemon.drifts("pin") == Some(2.0));
+
+    tamper::detach_link(&link).unwrap();
+    daemon.wait("program", has_program);
+    daemon.wait("a count of links", || daemon.drifts("link") == Some(1.0));
+
+    let other = PassProgram::load().unwrap();
+    tamper::replace_program(&link, other.as_fd()).unwrap();
+    daemon.wait("a count of programs", || daemon.drifts("program") == Some(1.0));
+    daemon.wait("count of canaries", || daemon.drifts("canary") == Some(2.0));
+
+    tamper::remove_first(&slot).unwrap();
+    daemon.wait("ruleset", || daemon.status()["ruleset"]["entries_v4"] == 1);
+    tamper::swap_image(&slot, CAPACITY, &without_canary(77)).unwrap();
+    daemon.wait("count of images", || daemon.drifts("image") == Some(2.0));
+    daemon.wait("count of canaries", || daemon.drifts("canary") == Some(4.0));
+    daemon.wait("the ruleset that was", || daemon.status()["ruleset"]["generation"] != 77);
+
+    let all_put_right =
+        |status: &Value| status["proof"]["put_right"].as_array().map(Vec::len) == Some(10);
+    daemon.wait("word of ten repairs", || all_put_right(&daemon.status()));
+    let status = daemon.status();
+    assert_eq!(status["health"]["ok"], true, "{status}");
+    assert_eq!(status["proof"]["standing"], serde_json::json!([]));
+    let told = status["health"]["degraded"].as_array().unwrap();
+    assert_eq!(told.iter().filter(|told| told.as_str().unwrap().contains("put right")).count(), 10);
+}

@@ -1,0 +1,109 @@
+//! The image's bytes.
+
+use super::{BuildError, Image, Limit, List, full, selectors::Tables};
+use crate::{
+    ABI_VERSION,
+    image::{
+        Lists,
+        layout::{
+            BITMAP_V4, BITMAP_V6, DYNAMIC, LIST_NAME_BYTES, MAGIC, RANKS_V4, RANKS_V6, SLOT_BITS,
+            header, port, rule, selector,
+        },
+        lookup,
+    },
+};
+
+pub(super) fn halves(value: u64) -> [u32; 2] {
+    [value as u32, (value >> 32) as u32]
+}
+
+/// Everything an image is written from.
+pub(super) struct Parts<'a> {
+    pub(super) generation: u32,
+    pub(super) lists: &'a [List],
+    pub(super) prefixes_v4: u32,
+    pub(super) prefixes_v6: u32,
+    pub(super) slots_v4: Vec<(u32, u32)>,
+    pub(super) slots_v6: Vec<(u32, u32)>,
+    pub(super) pool: Vec<u32>,
+}
+
+impl Parts<'_> {
+    pub(super) fn write(self, tables: Tables, capacity: usize) -> Result<Image, BuildError> {
+        let even = |words: usize| words + words % 2;
+        let slots_v4 = DYNAMIC / 4;
+        let slots_v6 = slots_v4 + self.slots_v4.len();
+        let pool = even(slots_v6 + self.slots_v6.len());
+        let selectors = even(pool + self.pool.len());
+        let ports = selectors + tables.selectors.len() * selector::BYTES / 4;
+        let rules = ports + tables.ports.len() * port::BYTES / 4;
+        let total = (rules + tables.rules.len() * rule::BYTES / 4) * 4;
+        if total > capacity {
+            return Err(full(Limit::Bytes, total, capacity));
+        }
+        let mut out = Writer { bytes: vec![0; total] };
+        out.slots(&self.slots_v4, BITMAP_V4, RANKS_V4, slots_v4);
+        out.slots(&self.slots_v6, BITMAP_V6, RANKS_V6, slots_v6);
+        out.words(pool, self.pool.iter().copied());
+        out.words(selectors, tables.selectors.iter().flat_map(|&(shape, first)| [shape, first]));
+        out.words(ports, tables.ports.iter().flat_map(|&(key, rule)| [key, rule]));
+        // In the order of a rule's fields.
+        let by_action =
+            |lists: &Lists| [lists.observe, lists.drop, lists.reject, lists.sinkhole].map(halves);
+        out.words(rules, tables.rules.iter().flat_map(by_action).flatten());
+        for (slot, list) in self.lists.iter().enumerate() {
+            out.put(header::LISTS + slot * LIST_NAME_BYTES, list.name.as_bytes());
+        }
+        out.put(header::MAGIC, &MAGIC.to_le_bytes());
+        out.put(header::BYTES, &(total as u64).to_le_bytes());
+        for (at, value) in [
+            (header::ABI, ABI_VERSION),
+            (header::GENERATION, self.generation),
+            (header::PREFIXES_V4, self.prefixes_v4),
+            (header::PREFIXES_V6, self.prefixes_v6),
+            (header::POOL, pool as u32),
+            (header::SELECTORS, selectors as u32),
+            (header::PORTS, ports as u32),
+            (header::RULES, rules as u32),
+            (header::RULE_COUNT, tables.rules.len() as u32),
+            (header::CHECKSUM, lookup::checksum(&out.bytes)),
+        ] {
+            out.put(at, &value.to_le_bytes());
+        }
+        Ok(Image { bytes: out.bytes, rules: tables.rules })
+    }
+}
+
+struct Writer {
+    bytes: Vec<u8>,
+}
+
+impl Writer {
+    fn put(&mut self, at: usize, bytes: &[u8]) {
+        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn words(&mut self, at: usize, words: impl Iterator<Item = u32>) {
+        for (place, word) in self.bytes[at * 4..].chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+    }
+
+    /// A family's bitmap, ranks and slot words, the words beginning at this word offset.
+    fn slots(&mut self, slots: &[(u32, u32)], bitmap: usize, ranks: usize, words: usize) {
+        let mut at = words as u32;
+        let mut rest = slots.iter().peekable();
+        for group in 0..1_u32 << (SLOT_BITS - 6) {
+            self.put(ranks + group as usize * 4, &at.to_le_bytes());
+            let mut bits = 0_u64;
+            while let Some((slot, _)) = rest.next_if(|(slot, _)| slot >> 6 == group) {
+                bits |= 1 << (slot & 63);
+                at += 1;
+            }
+            if bits != 0 {
+                self.put(bitmap + group as usize * 8, &bits.to_le_bytes());
+            }
+        }
+        self.words(words, slots.iter().map(|(_, word)| *word));
+    }
+}
