@@ -244,7 +244,7 @@ async fn a_held_list_is_told_and_live_once_it_is_accepted() {
     assert_eq!(status, 404);
     let (status, done) = bench.change(post.clone(), "feeds/one/accept", TOKEN, &list).await;
     assert_eq!((status, &done["live"]), (200, &true.into()), "{done}");
-    assert_eq!(bench.verdict("198.18.1.5").await, "drop");
+    assert_eq!(bench.verdict("198.18.1.5").await, "observe", "what is new in it is still new");
     let (status, _) = bench.change(post, "feeds/one/reject", TOKEN, &list).await;
     assert_eq!(status, 409, "nothing is held any more");
 }
