@@ -1,4 +1,4 @@
-//! Rows of the kernel's flow tables to hits with names.
+//! Rows of the kernel's flow table to hits with names.
 
 use std::{
     collections::{BTreeSet, HashMap, hash_map},
@@ -271,7 +271,7 @@ pub struct Names<'a> {
 }
 
 impl Names<'_> {
-    /// The hit behind a row of the flow tables.
+    /// The hit behind a row of the flow table.
     pub fn hit(&self, FlowRow { key, totals }: &FlowRow) -> Hit {
         let first_seen = self.clock.timestamp(totals.first_ns);
         let last_seen = self.clock.timestamp(totals.last_ns).max(first_seen);

@@ -6,7 +6,7 @@
 //! - [`dataplane`]: a compiled table into the kernel, hits and counters out of it
 //! - [`preflight`]: whether a machine and its interfaces are fit for that, and what mends them
 //! - [`subscribers`]: who used an address at a given time
-//! - [`hits`]: rows of the kernel's flow tables to hits with names
+//! - [`hits`]: rows of the kernel's flow table to hits with names
 //! - [`breaker`]: entries that implausibly many subscribers meet
 //! - [`store`]: the record of hits
 //! - [`history`]: every ruleset that was live, and the way back to one

@@ -235,6 +235,11 @@ fn what_others_captured_is_judged_alike_by_kernel_and_host() {
     let mut talkers: Vec<IpAddr> = all.iter().filter_map(|frame| ends(frame)).flatten().collect();
     talkers.sort();
     talkers.dedup();
+    // An image holds global unicast addresses only (RFC 4291, 2.4).
+    talkers.retain(|talker| match talker {
+        IpAddr::V4(_) => true,
+        IpAddr::V6(v6) => v6.segments()[0] >> 13 == 1,
+    });
     let listed: Vec<IpAddr> = talkers.into_iter().step_by(2).collect();
     let stage = Stage::new("captured", &listed);
     let reasons = stage.judge(&all);

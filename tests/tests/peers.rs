@@ -142,7 +142,9 @@ fn a_taxii_server_that_refuses_or_names_another_host_leaves_the_list_as_it_was()
 
 /// Makes this feed the only one of the next daemon.
 fn read_only(link: &Link, row: &str) {
-    fs::write(link.post.file("feeds.yaml"), format!("feeds:\n{row}")).expect("written");
+    // What comes later is to stop packets at once, too.
+    let row = format!("feeds:\n{row}    observe_for: 0\n");
+    fs::write(link.post.file("feeds.yaml"), row).expect("written");
     link.post.configure("fetch: {floor: 1s}\nlog: {level: trace}");
 }
 

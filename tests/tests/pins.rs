@@ -187,7 +187,7 @@ fn the_switch_for_everything_needs_only_its_own_map() {
     dataplane.publish(&image(1)).expect("published");
     dataplane.renew_lease(Duration::from_secs(60)).expect("renewed");
     let pins = stage.layout();
-    for damaged in ["LEASE", "COUNTERS", "RULE_TOTALS"] {
+    for damaged in ["LEASE", "COUNTERS", "OVERFLOW"] {
         std::fs::remove_file(pins.join(damaged)).expect("the pin is there");
     }
     assert!(KernelDataplane::open(&stage.settings.pin_dir).is_err());

@@ -32,6 +32,7 @@ use self::{
     account::{Flow, Now},
     images::{LiveImage, OPT_OUTS, RULES},
     packet::Packet,
+    verifier::before_what_follows,
 };
 
 /// Judges one packet. Whatever it cannot read, it passes; accounting never decides.
@@ -52,6 +53,9 @@ fn sekisho(ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn judge(packet: &Packet<'_>, done: &mut u32) -> Reason {
     let Some(modes) = maps::modes() else { return Reason::ModeBypass };
+    // Before the rest of it: what is decided under a switch that changes meanwhile is kept under the
+    // number of the old one, and so only for this packet.
+    let switches = before_what_follows(modes.version.into()) as u32;
     let mode = modes.of_port(constant::port() as usize);
     if mode == Mode::Bypass {
         return Reason::ModeBypass;
@@ -61,6 +65,7 @@ fn judge(packet: &Packet<'_>, done: &mut u32) -> Reason {
         packet,
         modes,
         mode,
+        switches,
         image: &image,
         generation: 0,
         now: Now::default(),
@@ -77,6 +82,8 @@ struct Ledger<'a> {
     image: &'a LiveImage,
     modes: &'static Modes,
     mode: Mode,
+    /// The version of the switch.
+    switches: u32,
     generation: u32,
     now: Now,
     lease_holds: bool,
@@ -92,7 +99,7 @@ impl Account for Ledger<'_> {
         self.generation = self.image.generation();
         self.now = Now::read();
         self.lease_holds = self.now.is_before(until);
-        self.flow = Flow::of(packet, side, self.modes.version);
+        self.flow = Flow::of(packet, side, self.switches);
         self.flow.go_on(self.generation, self.lease_holds, self.packet.length(), self.now)
     }
 

@@ -22,6 +22,8 @@ use super::{
 #[derive(Debug)]
 pub struct FakeDataplane {
     capacity: usize,
+    /// Like a flow table's, no other's.
+    ledger: u32,
     state: Mutex<State>,
 }
 
@@ -77,7 +79,7 @@ impl FakeDataplane {
             unrepairable: false,
             blind: false,
         };
-        Self { capacity, state: Mutex::new(state) }
+        Self { capacity, ledger: fastrand::u32(1..), state: Mutex::new(state) }
     }
 
     /// What the next drain brings.
@@ -298,7 +300,7 @@ impl Dataplane for FakeDataplane {
             state.drains += 1;
         }
         let rows = state.rows[..state.unsettled].to_vec();
-        Ok(Drained { id: DrainId { ledger: 1, epoch: state.drains }, rows })
+        Ok(Drained { id: DrainId { ledger: self.ledger, epoch: state.drains }, rows })
     }
 
     fn settle(&self, id: DrainId) -> Result<(), DataplaneError> {

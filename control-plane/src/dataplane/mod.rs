@@ -133,7 +133,7 @@ pub struct PortStatus {
     pub attachment: Option<Attachment>,
 }
 
-/// One row drained from the flow tables.
+/// One row drained from the flow table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowRow {
     /// What makes it one flow.

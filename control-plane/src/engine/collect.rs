@@ -1,4 +1,4 @@
-//! From the kernel's flow tables and ring to the record of hits and the log.
+//! From the kernel's flow table and ring to the record of hits and the log.
 
 use std::{sync::Arc, time::Duration};
 

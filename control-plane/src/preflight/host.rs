@@ -11,7 +11,7 @@ const TESTED: (u32, u32) = (6, 1);
 const OLDEST: (u32, u32) = (5, 15);
 /// Maps are charged to the memory cgroup instead of the limit of locked memory (5.11).
 const CHARGES_CGROUPS: (u32, u32) = (5, 11);
-/// Two images and the flow tables at their defaults.
+/// Two images and the flow table at their defaults.
 const NEEDED_MEMORY: u64 = 256 << 20;
 const NEWER_KERNEL: &str = "apt-get install linux-image-amd64";
 

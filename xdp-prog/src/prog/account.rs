@@ -127,7 +127,7 @@ impl Flow {
     ) {
         let decision = u64::from(generation) | u64::from(found.rule) << 32 | (reason as u64) << 48;
         for probe in 0..FLOW_PROBES {
-            let Some(slot) = self.place(probe) else { return };
+            let Some(slot) = self.place(probe) else { break };
             if slot.totals.packets == 0 {
                 let key: &mut KeyWords = zerocopy::transmute_mut!(&mut slot.key);
                 let [w0, w1, w2, w3, w4, w5] = self.words;

@@ -14,6 +14,14 @@ pub(super) fn opaque(mut number: u64) -> u64 {
     number
 }
 
+/// The same number; the compiler reads nothing that comes after before it.
+#[inline(always)]
+pub(super) fn before_what_follows(mut number: u64) -> u64 {
+    // SAFETY: the instruction changes nothing. Without `nomem`, no access to memory crosses it.
+    unsafe { asm!("{0} = {0}", inout(reg) number, options(nostack, preserves_flags)) };
+    number
+}
+
 /// The same number, but the verifier no longer knows which it is, given another that it does not
 /// know: what was mixed with that is unknown too, and stays so when it is mixed out again.
 #[inline(always)]

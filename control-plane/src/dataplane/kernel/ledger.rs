@@ -113,13 +113,19 @@ pub(super) fn open_modes(pins: &Pins) -> Result<Array<MapData, Modes>, Dataplane
 }
 
 /// Writes the switch; what was decided under it so far is decided anew.
+///
+/// Its number changes once more when all of it is there: a packet that saw it half written may have
+/// kept its decision under the first number.
 pub(super) fn write_modes(
     map: &mut Array<MapData, Modes>,
     mut modes: Modes,
 ) -> Result<(), DataplaneError> {
     let before = map.get(&0, 0).map_err(|error| map_error("read MODES", error))?;
-    modes.version = before.version.wrapping_add(1);
-    map.set(0, modes, 0).map_err(|error| map_error("write MODES", error))
+    for step in 1..=2 {
+        modes.version = before.version.wrapping_add(step);
+        map.set(0, modes, 0).map_err(|error| map_error("write MODES", error))?;
+    }
+    Ok(())
 }
 
 pub(super) fn open_map(

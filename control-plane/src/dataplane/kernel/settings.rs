@@ -49,7 +49,7 @@ pub struct Settings {
     pub pin_dir: PathBuf,
     /// Bytes an image may have, at most 512 MiB.
     pub image_capacity: usize,
-    /// Rows of each flow table.
+    /// Flows that are told apart between two drains, by all CPUs together.
     pub flow_table_entries: u32,
     /// How to attach.
     pub attach: Attach,
