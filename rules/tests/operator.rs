@@ -5,12 +5,15 @@ use sekisho_rules::{
     catalogue::Catalogue,
     compile::{Compiled, FeedInput, compile_with},
     explain::{Verdict, explain},
-    feed::Action,
+    feed::{Action, FeedSpec},
     indicator::Protocol,
     moment::Moment,
     operator::{Decision, EntryError, OperatorEntry, check},
-    parse::{Limits, parse},
-    policy::{Guards, NeverBlock, OwnPrefix, Policy},
+    parse::{Limits, Parsed, parse},
+    policy::{FirstList, Guards, NeverBlock, OwnPrefix, Policy, Rollout, ScoreLimits, stage},
+    public::public_answer,
+    seen::Seen,
+    story::story,
 };
 
 const NOW: i64 = 1_795_000_000;
@@ -49,13 +52,21 @@ fn never_block() -> NeverBlock {
 
 /// Two feeds with the same list, and the operator's entries, at a time.
 fn compiled(list: &str, entries: &[OperatorEntry], at: i64) -> Compiled {
+    compiled_by(&policy(), list, entries, at)
+}
+
+fn two_feeds() -> Vec<FeedSpec> {
     let row = |name| format!("  - {{name: {name}, source: x, format: plain, min_prefix_v4: 16}}\n");
     let text = format!("feeds:\n{}{}", row("a"), row("b"));
-    let specs = Catalogue::from_yaml(&text, "feeds.yaml").unwrap().feeds;
+    Catalogue::from_yaml(&text, "feeds.yaml").unwrap().feeds
+}
+
+fn compiled_by(policy: &Policy, list: &str, entries: &[OperatorEntry], at: i64) -> Compiled {
+    let specs = two_feeds();
     let parsed = parse(specs[0].format, list.as_bytes(), &Limits::default()).unwrap();
     let input = |spec| FeedInput { spec, parsed: Ok(&parsed), fetched_at: Moment::nearest(at) };
     let inputs: Vec<_> = specs.iter().map(input).collect();
-    compile_with(&inputs, &policy(), &[never_block()], entries, Moment::nearest(at)).unwrap()
+    compile_with(&inputs, policy, &[never_block()], entries, Moment::nearest(at)).unwrap()
 }
 
 fn verdict(compiled: &Compiled, query: &str) -> Verdict {
@@ -183,4 +194,49 @@ fn an_entry_needs_reason_owner_and_an_end_within_the_limit() {
     let mut endless = entry(1, Decision::Suppress, "198.18.0.0/24", &[]);
     endless.until = None;
     assert_eq!(check(&endless, &Guards::default(), &policy(), now()), Ok(()));
+}
+
+#[test]
+fn a_block_is_demoted_by_no_score_never_staged_and_no_part_of_the_overlap_of_feeds() {
+    let score = ScoreLimits { block: 100, observe: 100, ..ScoreLimits::default() };
+    let policy = Policy { score, ..policy() };
+    let blocks = [
+        entry(1, Decision::Block, "198.18.0.1/32", &[]),
+        entry(2, Decision::Block, "198.18.0.2/32", &[]),
+    ];
+    let mut found = compiled_by(&policy, "198.18.0.1\n198.18.0.3\n", &blocks, NOW);
+    let specs = two_feeds();
+    let feeds: Vec<_> = specs.iter().map(|spec| (spec, true)).collect();
+    let rollout = Rollout { first_list: FirstList::Observe, ..Rollout::default() };
+    let staged = stage(&mut found, &feeds, &rollout, &Seen::default(), now());
+    assert_eq!(verdict(&found, "198.18.0.1"), Verdict::Drop);
+    assert_eq!(verdict(&found, "198.18.0.2"), Verdict::Drop);
+    assert_eq!(verdict(&found, "198.18.0.3"), Verdict::Pass, "too low a score");
+    assert!(staged.next.is_some(), "the feeds' claims are staged");
+    let overlap = &found.feeds[0].overlap;
+    assert_eq!((overlap.networks, overlap.unique), (2, 0));
+    assert_eq!(
+        overlap.shared.iter().map(|(name, n)| (&**name, *n)).collect::<Vec<_>>(),
+        [("b", 2)]
+    );
+    assert_eq!(found.feeds[2].overlap.networks, 0);
+}
+
+#[test]
+fn the_story_and_the_answer_for_everybody_know_blocks_too() {
+    let found = compiled("198.18.0.9\n", &[entry(7, Decision::Block, "198.18.0.1/32", &[])], NOW);
+    let specs = two_feeds();
+    let parsed = Parsed::default();
+    let input = |spec| FeedInput { spec, parsed: Ok(&parsed), fetched_at: now() };
+    let inputs: Vec<_> = specs.iter().map(input).collect();
+    let story = story(&inputs, &policy(), &found, "198.18.0.1".parse().unwrap(), now());
+    let [told] = &story.indicators[..] else { panic!("{story:?}") };
+    assert_eq!((&*told.feed, told.line, told.left), ("operator", 7, Some(Action::Drop)));
+    let query = "198.18.0.1".parse().unwrap();
+    let answer = public_answer(&explain(&found, query), query, &[]);
+    assert_eq!(
+        answer.text,
+        ["Traffic to and from 198.18.0.1 is blocked.", "The operator of the network lists it."]
+    );
+    assert_eq!(answer.sources.len(), 0);
 }

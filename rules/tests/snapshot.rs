@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use sekisho_rules::{
     catalogue::Catalogue,
     compile::{FeedInput, compile},
+    demotion::Demotion,
     diff::{Listed, diff},
     feed::Action,
     moment::Moment,
@@ -61,11 +62,34 @@ fn tables() -> [Table; 2] {
 #[test]
 fn a_table_comes_back_as_it_was() {
     for table in tables() {
-        let back = decode(&encode(&table)).unwrap();
-        assert_eq!(back.feeds, table.feeds);
-        assert_eq!((&back.v4, &back.v6), (&table.v4, &table.v6));
-        assert_eq!(back.claims, table.claims);
+        assert_eq!(decode(&encode(&table)).unwrap(), table);
     }
+}
+
+#[test]
+fn what_the_policy_made_of_a_table_comes_back_too() {
+    let [_, mut table] = tables();
+    table.never_block = vec!["198.18.1.7/32".parse().unwrap(), "2001:2:4::53/128".parse().unwrap()];
+    table.observed = vec!["198.18.1.8/31".parse().unwrap()];
+    for (nth, claim) in table.claims.iter_mut().enumerate() {
+        Demotion::ALL.into_iter().skip(nth).for_each(|demotion| claim.demotions.insert(demotion));
+        claim.since = (nth % 2 == 0).then(|| Moment::nearest(NOW - 60 * nth as i64));
+    }
+    assert_eq!(decode(&encode(&table)).unwrap(), table);
+}
+
+#[test]
+fn what_was_new_and_is_enforced_has_changed() {
+    let [_, after] = tables();
+    let mut before = after.clone();
+    let claim = before.claims.iter_mut().find(|claim| claim.traffic.port == Some(23)).unwrap();
+    claim.demotions.insert(Demotion::New);
+    let found = diff(&before, &after, 100);
+    assert_eq!((found.added, found.removed, found.changed), (0, 0, 1));
+    let actions = |listed: &Option<Listed>| listed.as_ref().unwrap().action;
+    let [change] = &found.changes[..] else { panic!("{found:?}") };
+    assert_eq!(actions(&change.before), Some(Action::Observe));
+    assert_eq!(actions(&change.after), Some(Action::Drop));
 }
 
 #[test]

@@ -318,3 +318,24 @@ async fn an_older_list_is_taken_once_no_other_came_for_as_long_as_the_catalogue_
     }
     assert_eq!(told, [None, Some("older"), None, Some("older"), Some("older"), None]);
 }
+
+#[test]
+fn a_list_that_its_source_emptied_claim_by_claim_is_taken_and_one_that_got_lost_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = feed(&dir, "plain");
+    let (spec, last_good) = (&bench.config.spec, &bench.last_good);
+    let check = |list: &str, withdrawn, have: Option<&(ReadList, Meta)>| {
+        let fetched = crate::feeds::fetch::Fetched::List {
+            bytes: list.as_bytes().to_vec(),
+            validators: crate::feeds::fetch::Validators::default(),
+            withdrawn,
+        };
+        check::check(spec, fetched, have, None, last_good, Timestamp::now())
+    };
+    let Ok(Checked::Good(full)) = check(&hosts(500), false, None) else { panic!("it is good") };
+    let have = (full.list, full.meta);
+    let lost = check("# nothing\n", false, Some(&have));
+    assert!(matches!(lost, Err(Refused::Emptied)));
+    let taken = check("# nothing\n", true, Some(&have));
+    assert!(matches!(taken, Ok(Checked::Good(good)) if good.list.parsed.unwrap().is_empty()));
+}

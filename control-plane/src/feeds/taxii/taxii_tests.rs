@@ -9,7 +9,10 @@ use super::*;
 use crate::{
     config::FetchConfig,
     feeds::{
+        Feed, FeedConfig,
+        hold::Word,
         http::Fetcher,
+        last_good::LastGood,
         web::{Answer, Request, Web, page},
     },
 };
@@ -260,4 +263,36 @@ async fn another_root_makes_everything_be_read_again() {
     let second = ask(&web, &further, Some(&first), at(1)).await.unwrap();
     assert_eq!(addresses(&second), ["198.18.0.2"]);
     assert!(!queries(&other)[0].contains("added_after"));
+}
+
+#[tokio::test]
+async fn what_is_new_while_a_list_is_held_is_neither_lost_nor_taken() {
+    let web = server(|request| match request.target.contains("added_after=2026-01-02") {
+        true => envelope(&[], "", ""),
+        false if request.target.contains("added_after") => {
+            envelope(&[indicator(2, SECOND, "")], "", SECOND)
+        }
+        false => envelope(&[indicator(1, FIRST, "")], "", FIRST),
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let spec = spec(&web, "    approval: required\n");
+    let config = FeedConfig { spec, floor: Duration::from_secs(300) };
+    let fetcher = Fetcher::new(&FetchConfig::default()).unwrap();
+    let permits = Arc::new(tokio::sync::Semaphore::new(1));
+    let mut feed = Feed::new(config, fetcher, LastGood::new(dir.path()), permits);
+    let word = |accepts| Word { accepts, list: None, by: "alice".to_owned() };
+    feed.poll().await;
+    feed.obey(word(true)).await.outcome.unwrap();
+    assert_eq!(feed.news().status.indicators, 1);
+    for _ in 0..3 {
+        feed.poll().await;
+        let status = feed.news().status;
+        assert_eq!(status.trouble, None);
+        let held = status.held.map(|held| (held.figures.before, held.figures.after));
+        assert_eq!((status.indicators, held), (1, Some((1, 2))));
+    }
+    feed.obey(word(true)).await.outcome.unwrap();
+    feed.poll().await;
+    let status = feed.news().status;
+    assert_eq!((status.indicators, status.held), (2, None));
 }
