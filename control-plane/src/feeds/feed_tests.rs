@@ -337,5 +337,7 @@ fn a_list_that_its_source_emptied_claim_by_claim_is_taken_and_one_that_got_lost_
     let lost = check("# nothing\n", false, Some(&have));
     assert!(matches!(lost, Err(Refused::Emptied)));
     let taken = check("# nothing\n", true, Some(&have));
-    assert!(matches!(taken, Ok(Checked::Good(good)) if good.list.parsed.unwrap().is_empty()));
+    assert!(
+        matches!(taken, Ok(Checked::Good(good)) if good.list.parsed.as_ref().unwrap().is_empty())
+    );
 }
