@@ -1,6 +1,7 @@
 //! The daemon: lists in, rulesets into the kernel, hits out.
 
 mod arrivals;
+mod asking;
 mod breaking;
 mod collect;
 pub mod diff;
@@ -29,13 +30,14 @@ use sekisho_rules::{
 };
 use tokio::{
     sync::{Semaphore, mpsc, watch},
-    task::{JoinHandle, JoinSet, spawn_blocking},
+    task::{JoinHandle, spawn_blocking},
     time::{Instant, MissedTickBehavior, sleep_until},
 };
 use tracing::{error, info, warn};
 
 use self::{
     arrivals::Arrivals,
+    asking::Feeds,
     collect::{Collector, Pause},
     links::LinkChanges,
     orders::{Order, Words},
@@ -46,7 +48,7 @@ use self::{
 use crate::{
     config::Config,
     dataplane::{Dataplane, DataplaneError, OptOuts},
-    feeds::{Feed, FeedConfig, News, hold::Word, http::Fetcher, last_good::LastGood},
+    feeds::{News, http::Fetcher},
     history::{History, What},
     opt_out_file::{self, Follower},
     rulebook::{ReadList, Rulebook},
@@ -503,67 +505,6 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("log", old.log == new.log),
     ];
     fields.into_iter().filter(|(_, same)| !same).map(|(field, _)| field).collect()
-}
-
-/// A feed that asks for news, and hears words on its held list.
-struct Running {
-    spec: FeedSpec,
-    task: JoinHandle<()>,
-    words: mpsc::Sender<Word>,
-}
-
-/// The feeds that ask for news.
-struct Feeds {
-    config: Config,
-    fetcher: Fetcher,
-    permits: Arc<Semaphore>,
-    running: HashMap<FeedName, Running>,
-    news: mpsc::Sender<News>,
-    shutdown: watch::Receiver<bool>,
-}
-
-impl Feeds {
-    /// Starts the feeds that don't run yet; gives what their last good lists say.
-    async fn start(&mut self, specs: Vec<FeedSpec>) -> Vec<News> {
-        let mut loading = JoinSet::new();
-        for spec in specs {
-            if self.running.contains_key(&spec.name) {
-                continue;
-            }
-            let config = FeedConfig { spec, floor: self.config.fetch.floor.unsigned() };
-            let last_good = LastGood::new(&self.config.state_dir);
-            let permits = Arc::clone(&self.permits);
-            let mut feed = Feed::new(config, self.fetcher.clone(), last_good, permits);
-            loading.spawn_blocking(move || {
-                feed.load(Timestamp::now());
-                feed
-            });
-        }
-        let mut news = Vec::new();
-        while let Some(Ok(feed)) = loading.join_next().await {
-            news.push(feed.news());
-            let spec = feed.spec().clone();
-            let (words, heard) = mpsc::channel(1);
-            let task = tokio::spawn(feed.run(self.news.clone(), heard, self.shutdown.clone()));
-            self.running.insert(spec.name.clone(), Running { spec, task, words });
-        }
-        news
-    }
-
-    /// Stops the feeds that are gone or described otherwise.
-    fn stop_unless(&mut self, wanted: &HashMap<FeedName, FeedSpec>) {
-        self.running.retain(|name, Running { spec, task, .. }| {
-            let stays = wanted.get(name) == Some(&*spec);
-            if !stays {
-                task.abort();
-            }
-            stays
-        });
-    }
-
-    fn stop_all(&mut self) {
-        self.stop_unless(&HashMap::new());
-    }
 }
 
 #[cfg(test)]
