@@ -104,7 +104,7 @@ where
 }
 
 /// The reason of most packets, by a way that is half as long: those with nothing in front of the IPv4
-/// header and TCP or UDP behind it, if they are far from everything listed, or of a flow that is known.
+/// header and TCP or UDP behind it, if they are not listed or of a flow that is known.
 ///
 /// Not where either end may be the remote: the verifier would follow all that comes after twice.
 #[inline(always)]
@@ -120,7 +120,7 @@ where
     if is_opted_out(frame, site, &ip) {
         return Some(Reason::OptedOut);
     }
-    if !image::is_near_listed_v4(image, remote.1 as u32) {
+    if image::find_v4(image, remote.1 as u32).is_none() {
         return Some(Reason::NotListed);
     }
     let transport = parse::transport(frame, &ip);

@@ -65,13 +65,6 @@ impl Lists {
     }
 }
 
-/// Whether anything in the /24 of an IPv4 address (host byte order) is listed.
-#[inline(always)]
-pub fn is_near_listed_v4<B: Bytes + ?Sized>(image: &B, address: u32) -> bool {
-    let slot = address >> 8;
-    slot_bits(image, BITMAP_V4, slot).is_some_and(|bits| bits >> (slot & 63) & 1 != 0)
-}
-
 /// The selector of an IPv4 address in host byte order, if anything lists it.
 #[inline(always)]
 pub fn find_v4<B: Bytes + ?Sized>(image: &B, address: u32) -> Option<Selector> {
@@ -129,20 +122,14 @@ pub fn find_v6<B: Bytes + ?Sized>(image: &B, high: u64, low: u64) -> Option<Sele
 /// The word of a slot, if its bit is set.
 #[inline(always)]
 fn slot_word<B: Bytes + ?Sized>(image: &B, bitmap: usize, ranks: usize, slot: u32) -> Option<u32> {
-    let bits = slot_bits(image, bitmap, slot)?;
+    let group = u64::from(slot >> 6);
+    let bits = image.u64(bitmap as u64 + group * 8)?;
     let bit = 1_u64 << (slot & 63);
     if bits & bit == 0 {
         return None;
     }
-    let group = u64::from(slot >> 6);
     let first = image.u32(ranks as u64 + group * 4)?;
     image.u32((u64::from(first) + ones(bits & (bit - 1))) * 4)
-}
-
-/// The bits of a slot and its neighbours.
-#[inline(always)]
-fn slot_bits<B: Bytes + ?Sized>(image: &B, bitmap: usize, slot: u32) -> Option<u64> {
-    image.u64(bitmap as u64 + u64::from(slot >> 6) * 8)
 }
 
 enum Child {

@@ -29,9 +29,7 @@ mod named;
 
 #[cfg(any(feature = "build", test))]
 pub use build::{Action, BuildError, Image, ImageBuilder, Limit, List, ListSet, Port};
-pub use lookup::{
-    Bytes, Header, Lists, Selector, find_v4, find_v6, header, is_near_listed_v4, lists_of, resolve,
-};
+pub use lookup::{Bytes, Header, Lists, Selector, find_v4, find_v6, header, lists_of, resolve};
 #[cfg(any(feature = "build", test))]
 pub use lookup::{ask, checksum, list_names, rule_lists};
 #[cfg(any(feature = "build", test))]
