@@ -49,6 +49,10 @@ use super::{
 
 /// A port slot that no interface has: a wire without its other end leaves packets to the kernel.
 const NO_PEER: u8 = u8::MAX;
+/// How often evidence is taken while programs or rulesets change under it. What was read before
+/// a change and what was read after it would tell of something that never was: of a program that
+/// was replaced, and of a canary that still is found.
+const LOOKS: usize = 3;
 
 /// A dataplane in the kernel, loaded by this process or by another one.
 pub struct KernelDataplane {
@@ -218,6 +222,29 @@ impl KernelDataplane {
         Ok(intact)
     }
 
+    /// What is installed, read one thing after another.
+    fn look(&self, anchors: &mut Anchors, depth: Depth) -> Result<Evidence, DataplaneError> {
+        let found = anchors.found(&self.slot)?;
+        let (ports, programs) = anchors.ports()?;
+        let canaries = match &found {
+            Some(image) => self.probe(&programs, image.map, depth)?,
+            None => Vec::new(),
+        };
+        let modes = self.maps().modes()?;
+        Ok(Evidence {
+            expected: anchors.expected(),
+            found,
+            canaries,
+            intact: self.is_intact(depth)?,
+            ports,
+            lost_pins: anchors.lost_pins(),
+            lost_devices: anchors.lost_devices(),
+            switch_holds: anchors.is_switch(&modes),
+            opt_outs_hold: anchors.opt_outs().holds(&self.pins, &modes, depth)?,
+            sinkhole_holds: anchors.is_way_to_sinkhole()?,
+        })
+    }
+
     /// The live image, mapped.
     fn live(&self) -> Result<Option<Mapping>, DataplaneError> {
         ruleset::live_image(&self.slot, self.capacity)
@@ -303,24 +330,15 @@ impl Dataplane for KernelDataplane {
 
     fn evidence(&self, depth: Depth) -> Result<Evidence, DataplaneError> {
         let Some(mut anchors) = self.anchors() else { return Ok(Evidence::default()) };
-        let found = anchors.found(&self.slot)?;
-        let canaries = match &found {
-            Some(image) => self.probe(&anchors.programs()?, image.map, depth)?,
-            None => Vec::new(),
-        };
-        let modes = self.maps().modes()?;
-        Ok(Evidence {
-            expected: anchors.expected(),
-            found,
-            canaries,
-            intact: self.is_intact(depth)?,
-            ports: anchors.ports()?,
-            lost_pins: anchors.lost_pins(),
-            lost_devices: anchors.lost_devices(),
-            switch_holds: anchors.is_switch(&modes),
-            opt_outs_hold: anchors.opt_outs().holds(&self.pins, &modes, depth)?,
-            sinkhole_holds: anchors.is_way_to_sinkhole()?,
-        })
+        let mut evidence = self.look(&mut anchors, depth)?;
+        for _ in 1..LOOKS {
+            let (ports, _) = anchors.ports()?;
+            if ports == evidence.ports && anchors.found(&self.slot)? == evidence.found {
+                break;
+            }
+            evidence = self.look(&mut anchors, depth)?;
+        }
+        Ok(evidence)
     }
 
     fn repair(&self, drift: &Drift) -> Result<(), DataplaneError> {

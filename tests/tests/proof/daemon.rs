@@ -81,6 +81,18 @@ impl Daemon {
         self.metric(&format!("sekisho_drift_total{{kind=\"{kind}\"}} "))
     }
 
+    /// What it says that it put right, the last first.
+    fn put_right(&self) -> Vec<String> {
+        let status = self.status();
+        let repairs = status["proof"]["put_right"].as_array().cloned().unwrap_or_default();
+        repairs.iter().map(|repair| repair["what"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Waits until it has put right so much, and has looked whether it is.
+    fn wait_for_repairs(&self, repairs: usize) {
+        self.wait(&format!("word of {repairs} repairs"), || self.put_right().len() == repairs);
+    }
+
     fn wait(&self, what: &str, mut condition: impl FnMut() -> bool) {
         let deadline = Instant::now() + Duration::from_secs(30);
         while !condition() {
@@ -132,29 +144,34 @@ fn a_running_daemon_puts_right_what_somebody_changes() {
 
     fs::remove_file(&modes).unwrap();
     fs::remove_file(&link).unwrap();
-    daemon.wait("pins", || modes.exists() && link.exists());
+    daemon.wait_for_repairs(2);
+    assert!(modes.exists() && link.exists());
     assert!(has_program(), "it never left");
-    daemon.wait("a count of pins", || daemon.drifts("pin") == Some(2.0));
+    assert_eq!(daemon.drifts("pin"), Some(2.0));
 
     tamper::detach_link(&link).unwrap();
-    daemon.wait("program", has_program);
-    daemon.wait("a count of links", || daemon.drifts("link") == Some(1.0));
+    daemon.wait_for_repairs(3);
+    assert!(has_program());
+    assert_eq!(daemon.drifts("link"), Some(1.0));
 
     let other = PassProgram::load().unwrap();
     tamper::replace_program(&link, other.as_fd()).unwrap();
-    daemon.wait("a count of programs", || daemon.drifts("program") == Some(1.0));
-    daemon.wait("count of canaries", || daemon.drifts("canary") == Some(2.0));
+    daemon.wait_for_repairs(6);
+    assert_eq!(daemon.drifts("program"), Some(1.0));
+    assert_eq!(daemon.drifts("canary"), Some(2.0));
 
+    let generation = || daemon.status()["ruleset"]["generation"].clone();
+    let before = generation();
     tamper::remove_first(&slot).unwrap();
-    daemon.wait("ruleset", || daemon.status()["ruleset"]["entries_v4"] == 1);
+    daemon.wait_for_repairs(7);
+    assert_eq!(daemon.status()["ruleset"]["entries_v4"], 1);
+    assert_eq!(daemon.drifts("image"), Some(1.0));
     tamper::swap_image(&slot, CAPACITY, &without_canary(77)).unwrap();
-    daemon.wait("count of images", || daemon.drifts("image") == Some(2.0));
-    daemon.wait("count of canaries", || daemon.drifts("canary") == Some(4.0));
-    daemon.wait("the ruleset that was", || daemon.status()["ruleset"]["generation"] != 77);
+    daemon.wait_for_repairs(10);
+    assert_eq!(daemon.drifts("image"), Some(2.0));
+    assert_eq!(daemon.drifts("canary"), Some(4.0));
+    assert_eq!(generation(), before, "the ruleset that was");
 
-    let all_put_right =
-        |status: &Value| status["proof"]["put_right"].as_array().map(Vec::len) == Some(10);
-    daemon.wait("word of ten repairs", || all_put_right(&daemon.status()));
     let status = daemon.status();
     assert_eq!(status["health"]["ok"], true, "{status}");
     assert_eq!(status["proof"]["standing"], serde_json::json!([]));

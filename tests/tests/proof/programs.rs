@@ -1,10 +1,10 @@
 //! Programs on interfaces, and interfaces.
 
-use std::os::fd::AsFd as _;
+use std::{os::fd::AsFd as _, sync::Barrier, thread};
 
 use sekisho::dataplane::{
     Attachment, Dataplane as _,
-    evidence::{Drift, PortState},
+    evidence::{Depth, Drift, PortState},
     trial::PassProgram,
 };
 use sekisho_tests::tamper;
@@ -37,6 +37,32 @@ fn a_program_that_takes_the_place_of_ours_loses_it() {
     assert!(replaced.starts_with("one Replaced"), "{replaced}");
     assert_eq!(missed, [v4, v6]);
     stage.repair(&Drift::Program { interface: "one".to_owned(), expected, found });
+}
+
+#[test]
+fn a_program_that_is_replaced_during_a_look_is_told_with_its_canaries_or_not_yet() {
+    let stage = Stage::new("meanwhile");
+    let other = PassProgram::load().unwrap();
+    for _ in 0..20 {
+        let both = Barrier::new(2);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                both.wait();
+                tamper::replace_program(&stage.link_pin(), other.as_fd()).unwrap();
+            });
+            both.wait();
+            // After a repair the programs are asked again, which takes a while.
+            let evidence = stage.dataplane().evidence(Depth::Shallow).expect("readable");
+            let replaced = evidence.ports.iter().filter(|port| port.state != PortState::Guarded);
+            let wrong = evidence.canaries.iter().filter(|canary| canary.answer != canary.expected);
+            assert_eq!(wrong.count(), 2 * replaced.count(), "{evidence:?}");
+        });
+        let PortState::Replaced { expected, found } = stage.evidence().ports[0].state else {
+            panic!("{:?}", stage.drifts());
+        };
+        let drift = Drift::Program { interface: "one".to_owned(), expected, found };
+        stage.dataplane().repair(&drift).expect("repaired");
+    }
 }
 
 #[test]

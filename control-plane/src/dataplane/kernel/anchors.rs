@@ -154,28 +154,23 @@ impl Anchors {
             .map_err(|error| system(format!("pin {path}"), error))
     }
 
-    /// How the interfaces stand.
-    pub(super) fn ports(&self) -> Result<Vec<PortEvidence>, DataplaneError> {
-        let evidence = |port: &PortAnchor| {
-            Ok(PortEvidence { interface: port.guarded.interface.clone(), state: port.state()? })
-        };
-        self.ports.iter().map(evidence).collect()
-    }
-
-    /// The programs that interfaces run now, whosever they are.
-    pub(super) fn programs(&self) -> Result<Vec<LiveProgram>, DataplaneError> {
-        let mut programs = Vec::new();
+    /// How the interfaces stand, and the programs that they run, whosever they are. Both come of one
+    /// look: a program that is replaced meanwhile is in both or in neither.
+    pub(super) fn ports(&self) -> Result<(Vec<PortEvidence>, Vec<LiveProgram>), DataplaneError> {
+        let (mut ports, mut programs) = (Vec::new(), Vec::new());
         for port in &self.ports {
-            let program = match port.state()? {
+            let state = port.state()?;
+            let Guarded { interface, role, .. } = &port.guarded;
+            ports.push(PortEvidence { interface: interface.clone(), state });
+            let program = match state {
                 PortState::Guarded => port.program,
                 PortState::Replaced { found, .. } => found,
                 PortState::Absent | PortState::Returned | PortState::Detached => continue,
             };
-            let Guarded { interface, role, .. } = &port.guarded;
             let (interface, role) = (interface.clone(), *role);
             programs.push(LiveProgram { interface, slot: port.slot, role, program });
         }
-        Ok(programs)
+        Ok((ports, programs))
     }
 
     /// Interfaces to which redirected frames can't find their way.
