@@ -10,6 +10,7 @@ use sekisho_abi::{
 use sekisho_tests::packet::{Carrier, UDP, ethernet, ip, udp};
 
 use crate::{
+    corpus::tried,
     direction,
     lab::{Case, Lab, XDP_DROP, XDP_PASS, XDP_REDIRECT},
     layers, modes, opt_out, protected, reject, sinkhole,
@@ -32,7 +33,7 @@ fn cases() -> Vec<Case> {
 }
 
 fn of_role(role: Role) -> Vec<Case> {
-    cases().into_iter().filter(|case| case.role == role).collect()
+    tried(cases().into_iter().filter(|case| case.role == role).collect())
 }
 
 fn wire() -> Setup {

@@ -13,7 +13,7 @@ use sekisho_abi::{
 use sekisho_xdp::decide::Match;
 
 use crate::{
-    corpus,
+    corpus::{self, setting},
     direction::ROLES,
     expected::assert_valid,
     lab::{Counts, Lab, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX, hex},
@@ -76,11 +76,6 @@ fn random_and_mutated_frames_are_judged_alike_by_kernel_and_host() {
             "no frame was {reason:?}"
         );
     }
-}
-
-fn setting(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")))
 }
 
 /// What the host says of a batch, by interface.
