@@ -125,7 +125,12 @@ impl<'a> Request<'a> {
         if let Some(person) = self.by {
             request = request.header(BY, person);
         }
-        let response = request.send().await.map_err(|error| root_cause(&error))?;
+        let response = request.send().await.map_err(|error| match root_cause(&error) {
+            cause if error.is_connect() => {
+                format!("{cause} (is `sekisho run` running? --api URL names another address)")
+            }
+            cause => cause,
+        })?;
         let status = response.status();
         let body = response.bytes().await.map_err(|error| root_cause(&error))?;
         let value: Value = serde_json::from_slice(&body)

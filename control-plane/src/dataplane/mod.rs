@@ -89,7 +89,10 @@ pub enum DataplaneError {
         configured: usize,
     },
     /// Nothing is pinned where the running dataplane should be.
-    #[error("no dataplane is loaded under {path}")]
+    #[error(
+        "no dataplane is loaded under {path}: `sekisho run -c FILE` loads one, --pin-dir DIR looks \
+         elsewhere"
+    )]
     NotLoaded {
         /// The pin directory.
         path: String,
