@@ -86,7 +86,7 @@ pub fn measure(
     }
     stop.send_replace(true);
     let (answered, worked) = runtime.block_on(async { (answering.await, working.await) });
-    answered??;
+    answered?;
     Ok(worked??)
 }
 

@@ -5,6 +5,7 @@
 
 mod breaker;
 mod changes;
+mod connections;
 mod error;
 mod preview;
 mod routes;
@@ -35,6 +36,8 @@ use crate::{config::ApiConfig, engine::service::Service, shutdown::stopped};
 
 /// Longest that an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// Longest that a connection may take to send the header of a request.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Requests that are answered at a time; more are turned away.
 const AT_ONCE: usize = 32;
 /// Largest body of a request: few have one.
@@ -88,13 +91,13 @@ impl Listening {
     }
 
     /// Answers until `shutdown`.
-    pub async fn run(self, mut shutdown: watch::Receiver<bool>) -> io::Result<()> {
+    pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
         let stop = async move {
             // A sender that is gone means the same.
             let () = stopped(&mut shutdown).await;
         };
         let router = router(self.service, self.address, self.token_file);
-        axum::serve(self.listener, router).with_graceful_shutdown(stop).await
+        connections::serve(self.listener, router, PATIENCE, stop).await;
     }
 }
 

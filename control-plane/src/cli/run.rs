@@ -109,8 +109,7 @@ async fn serve(
     let outcome = engine.run(shutdown, reload).await;
     stop.send_replace(true);
     match timeout(PATIENCE, answering).await {
-        Ok(Ok(Ok(()))) => {}
-        Ok(Ok(Err(failure))) => error!("the API stopped: {failure}"),
+        Ok(Ok(())) => {}
         Ok(Err(failure)) => error!("the API stopped: {failure}"),
         Err(_) => info!("a client that left its request unfinished is not waited for"),
     }
