@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
 use jiff::Timestamp;
 use sekisho_rules::{
     compile::FeedReport,
-    feed::FeedSpec,
+    feed::{FeedName, FeedSpec, Source},
     parse::{Reject, RejectReason, SkipReason},
     refusal::{Refusal, RefusalReason},
 };
@@ -48,7 +48,23 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let rulebook = Rulebook::of_folder(&args.lists).map_err(Failure::usage)?;
     let folder = folder::compile(&rulebook, capacity, Timestamp::now())?;
     let report = Report::of(&folder);
-    if args.json { print_json(&report) } else { print(&report.text()) }
+    if args.json { print_json(&report) } else { print(&report.text()) }?;
+    match unusable(&rulebook, &folder)[..] {
+        [] => Ok(()),
+        ref feeds => Err(Failure::failed(format!("not usable: {}", feeds.join(", ")))),
+    }
+}
+
+/// The feeds whose list could not be read, or was refused as a whole. What comes over the network
+/// nobody has looked for.
+fn unusable(rulebook: &Rulebook, folder: &Folder) -> Vec<String> {
+    let is_file = |name: &FeedName| {
+        let mut feeds = rulebook.catalogue.feeds.iter();
+        feeds.any(|spec| spec.name == *name && matches!(spec.source, Source::File(_)))
+    };
+    let missing = folder.missing.iter().map(|missing| &missing.feed).filter(|name| is_file(name));
+    let refused = folder.compiled.feeds.iter().filter(|report| report.failure.is_some());
+    refused.map(|report| &report.name).chain(missing).map(ToString::to_string).collect()
 }
 
 #[derive(Serialize)]
