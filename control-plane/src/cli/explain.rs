@@ -74,7 +74,7 @@ fn of_folder(lists: &Path, query: Query, public: bool) -> Result<Value, Failure>
 
 fn of_config(path: &Path, query: Query, public: bool) -> Result<Value, Failure> {
     let config = Config::read(path).map_err(Failure::usage)?;
-    let rulebook = Rulebook::of_config(&config).map_err(Failure::usage)?;
+    let (rulebook, _) = Rulebook::with_subscribers(&config).map_err(Failure::usage)?;
     let now = Timestamp::now();
     let folder = folder::compile_last_good(&rulebook, &config, now)?;
     of_lists(&folder, &rulebook, query, public, now)

@@ -13,7 +13,7 @@ use sekisho_abi::{
     record::Modes,
 };
 use sekisho_rules::{
-    compile::{CompileError, Compiled, FeedReport},
+    compile::{CompileError, Compiled, Decided, FeedReport},
     feed::{Action, FeedName, FeedSpec},
     policy::{Policy, Staged, demote},
 };
@@ -132,7 +132,10 @@ impl Publisher {
         let silent = lists.iter().filter(|list| list.is_silent).map(|list| list.spec.name.clone());
         self.service.set_silent(silent.collect());
         let pairs: Vec<_> = lists.iter().map(|list| (&*list.spec, list.read)).collect();
-        let mut compiled = self.rulebook.compile_with(&pairs, &entries, now)?;
+        let false_positives = self.service.store().false_positives()?;
+        let decided = Decided { entries: &entries, false_positives: &false_positives };
+        let mut compiled = self.rulebook.compile_decided(&pairs, decided, now)?;
+        self.service.keep_found(&compiled.found);
         let rollout = &self.rulebook.policy.rollout;
         let Staged { seen, next: promotion } =
             self.arrivals.stage(&mut compiled, &pairs, rollout, now);
