@@ -116,8 +116,8 @@ impl Rulebook {
         Ok((rulebook, subscribers))
     }
 
-    /// Counts the networks of subscribers among the operator's own, and those of its translators, in
-    /// which any IPv4 address can be written: no feed may list them.
+    /// Counts among the operator's own networks those of subscribers, of routers and servers, and of
+    /// translators, in which any IPv4 address can be written: no feed may list them.
     fn protect(&mut self, subscribers: &Subscribers, config: &Config) {
         let own = |name: &str| {
             let name = name.to_owned();
@@ -128,6 +128,8 @@ impl Rulebook {
         let translators = config.dataplane.embedded_ipv4.iter().copied();
         let translators = translators.filter(|net| *net != WELL_KNOWN_NAT64).map(IpNet::V6);
         policy.extend(translators.map(own("IPv4 inside IPv6")));
+        let infrastructure = config.dataplane.infrastructure.iter().map(IpNet::trunc);
+        policy.extend(infrastructure.map(own("infrastructure")));
     }
 
     /// Applies the policy to what was read of the enabled feeds.
@@ -326,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn subscribers_and_translators_are_our_own_networks() {
+    fn subscribers_translators_and_infrastructure_are_our_own_networks() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(
             dir.path().join("subscribers.csv"),
@@ -335,13 +337,21 @@ mod tests {
         .unwrap();
         let text = "interfaces: [{name: fake0, role: subscriber}]\n\
                     subscribers: {csv: subscribers.csv}\n\
-                    dataplane: {embedded_ipv4: ['64:ff9b::/96', '2001:2:64::/96']}\n";
+                    dataplane: {embedded_ipv4: ['64:ff9b::/96', '2001:2:64::/96'],\n             \
+                    infrastructure: [198.18.7.0/24]}\n";
         fs::write(dir.path().join("sekisho.yaml"), text).unwrap();
         let config = Config::read(&dir.path().join("sekisho.yaml")).unwrap();
         let (rulebook, _) = Rulebook::with_subscribers(&config).unwrap();
         let own = rulebook.policy.own_prefixes.iter();
         let own: Vec<_> = own.map(|own| format!("{} {}", own.network, own.name)).collect();
-        assert_eq!(own, ["198.18.0.0/24 subscribers", "2001:2:64::/96 IPv4 inside IPv6"]);
+        assert_eq!(
+            own,
+            [
+                "198.18.0.0/24 subscribers",
+                "2001:2:64::/96 IPv4 inside IPv6",
+                "198.18.7.0/24 infrastructure"
+            ]
+        );
     }
 
     #[test]

@@ -233,3 +233,29 @@ impl<'a> FeedRow<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_that_cannot_be_used_are_named_and_those_of_the_network_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        let row = |name: &str, source: &str| {
+            format!("  - {{name: {name}, source: {source}, format: plain}}\n")
+        };
+        let rows = [
+            row("good", "good.txt"),
+            row("page", "page.txt"),
+            row("gone", "gone.txt"),
+            row("far", "'https://lists.example.net/'"),
+        ];
+        write("feeds.yaml", &format!("feeds:\n{}", rows.concat()));
+        write("good.txt", "198.18.0.1\n");
+        write("page.txt", "<!doctype html>");
+        let rulebook = Rulebook::of_folder(dir.path()).unwrap();
+        let folder = folder::compile(&rulebook, 64 << 20, Timestamp::now()).unwrap();
+        assert_eq!(unusable(&rulebook, &folder), ["page", "gone"]);
+    }
+}

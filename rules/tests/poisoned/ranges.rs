@@ -1,5 +1,6 @@
 //! Dangerous networks whole, in halves, in parts, from around, and in disguise.
 
+use proptest::prelude::*;
 use sekisho_rules::policy::Tier;
 
 use super::*;
@@ -153,4 +154,53 @@ fn ipv6_forms_of_what_is_refused_are_refused_and_told_so() {
     let (_, compiled) =
         read(Format::Plain, WIDE, "2002:c612:1::1\n2001:0:c612:1:0:1234:39ed:fffe\n");
     assert_eq!(networks(&compiled).len(), 2, "forms of hosts that may be blocked stand");
+}
+
+/// A network of the lists that no web traffic may be stopped to, by its place among all.
+fn service(at: usize) -> IpNet {
+    let lists =
+        never_block().iter().filter(|list| matches!(list.tier, Tier::Never | Tier::PortExact));
+    let mut all = lists.flat_map(|list| &list.networks).map(|row| row.network);
+    let count = all.clone().count();
+    all.nth(at % count).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn whatever_is_listed_around_and_inside_services_they_are_reached(
+        rows in proptest::collection::vec((any::<usize>(), 0..24_u8, any::<bool>(), any::<u32>()), 1..60),
+    ) {
+        let mut text = String::new();
+        let mut services = Vec::new();
+        for (at, shorter, is_inside, low) in rows {
+            let service = service(at);
+            let full = service.max_prefix_len();
+            let length = service.prefix_len();
+            let length = if is_inside { (length + shorter).min(full) } else {
+                length.saturating_sub(shorter)
+            };
+            let address = match service.network() {
+                IpAddr::V4(v4) if is_inside => {
+                    let host = low & u32::MAX.checked_shr(service.prefix_len().into()).unwrap_or(0);
+                    IpAddr::V4((u32::from(v4) | host).into())
+                }
+                other => other,
+            };
+            text += &format!("{}\n", IpNet::new(address, length).unwrap().trunc());
+            services.push(service);
+        }
+        let (parsed, compiled) = read(Format::Plain, WIDE, &text);
+        assert_explained(&parsed, &compiled, "random");
+        for service in services {
+            for address in [service.network(), service.broadcast()] {
+                for port in [None, Some(80), Some(443)] {
+                    let query = Query { address, port, protocol: None };
+                    let verdict = explain(&compiled, query).verdict;
+                    prop_assert_eq!(verdict, Verdict::Pass, "{} of {} by {}", address, service, text);
+                }
+            }
+        }
+    }
 }
