@@ -40,15 +40,19 @@ pub fn from_yaml<T: DeserializeOwned>(text: &str, file: &str) -> Result<T, YamlE
         let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
         let message = error.without_snippet().to_string();
         let place = format!(" at line {line}, column {column}");
-        let message = plain(&message.replace(&place, "")).to_owned();
+        let message = plain(&message.replace(&place, ""));
         YamlError { file: file.to_owned(), line, column, message }
     })
 }
 
 /// The reader's words for what it found, where they are about YAML itself rather than about what
 /// people write.
-fn plain(message: &str) -> &str {
-    match message {
+fn plain(message: &str) -> String {
+    let twice = message.strip_prefix("duplicate mapping key: ");
+    if let Some((key, _)) = twice.and_then(|rest| rest.split_once(',')) {
+        return format!("'{key}' is there twice");
+    }
+    let plain = match message {
         "expected sequence start" => "expected a list: [one, two], or one item a line behind '- '",
         "expected mapping start" => "expected keys with values: {key: value}, or one a line",
         "expected string scalar" => "expected a text",
@@ -57,8 +61,14 @@ fn plain(message: &str) -> &str {
         "invalid u16" => "expected a whole number from 0 to 65535",
         "invalid u32" => "expected a whole number from 0 to 4294967295",
         "invalid u64" => "expected a whole number from 0 on",
+        "externally tagged enum expected scalar or mapping" => "expected one word",
+        "recursion limit exceeded" => "it is nested too deeply",
+        other if other.starts_with("budget breached: Documents") => {
+            "expected one document, found a second one behind '---'"
+        }
         other => other,
-    }
+    };
+    plain.to_owned()
 }
 
 #[cfg(test)]
@@ -76,6 +86,9 @@ mod tests {
                 "policy.yaml:1:30: expected a whole number from 0",
             ),
             ("breaker: {at_least: many}", "policy.yaml:1:21: expected a whole number from 0"),
+            ("score: {block: 1, block: 2}", "policy.yaml:1:19: 'block' is there twice"),
+            ("rollout: {first_list: [observe]}", "policy.yaml:1:23: expected one word"),
+            ("{}\n---\n{}\n", "policy.yaml:2:1: expected one document"),
             ("max_sites_v6: -3", "policy.yaml:1:15: expected a whole number from 0 on"),
         ] {
             let error = Policy::from_yaml(text, "policy.yaml").unwrap_err().to_string();

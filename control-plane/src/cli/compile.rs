@@ -1,6 +1,10 @@
 //! `sekisho compile`: a folder of lists, and what became of every indicator.
 
-use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write as _,
+    path::PathBuf,
+};
 
 use jiff::Timestamp;
 use sekisho_rules::{
@@ -26,6 +30,8 @@ use crate::{
 const SHOWN_REJECTS: usize = 3;
 /// Refusals shown in text.
 const SHOWN_REFUSALS: usize = 20;
+/// Of these, those of one feed with the same reason.
+const SHOWN_ALIKE: usize = 3;
 
 /// Arguments of `sekisho compile`.
 #[derive(Debug, clap::Args)]
@@ -208,10 +214,17 @@ impl<'a> Report<'a> {
         }
         text.push_str(&columns.render(2));
         text.push('\n');
-        for refusal in self.refused.iter().take(SHOWN_REFUSALS) {
+        let mut shown: HashMap<_, usize> = HashMap::new();
+        let few = self.refused.iter().filter(|refusal| {
+            let alike = shown.entry((&refusal.feed, refusal.why.reason())).or_default();
+            *alike += 1;
+            *alike <= SHOWN_ALIKE
+        });
+        let few: Vec<_> = few.take(SHOWN_REFUSALS).collect();
+        for refusal in &few {
             let _ = writeln!(text, "  {refusal}");
         }
-        let more = self.refused_total.saturating_sub(SHOWN_REFUSALS as u64);
+        let more = self.refused_total.saturating_sub(few.len() as u64);
         if more > 0 {
             let _ = writeln!(text, "  ... and {more} more (--json lists them)");
         }
@@ -257,5 +270,23 @@ mod tests {
         let rulebook = Rulebook::of_folder(dir.path()).unwrap();
         let folder = folder::compile(&rulebook, 64 << 20, Timestamp::now()).unwrap();
         assert_eq!(unusable(&rulebook, &folder), ["page", "gone"]);
+    }
+
+    #[test]
+    fn of_many_refusals_alike_the_others_are_shown_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        write("feeds.yaml", "feeds:\n  - {name: a, source: a.txt, format: plain}\n");
+        let private = (1..=40).map(|host| format!("10.0.0.{host}\n")).collect::<String>();
+        write("a.txt", &format!("{private}8.8.8.8\n198.18.0.0/24\n"));
+        let rulebook = Rulebook::of_folder(dir.path()).unwrap();
+        let folder = folder::compile(&rulebook, 64 << 20, Timestamp::now()).unwrap();
+        let text = Report::of(&folder).text();
+        assert_eq!(text.matches("is refused: ").count(), 5, "{text}");
+        assert!(
+            text.contains("8.8.8.8 of feed") && text.contains("198.18.0.0/24 of feed"),
+            "{text}"
+        );
+        assert!(text.contains("... and 37 more"), "{text}");
     }
 }
