@@ -168,7 +168,7 @@ pub enum Why {
     },
     /// The cap on what all entries together cover.
     Coverage {
-        /// Shortest prefix that still fits.
+        /// Shortest prefix of the feed that still fits.
         floor: u8,
         /// The cap.
         most: u64,
@@ -241,7 +241,8 @@ impl fmt::Display for Why {
             }
             Self::Coverage { floor, most, unit } => write!(
                 f,
-                "all entries together may cover {most} {unit}, and only a /{floor} or longer fits"
+                "all entries together may cover {most} {unit}, and of this feed only a /{floor} or \
+                 longer fits"
             ),
         }
     }

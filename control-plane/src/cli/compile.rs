@@ -289,4 +289,24 @@ mod tests {
         );
         assert!(text.contains("... and 37 more"), "{text}");
     }
+
+    #[test]
+    fn what_does_not_fit_names_the_limit_the_largest_feed_and_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        let row = |name: &str| format!("  - {{name: {name}, source: {name}.txt, format: plain}}\n");
+        write("feeds.yaml", &format!("feeds:\n{}{}", row("few"), row("many")));
+        write("few.txt", "198.18.0.1\n");
+        write("many.txt", "198.18.0.2\n198.18.0.3\n");
+        let rulebook = Rulebook::of_folder(dir.path()).unwrap();
+        let Err(failure) = folder::compile(&rulebook, 1 << 20, Timestamp::now()) else {
+            panic!("a megabyte is enough");
+        };
+        let text = format!("{failure:?}");
+        assert!(text.contains("bytes of the ruleset image"), "{text}");
+        assert!(
+            text.contains("feed 'many' with 2 indicators: give the ruleset more room"),
+            "{text}"
+        );
+    }
 }

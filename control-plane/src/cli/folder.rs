@@ -9,7 +9,7 @@ use sekisho_rules::{
 use super::Failure;
 use crate::{
     config::Config,
-    dataplane::tables::{self, Built, Slots},
+    dataplane::tables::{self, Built, Slots, Unfit},
     feeds::last_good::LastGood,
     rulebook::{ReadList, Rulebook, read_list_file},
     store,
@@ -84,7 +84,7 @@ fn compile_read(
     let compiled = rulebook.compile_decided(&pairs, decided, now).map_err(Failure::failed)?;
     drop(pairs);
     let built = tables::build(&compiled.table, &Slots::default(), 1, capacity)
-        .map_err(|error| Failure::failed(format!("the ruleset does not fit: {error}")))?;
+        .map_err(|fault| Failure::failed(Unfit::new(fault, &compiled.feeds)))?;
     Ok(Folder { specs, lists, compiled, built, missing })
 }
 

@@ -8,10 +8,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sekisho_abi::{
-    image::{BuildError, Header},
-    record::Modes,
-};
+use sekisho_abi::{image::Header, record::Modes};
 use sekisho_rules::{
     compile::{CompileError, Compiled, Decided, FeedReport},
     feed::{Action, FeedName, FeedSpec},
@@ -23,7 +20,7 @@ use super::{arrivals::Arrivals, rollback::Pinned, service::Service, told};
 use crate::{
     dataplane::{
         DataplaneError, Installed,
-        tables::{self, Built, Slots},
+        tables::{self, Built, Slots, Unfit},
     },
     history::{Cause, FeedCount, History, Version, What},
     hits::Generation,
@@ -47,8 +44,8 @@ pub(super) enum PublishError {
     #[error(transparent)]
     Compile(#[from] CompileError),
     /// The table does not fit an image.
-    #[error("the ruleset does not fit: {0}")]
-    Build(#[from] BuildError),
+    #[error(transparent)]
+    Build(#[from] Unfit),
     /// The kernel refused.
     #[error(transparent)]
     Dataplane(#[from] DataplaneError),
@@ -144,7 +141,8 @@ impl Publisher {
         let sources = told::sources(policy, &pairs);
         let falls_silent = lists.iter().filter(|list| !list.is_silent).map(|list| list.until).min();
         let next = self.generation.checked_add(1).unwrap_or(1);
-        let built = tables::build(&compiled.table, &self.slots, next, self.capacity)?;
+        let built = tables::build(&compiled.table, &self.slots, next, self.capacity)
+            .map_err(|fault| Unfit::new(fault, &compiled.feeds))?;
         let promotion = promotion.map(Into::into);
         let lapses = next_lapse(&compiled).into_iter().chain(falls_silent).chain(promotion).min();
         let checksum = built.image.header().checksum;

@@ -104,3 +104,25 @@ fn a_comment_or_a_word_in_a_list_allows_nothing() {
         assert_eq!(verdict(&compiled, host), Verdict::Pass, "{host}");
     }
 }
+
+#[test]
+fn a_feed_that_floods_crowds_out_no_other() {
+    let row = |name| format!("  - {{name: {name}, source: x, format: plain, {WIDE}}}\n");
+    let yaml = format!("feeds:\n{}{}", row("flood"), row("honest"));
+    let specs = Catalogue::from_yaml(&yaml, "feeds.yaml").unwrap().feeds;
+    let flood: String = (0..200_u32).map(|n| format!("5.{n}.0.0/16\n")).collect();
+    let lists = [flood.as_str(), "198.18.0.0/15\n198.18.0.1\n"]
+        .map(|text| parse_feed(&specs[0], text.as_bytes(), &Limits::default()).unwrap());
+    let now = Moment::nearest(NOW);
+    let inputs: Vec<_> = specs
+        .iter()
+        .zip(&lists)
+        .map(|(spec, parsed)| FeedInput { spec, parsed: Ok(parsed), fetched_at: now })
+        .collect();
+    let policy = Policy::from_yaml("max_addresses_v4: 1000000", "policy.yaml").unwrap();
+    let compiled = compile_with(&inputs, &policy, &[], &[], now).unwrap();
+    let accepted: Vec<u64> = compiled.feeds.iter().map(|feed| feed.accepted).collect();
+    assert_eq!(accepted, [0, 2]);
+    let text = compiled.refusals.kept[0].to_string();
+    assert!(text.contains("of this feed only a /17 or longer fits"), "{text}");
+}
