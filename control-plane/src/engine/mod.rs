@@ -169,6 +169,9 @@ impl Engine {
         shutdown: watch::Receiver<bool>,
         mut reload: mpsc::Receiver<()>,
     ) -> Result<(), EngineError> {
+        // Who gives one before the first ruleset is live waits for that.
+        let (orders, mut ordered) = mpsc::channel(orders::QUEUE);
+        self.service.take_orders(orders);
         let fetcher =
             Fetcher::new(&self.config.fetch).map_err(|error| EngineError::Http(error.detail))?;
         let publisher = self.prepare().await?;
@@ -202,8 +205,6 @@ impl Engine {
         };
         worker.start_feeds().await;
         worker.publish().await?;
-        let (orders, mut ordered) = mpsc::channel(orders::QUEUE);
-        self.service.take_orders(orders);
         let collector = tokio::spawn(collector.run(shutdown.clone()));
         worker.work(&mut heard, &mut reload, &mut ordered, shutdown).await?;
         worker.feeds.stop_all();

@@ -132,7 +132,7 @@ fn the_publisher_is_woken_when_the_first_claim_is_promoted() {
 async fn what_people_decide_against_a_feed_lowers_its_weight_also_after_it_mended_its_list() {
     let bench = Bench::start_with_policy(&["198.18.0.7", "198.18.0.8"], BREAKER);
     until(|| bench.stops("198.18.0.7")).await;
-    until(|| bench.service.orders().is_some()).await;
+    until(|| bench.service.ruleset().is_some()).await;
     let allow = "{\"decision\": \"allow\", \"network\": \"198.18.0.7\", \"reason\": \"a partner\", \
                  \"lasts\": \"1h\"}";
     let allow = serde_json::from_str(allow).unwrap();
@@ -156,7 +156,7 @@ async fn what_people_decide_against_a_feed_lowers_its_weight_also_after_it_mende
 
     let bench = Bench::start_in(dir, Arc::new(FakeDataplane::new(64 << 20)));
     until(|| trust(&bench) == Some((83, 2))).await;
-    until(|| bench.service.orders().is_some()).await;
+    until(|| bench.service.ruleset().is_some()).await;
     bench.service.end_entry(made.entry.entry.id, "alice").await.unwrap();
     assert_eq!(trust(&bench), Some((91, 1)), "the allow was taken back");
     bench.end().await;
