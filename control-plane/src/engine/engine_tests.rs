@@ -407,6 +407,10 @@ async fn the_operators_entries_outlive_the_daemon() {
     bench.service.add_entry(own_entry("allow", "198.18.0.7", "1h"), "alice").await.unwrap();
     bench.service.add_entry(own_entry("block", "198.18.0.9", "1h"), "alice").await.unwrap();
     assert!(!bench.drops("198.18.0.7") && bench.drops("198.18.0.9"));
+    let mut unknown = own_entry("suppress", "198.18.0.8", "1h");
+    unknown.feed = Some("onee".parse().unwrap());
+    let refusal = bench.service.add_entry(unknown, "alice").await.unwrap_err().to_string();
+    assert_eq!(refusal, "feed: no feed 'onee' is enabled");
     let (dir, kernel) = bench.end().await;
     let bench = Bench::start_in(dir, kernel);
     until(|| bench.service.ruleset().is_some()).await;

@@ -147,6 +147,10 @@ impl Service {
         let mut entry = new.entry(by, now)?;
         let ruleset = self.ruleset().ok_or(EntryFailure::NoRuleset)?;
         check(&entry, &ruleset.compiled.guards, &self.policy(), now.into())?;
+        let is_known = |name: &FeedName| self.feeds().iter().any(|feed| feed.name == *name);
+        if let Some(feed) = entry.feed.as_ref().filter(|name| !is_known(name)) {
+            return Err(EntryError::Wrong(format!("feed: no feed '{feed}' is enabled")).into());
+        }
         if ruleset.compiled.operator.len() >= MAX_ENTRIES {
             return Err(EntryFailure::TooMany);
         }

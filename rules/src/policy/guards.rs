@@ -109,6 +109,8 @@ impl Guards {
 pub(crate) struct Judge<'a> {
     guards: &'a Guards,
     feed: FeedName,
+    /// Whether it is a list of the operator's own.
+    is_own: bool,
     floor: Floor,
     usual_confidence: Option<u8>,
     least_confidence: u8,
@@ -127,6 +129,7 @@ impl<'a> Judge<'a> {
         Self {
             guards,
             feed: spec.name.clone(),
+            is_own: operator::is_reserved(&spec.name),
             floor: Floor::new(spec, policy),
             usual_confidence: spec.confidence,
             least_confidence: spec.min_confidence,
@@ -176,8 +179,7 @@ impl<'a> Judge<'a> {
     /// tenants.
     fn never_blocked(&self, network: IpNet, meant: Traffic) -> Option<Why> {
         self.guards.never_blocked(network, meant).or_else(|| {
-            let is_own = operator::is_reserved(&self.feed);
-            (!is_own).then(|| self.guards.never_blocked.rented(network)).flatten()
+            (!self.is_own).then(|| self.guards.never_blocked.rented(network)).flatten()
         })
     }
 
