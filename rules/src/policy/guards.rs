@@ -178,9 +178,9 @@ impl<'a> Judge<'a> {
     /// What of the never-block lists refuses the claim. The operator may block a network of many
     /// tenants.
     fn never_blocked(&self, network: IpNet, meant: Traffic) -> Option<Why> {
-        self.guards.never_blocked(network, meant).or_else(|| {
-            (!self.is_own).then(|| self.guards.never_blocked.rented(network)).flatten()
-        })
+        self.guards
+            .never_blocked(network, meant)
+            .or_else(|| (!self.is_own).then(|| self.guards.never_blocked.rented(network)).flatten())
     }
 
     /// How sure the claim is: as it says itself, or as the feed's claims usually are.

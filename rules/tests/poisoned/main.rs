@@ -5,6 +5,7 @@
 mod fights;
 mod notations;
 mod ranges;
+mod shapes;
 mod written;
 
 use std::{net::IpAddr, sync::OnceLock};
