@@ -1,7 +1,7 @@
 //! `sekisho compile`: a folder of lists, and what became of every indicator.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt::Write as _,
     path::PathBuf,
 };
@@ -26,8 +26,6 @@ use crate::{
     rulebook::{ReadList, Rulebook},
 };
 
-/// Rejected lines shown of each feed in text.
-const SHOWN_REJECTS: usize = 3;
 /// Refusals shown in text.
 const SHOWN_REFUSALS: usize = 20;
 /// Of these, those of one feed with the same reason.
@@ -179,27 +177,30 @@ impl<'a> Report<'a> {
     }
 
     fn rejects_text(&self, text: &mut String) {
-        let rows: Vec<_> = self
-            .feeds
-            .iter()
-            .flat_map(|row| row.rejects.iter().take(SHOWN_REJECTS).map(move |reject| (row, reject)))
-            .collect();
-        if rows.is_empty() {
+        let mut counts: BTreeMap<RejectReason, u64> = BTreeMap::new();
+        let mut first = Columns::new(&["FEED", "LINE>", "REASON", "TEXT"]);
+        for FeedRow { report, rejects, rejected_by_reason, .. } in &self.feeds {
+            for (reason, lines) in rejected_by_reason {
+                *counts.entry(*reason).or_default() += lines;
+            }
+            let mut told = BTreeSet::new();
+            for reject in rejects.iter().filter(|reject| told.insert(reject.reason)) {
+                let (name, reason) = (report.name.to_string(), reject.reason.to_string());
+                first.row([name, reject.line.to_string(), reason, reject.text.clone()]);
+            }
+        }
+        if counts.is_empty() {
             return;
         }
-        let mut columns = Columns::new(&["FEED", "LINE>", "REASON", "TEXT"]);
-        for (row, reject) in rows {
-            columns.row([
-                row.report.name.to_string(),
-                reject.line.to_string(),
-                reject.reason.to_string(),
-                reject.text.clone(),
-            ]);
+        let mut columns = Columns::new(&["REASON", "LINES>", "MEANS"]);
+        for (reason, lines) in counts {
+            columns.row([reason.to_string(), lines.to_string(), reason.text().to_owned()]);
         }
         let _ = write!(
             text,
-            "\nLines that could not be read, the first of each feed:\n\n{}",
-            columns.render(2)
+            "\nLines that could not be read:\n\n{}\nThe first of each feed and reason:\n\n{}",
+            columns.render(2),
+            first.render(2)
         );
     }
 
@@ -288,6 +289,33 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("... and 37 more"), "{text}");
+    }
+
+    #[test]
+    fn each_kind_of_line_that_cannot_be_read_is_counted_shown_and_said_in_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        write("feeds.yaml", "feeds:\n  - {name: a, source: a.txt, format: plain}\n");
+        write("a.txt", "198.18.0.1\nx\ny\nz\n8.8.8.8/24\n198.18.0.2:0\n");
+        let rulebook = Rulebook::of_folder(dir.path()).unwrap();
+        let folder = folder::compile(&rulebook, 64 << 20, Timestamp::now()).unwrap();
+        let text = Report::of(&folder).text();
+        let rows: Vec<_> =
+            text.lines().map(|line| Vec::from_iter(line.split_whitespace()).join(" ")).collect();
+        for row in [
+            "host_bits_set 1 a network with host bits may mean one host or all of it",
+            "bad_port 1 the port is no number from 1 to 65535",
+            "a 2 not_an_address x",
+            "a 5 host_bits_set 8.8.8.8/24",
+            "a 6 bad_port 198.18.0.2:0",
+        ] {
+            assert!(rows.iter().any(|found| found == row), "{row}: {text}");
+        }
+        assert!(
+            rows.iter().any(|row| row.starts_with("not_an_address 3 no IPv4 or IPv6")),
+            "{text}"
+        );
+        assert!(!rows.iter().any(|row| row.ends_with(" y")), "one of a kind: {text}");
     }
 
     #[test]
