@@ -9,6 +9,7 @@ mod dataplane;
 mod interface;
 mod share;
 
+pub(crate) use dataplane::WELL_KNOWN_NAT64;
 pub use dataplane::{
     Attach, DataplaneConfig, HardwareAddress, SinkholeConfig, TunnelConfig, Unwrap,
 };
@@ -305,7 +306,7 @@ pub enum LogLevel {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
-    #[error("{}: {source}", path.display())]
+    #[error("the configuration {} can't be read: {source}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,

@@ -116,6 +116,8 @@ names! {
     FEED_SHARED: Gauge = "sekisho_feed_shared_networks", "Networks that both feeds list.";
     FEED_FLOWS: Counter = "sekisho_feed_flows_total", "Flows to and from what the feed lists, by whether the subscriber began (TCP) or not, since the daemon was started.";
     DEMOTED: Gauge = "sekisho_feed_demoted_claims", "Claims of the feed that stand and do less than it asks for, by the stage that demotes them.";
+    FEED_WEIGHT: Gauge = "sekisho_feed_weight", "What the word of the feed counts in the score, 0 to 100: its weight, less by its false positives.";
+    FEED_FALSE_POSITIVES: Gauge = "sekisho_feed_false_positives", "Networks that the feed listed while the operator allowed or suppressed them, or that the breaker demoted for good.";
     BREAKER: Gauge = "sekisho_breaker_entries", "Entries that too many subscribers met within a minute: tripped (nobody has decided), kept or released.";
     BREAKER_TRIPS: Counter = "sekisho_breaker_trips_total", "Entries that the breaker demoted.";
     BREAKER_FORGOTTEN: Counter = "sekisho_breaker_forgotten_pairs_total", "Pairs of entry and subscriber that the breaker had no room for.";
@@ -270,6 +272,8 @@ fn ruleset(sample: &Sample) {
             let labels = [feed(), Label::new("other", other.to_string())];
             gauge!(FEED_SHARED, labels.iter()).set(*networks as f64);
         }
+        gauge!(FEED_WEIGHT, [feed()].iter()).set(f64::from(report.trust.weight));
+        gauge!(FEED_FALSE_POSITIVES, [feed()].iter()).set(f64::from(report.trust.false_positives));
         for (reason, demoted) in &report.demoted_by_reason {
             let labels =
                 [Label::new("feed", report.name.shared()), Label::new("reason", reason.as_str())];

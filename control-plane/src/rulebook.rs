@@ -9,14 +9,14 @@ use std::{
     sync::Arc,
 };
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use nix::fcntl::OFlag;
 use sekisho_rules::{
     access::{Auth, SecretRef},
     catalogue::Catalogue,
-    compile::{CompileError, Compiled, FeedInput, compile_with},
+    compile::{CompileError, Compiled, Decided, FeedInput, compile_decided},
     feed::{FeedSpec, Source},
-    operator::OperatorEntry,
     parse::{Limits, ParseFailure, Parsed, parse_feed},
     policy::{NeverBlock, OwnPrefix, Policy},
     shipped,
@@ -24,7 +24,7 @@ use sekisho_rules::{
 };
 
 use crate::{
-    config::Config,
+    config::{Config, WELL_KNOWN_NAT64},
     feeds::{misp, unpack::unpack},
     subscribers::Subscribers,
 };
@@ -35,6 +35,7 @@ pub const FOLDER_CATALOGUE: &str = "feeds.yaml";
 pub const FOLDER_POLICY: &str = "policy.yaml";
 /// Folder of a lists folder with further never-block lists.
 pub const FOLDER_NEVER_BLOCK: &str = "never-block";
+const NEVER_BLOCK_OF_FOLDER: &str = "a never-block list of a lists folder";
 /// Largest file of the operator's own: catalogue, policy, never-block list.
 const LARGEST_FILE: u64 = 64 << 20;
 
@@ -53,8 +54,10 @@ pub struct Rulebook {
 #[derive(Debug, thiserror::Error)]
 pub enum RulebookError {
     /// It can't be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{what}: {} can't be read: {source}", path.display())]
     Unreadable {
+        /// What names it.
+        what: &'static str,
         /// The file.
         path: PathBuf,
         /// The system's answer.
@@ -69,17 +72,17 @@ impl Rulebook {
     /// What a configuration names.
     pub fn of_config(config: &Config) -> Result<Self, RulebookError> {
         let catalogue = match &config.feeds {
-            Some(path) => read_catalogue(path)?,
+            Some(path) => read_catalogue(path, "feeds")?,
             None => shipped::catalogue()?,
         };
         let policy = match &config.policy {
-            Some(path) => read(path, Policy::from_yaml)?,
+            Some(path) => read(path, "policy", Policy::from_yaml)?,
             None => shipped::policy()?,
         };
         let mut never_block =
             if config.never_block.shipped { shipped::never_block()? } else { Vec::new() };
         for path in &config.never_block.files {
-            never_block.push(read_never_block(path)?);
+            never_block.push(read_never_block(path, "never_block.files")?);
         }
         Ok(Self { catalogue, policy, never_block })
     }
@@ -87,24 +90,46 @@ impl Rulebook {
     /// What a lists folder holds: `feeds.yaml`, perhaps `policy.yaml`, perhaps `never-block/*.yaml`
     /// and MISP warninglists `never-block/*.json` on top of the shipped lists.
     pub fn of_folder(folder: &Path) -> Result<Self, RulebookError> {
-        let catalogue = read_catalogue(&folder.join(FOLDER_CATALOGUE))?;
+        let catalogue =
+            read_catalogue(&folder.join(FOLDER_CATALOGUE), "the catalogue of a lists folder")?;
         let own_policy = folder.join(FOLDER_POLICY);
         let policy = if own_policy.exists() {
-            read(&own_policy, Policy::from_yaml)?
+            read(&own_policy, "the policy of a lists folder", Policy::from_yaml)?
         } else {
             shipped::policy()?
         };
         let mut never_block = shipped::never_block()?;
         for path in list_files(&folder.join(FOLDER_NEVER_BLOCK))? {
-            never_block.push(read_never_block(&path)?);
+            never_block.push(read_never_block(&path, NEVER_BLOCK_OF_FOLDER)?);
         }
         Ok(Self { catalogue, policy, never_block })
     }
 
-    /// Counts the networks of subscribers among the operator's own: no feed may list them.
-    pub fn protect(&mut self, subscribers: &Subscribers) {
-        let own = |network| OwnPrefix { network, name: "subscribers".to_owned() };
-        self.policy.own_prefixes.extend(subscribers.networks().into_iter().map(own));
+    /// What a configuration names, with its subscribers, whose networks no feed may list.
+    pub fn with_subscribers(config: &Config) -> Result<(Self, Subscribers), String> {
+        let mut rulebook = Self::of_config(config).map_err(|error| error.to_string())?;
+        let subscribers = match &config.subscribers.csv {
+            Some(csv) => Subscribers::read(csv).map_err(|error| error.to_string())?,
+            None => Subscribers::default(),
+        };
+        rulebook.protect(&subscribers, config);
+        Ok((rulebook, subscribers))
+    }
+
+    /// Counts among the operator's own networks those of subscribers, of routers and servers, and of
+    /// translators, in which any IPv4 address can be written: no feed may list them.
+    fn protect(&mut self, subscribers: &Subscribers, config: &Config) {
+        let own = |name: &str| {
+            let name = name.to_owned();
+            move |network| OwnPrefix { network, name: name.clone() }
+        };
+        let policy = &mut self.policy.own_prefixes;
+        policy.extend(subscribers.networks().into_iter().map(own("subscribers")));
+        let translators = config.dataplane.embedded_ipv4.iter().copied();
+        let translators = translators.filter(|net| *net != WELL_KNOWN_NAT64).map(IpNet::V6);
+        policy.extend(translators.map(own("IPv4 inside IPv6")));
+        let infrastructure = config.dataplane.infrastructure.iter().map(IpNet::trunc);
+        policy.extend(infrastructure.map(own("infrastructure")));
     }
 
     /// Applies the policy to what was read of the enabled feeds.
@@ -113,17 +138,17 @@ impl Rulebook {
         lists: &[(&FeedSpec, &ReadList)],
         now: Timestamp,
     ) -> Result<Compiled, CompileError> {
-        self.compile_with(lists, &[], now)
+        self.compile_decided(lists, Decided::default(), now)
     }
 
-    /// The same, with the operator's own entries.
-    pub fn compile_with(
+    /// The same, with what people decided besides.
+    pub fn compile_decided(
         &self,
         lists: &[(&FeedSpec, &ReadList)],
-        entries: &[OperatorEntry],
+        decided: Decided<'_>,
         now: Timestamp,
     ) -> Result<Compiled, CompileError> {
-        compile_with(&inputs(lists), &self.policy, &self.never_block, entries, now.into())
+        compile_decided(&inputs(lists), &self.policy, &self.never_block, decided, now.into())
     }
 }
 
@@ -175,8 +200,10 @@ fn read_at_most(path: &Path, most: usize) -> Result<Vec<u8>, std::io::Error> {
     // A pipe that nobody writes into must not hold the thread that opens it.
     let file =
         fs::OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no regular file"));
+    let kind = file.metadata()?;
+    if !kind.is_file() {
+        let what = if kind.is_dir() { "it is a folder" } else { "it is no regular file" };
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, what));
     }
     file.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -191,8 +218,8 @@ pub fn limits(spec: &FeedSpec) -> Limits {
     limits
 }
 
-fn read_catalogue(path: &Path) -> Result<Catalogue, RulebookError> {
-    let mut catalogue = read(path, Catalogue::from_yaml)?;
+fn read_catalogue(path: &Path, what: &'static str) -> Result<Catalogue, RulebookError> {
+    let mut catalogue = read(path, what, Catalogue::from_yaml)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     for feed in &mut catalogue.feeds {
         if let Source::File(file) = &mut feed.source {
@@ -213,19 +240,20 @@ fn read_catalogue(path: &Path) -> Result<Catalogue, RulebookError> {
 }
 
 /// A list in our YAML, or a MISP warninglist in its JSON.
-fn read_never_block(path: &Path) -> Result<NeverBlock, RulebookError> {
+fn read_never_block(path: &Path, what: &'static str) -> Result<NeverBlock, RulebookError> {
     if path.extension().is_some_and(|extension| extension == "json") {
-        read(path, NeverBlock::from_warninglist)
+        read(path, what, NeverBlock::from_warninglist)
     } else {
-        read(path, NeverBlock::from_yaml)
+        read(path, what, NeverBlock::from_yaml)
     }
 }
 
 fn read<T>(
     path: &Path,
+    what: &'static str,
     from_yaml: impl Fn(&str, &str) -> Result<T, YamlError>,
 ) -> Result<T, RulebookError> {
-    let unreadable = |source| RulebookError::Unreadable { path: path.to_owned(), source };
+    let unreadable = |source| RulebookError::Unreadable { what, path: path.to_owned(), source };
     let mut text = String::new();
     let file = fs::File::open(path).map_err(unreadable)?;
     file.take(LARGEST_FILE).read_to_string(&mut text).map_err(unreadable)?;
@@ -234,7 +262,8 @@ fn read<T>(
 
 /// The YAML and JSON files of a folder by name; none if there is no such folder.
 fn list_files(folder: &Path) -> Result<Vec<PathBuf>, RulebookError> {
-    let unreadable = |source| RulebookError::Unreadable { path: folder.to_owned(), source };
+    let what = NEVER_BLOCK_OF_FOLDER;
+    let unreadable = |source| RulebookError::Unreadable { what, path: folder.to_owned(), source };
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -299,9 +328,37 @@ mod tests {
     }
 
     #[test]
+    fn subscribers_translators_and_infrastructure_are_our_own_networks() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(
+            dir.path().join("subscribers.csv"),
+            "prefix,subscriber,tenant,from,to\n198.18.0.0/24,alice,,,\n",
+        )
+        .unwrap();
+        let text = "interfaces: [{name: fake0, role: subscriber}]\n\
+                    subscribers: {csv: subscribers.csv}\n\
+                    dataplane: {embedded_ipv4: ['64:ff9b::/96', '2001:2:64::/96'],\n             \
+                    infrastructure: [198.18.7.0/24]}\n";
+        fs::write(dir.path().join("sekisho.yaml"), text).unwrap();
+        let config = Config::read(&dir.path().join("sekisho.yaml")).unwrap();
+        let (rulebook, _) = Rulebook::with_subscribers(&config).unwrap();
+        let own = rulebook.policy.own_prefixes.iter();
+        let own: Vec<_> = own.map(|own| format!("{} {}", own.network, own.name)).collect();
+        assert_eq!(
+            own,
+            [
+                "198.18.0.0/24 subscribers",
+                "2001:2:64::/96 IPv4 inside IPv6",
+                "198.18.7.0/24 infrastructure"
+            ]
+        );
+    }
+
+    #[test]
     fn a_missing_catalogue_is_named() {
         let error = Rulebook::of_folder(Path::new("/nowhere")).unwrap_err().to_string();
-        assert!(error.starts_with("/nowhere/feeds.yaml: "), "{error}");
+        let expected = "the catalogue of a lists folder: /nowhere/feeds.yaml can't be read: ";
+        assert!(error.starts_with(expected), "{error}");
     }
 
     #[test]
@@ -318,10 +375,11 @@ mod tests {
         let pipe = dir.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let spec = Catalogue::from_yaml(CATALOGUE, "f").unwrap().feeds.remove(0);
-        for path in [pipe.as_path(), dir.path(), Path::new("/dev/zero")] {
+        for path in [pipe.as_path(), Path::new("/dev/zero")] {
             let error = read_list_file(&spec, path).unwrap_err().to_string();
             assert_eq!(error, "it is no regular file", "{}", path.display());
         }
+        assert_eq!(read_list_file(&spec, dir.path()).unwrap_err().to_string(), "it is a folder");
     }
 
     #[test]

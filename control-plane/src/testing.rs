@@ -15,6 +15,7 @@ use sekisho_rules::{
     indicator::{Protocol, Traffic},
     moment::Moment,
     overlap::Overlap,
+    policy::Trust,
     refusal::RefusalReason,
     table::{Claim, Entry, Table, TableFeed},
 };
@@ -134,6 +135,7 @@ pub(crate) fn report(feed: &str) -> FeedReport {
         refused_by_reason: [(RefusalReason::Reserved, 1)].into(),
         demoted_by_reason: [(Demotion::New, 1)].into(),
         overlap: Overlap { networks: 3, unique: 2, shared: [("two".into(), 1)].into() },
+        trust: Trust { given: 100, weight: 91, false_positives: 1 },
         warned: 0,
         named: 0,
         skipped: 0,

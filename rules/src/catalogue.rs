@@ -53,6 +53,12 @@ impl Catalogue {
                      least, says `min_refresh`"
                 ));
             }
+            if feed.value.max_bytes == Some(0) || feed.value.origin.as_deref() == Some("") {
+                return refuse(format!(
+                    "feed '{name}': expected a 'max_bytes' above 0 and an 'origin' that is a name; \
+                     leave out what is not meant"
+                ));
+            }
             if let Err(why) = check_mapping(&feed.value).and_then(|()| access::check(&feed.value)) {
                 return refuse(format!("feed '{name}': {why}"));
             }
@@ -176,6 +182,10 @@ mod tests {
         assert!(error(hasty).contains("at least 5m"), "{}", error(hasty));
         let often = "feeds:\n  - {name: a, source: x, format: plain, refresh: 1h, min_refresh: 2h}";
         assert!(error(often).contains("allows 2h at the least"), "{}", error(often));
+        for nothing in ["max_bytes: 0", "origin: ''"] {
+            let text = format!("feeds:\n  - {{name: a, source: x, format: plain, {nothing}}}\n");
+            assert!(error(&text).contains("leave out what is not meant"), "{}", error(&text));
+        }
         let own = error(&format!("feeds:\n{}", row("operator-observe")));
         assert!(own.starts_with("feeds.yaml:2:5: 'operator-observe' is the name"), "{own}");
         let rows: String = (0..60).map(|n| row(&format!("f{n}"))).collect();

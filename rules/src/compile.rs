@@ -15,7 +15,7 @@ use crate::{
     operator::{self, OperatorEntry},
     overlap::{Overlap, Overlaps},
     parse::{ParseFailure, Parsed, Rejects},
-    policy::{Guards, Judge, NeverBlock, Policy, Scorer, sinkhole},
+    policy::{FalsePositive, Findings, Guards, Judge, NeverBlock, Policy, Scorer, Trust, sinkhole},
     refusal::{MAX_KEPT_PER_FEED, Refusal, RefusalReason, Refusals, Why},
     table::{Claim, Table, TableFeed},
 };
@@ -44,6 +44,17 @@ pub struct Compiled {
     pub guards: Guards,
     /// The operator's own entries in force, for explanations.
     pub operator: Vec<OperatorEntry>,
+    /// False positives of feeds that were not known before.
+    pub found: Vec<FalsePositive>,
+}
+
+/// What people decided besides the lists.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Decided<'a> {
+    /// The operator's own entries.
+    pub entries: &'a [OperatorEntry],
+    /// The false positives that are known.
+    pub false_positives: &'a [FalsePositive],
 }
 
 /// The account of one feed: `indicators = accepted + refused`.
@@ -67,6 +78,8 @@ pub struct FeedReport {
     pub refused_by_reason: BTreeMap<RefusalReason, u64>,
     /// Claims that stand and do less than the feed asks for, by the stage that demotes them.
     pub demoted_by_reason: BTreeMap<Demotion, u64>,
+    /// What its word is worth.
+    pub trust: Trust,
     /// How its entries and those of the others overlap.
     pub overlap: Overlap,
     /// Well-formed rows that are no indicators.
@@ -108,6 +121,17 @@ pub fn compile_with(
     entries: &[OperatorEntry],
     now: Moment,
 ) -> Result<Compiled, CompileError> {
+    compile_decided(inputs, policy, never_block, Decided { entries, ..Decided::default() }, now)
+}
+
+/// The same, with all that people decided.
+pub fn compile_decided(
+    inputs: &[FeedInput<'_>],
+    policy: &Policy,
+    never_block: &[NeverBlock],
+    Decided { entries, false_positives }: Decided<'_>,
+    now: Moment,
+) -> Result<Compiled, CompileError> {
     let guards = Guards::new(policy, never_block).with_entries(entries, now);
     let own = operator::lists(entries, policy, now);
     let own =
@@ -124,19 +148,23 @@ pub fn compile_with(
         judges: inputs.iter().map(judge).collect(),
         refusals: Refusals::default(),
         reports: inputs.iter().map(FeedInput::report).collect(),
-        scorer: Scorer::new(inputs.iter().map(|input| input.spec), policy.score, now),
+        scorer: Scorer::default(),
+        findings: Findings::known(false_positives),
+        now,
         overlaps: Overlaps::new(inputs.len()),
         remote: inputs.iter().filter(|input| !operator::is_reserved(&input.spec.name)).count(),
     };
     let rows = feeds.accepted();
+    feeds.weigh(policy);
     let mut table = Table { feeds: inputs.iter().map(table_feed).collect(), ..Table::default() };
     rows.merge(policy, &mut feeds, &mut table);
     table.never_block = never_blocked_parts(&table, &guards);
     table.observed = sinkhole_parts(&table, &guards);
-    let Feeds { refusals, mut reports, overlaps, .. } = feeds;
+    let Feeds { refusals, mut reports, overlaps, findings, .. } = feeds;
     overlaps.tell(&mut reports);
     let operator = entries.iter().filter(|entry| entry.is_in_force(now)).cloned().collect();
-    Ok(Compiled { table, refusals, feeds: reports, guards, operator })
+    let found = findings.into_new();
+    Ok(Compiled { table, refusals, feeds: reports, guards, operator, found })
 }
 
 impl<'a> FeedInput<'a> {
@@ -162,6 +190,7 @@ impl<'a> FeedInput<'a> {
             warned: 0,
             refused_by_reason: BTreeMap::new(),
             demoted_by_reason: BTreeMap::new(),
+            trust: Trust::full(self.spec.weight),
             overlap: Overlap::default(),
             skipped: self.parsed.map_or(0, Parsed::skipped_total),
             stamp: self.parsed.ok().and_then(|parsed| parsed.stamp),
@@ -182,6 +211,8 @@ struct Feeds<'a> {
     refusals: Refusals,
     reports: Vec<FeedReport>,
     scorer: Scorer,
+    findings: Findings,
+    now: Moment,
     overlaps: Overlaps,
     /// How many of the inputs are feeds: the operator's own lists come behind them.
     remote: usize,
@@ -202,12 +233,32 @@ impl Feeds<'_> {
                     self.reports[usize::from(feed)].warned += 1;
                 }
                 match self.judges[usize::from(feed)].check(indicator, meant) {
-                    Ok(()) => rows.push(place, indicator.network, meant),
-                    Err(why) => self.refuse(place, why),
+                    Ok(()) => {
+                        rows.push(place, indicator.network, meant);
+                        for allowed in self.guards.allowed_inside(indicator.network, meant) {
+                            self.findings.note(&input.spec.name, allowed, self.now);
+                        }
+                    }
+                    Err(why) => {
+                        if let Why::Operator { range, .. } = why {
+                            self.findings.note(&input.spec.name, range, self.now);
+                        }
+                        self.refuse(place, why);
+                    }
                 }
             }
         }
         rows
+    }
+
+    /// Says what each feed's word counts, once all its false positives are known.
+    fn weigh(&mut self, policy: &Policy) {
+        for (report, input) in self.reports.iter_mut().zip(self.inputs) {
+            report.trust = self.findings.trust(input.spec, &policy.false_positives, self.now);
+        }
+        let weights = self.reports.iter().map(|report| report.trust.weight);
+        let specs = self.inputs.iter().map(|input| input.spec);
+        self.scorer = Scorer::new(specs, weights, policy.score, self.now);
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
     indicator::{Protocol, Traffic},
     moment::Moment,
     operator::{Decision, OperatorEntry},
+    policy::Trust,
     refusal::{RefusalReason, indicator_text},
     table::{Claim, Table},
 };
@@ -325,8 +326,12 @@ pub(crate) fn demotion_text(
             }
             None => "the feed says that it is a sinkhole".to_owned(),
         },
-        Demotion::LowScore => format!("its score of {score} is below what is blocked"),
-        Demotion::TooLowScore => format!("its score of {score} is below what counts"),
+        Demotion::LowScore => {
+            format!("its score of {score} is below what is blocked{}", lowered(compiled, claim))
+        }
+        Demotion::TooLowScore => {
+            format!("its score of {score} is below what counts{}", lowered(compiled, claim))
+        }
         Demotion::New => match claim.since {
             Some(since) => format!("it is new, listed since {since}"),
             None => "it is new".to_owned(),
@@ -335,6 +340,22 @@ pub(crate) fn demotion_text(
                               decided yet"
             .to_owned(),
     }
+}
+
+/// What false positives did to the weight of the feed, if anything.
+fn lowered(compiled: &Compiled, claim: &Claim) -> String {
+    let report = compiled.feeds.get(usize::from(claim.feed));
+    let Some(trust) = report.map(|report| report.trust) else { return String::new() };
+    let Trust { given, weight, false_positives } = trust;
+    if weight == given {
+        return String::new();
+    }
+    let word = if false_positives == 1 {
+        "a false positive".to_owned()
+    } else {
+        format!("{false_positives} false positives")
+    };
+    format!("; {word} of the feed took its weight from {given} to {weight}")
 }
 
 fn exempt(compiled: &Compiled, network: IpNet) -> Because {

@@ -418,7 +418,7 @@ fn some_percentage<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     percentage(deserializer).map(Some)
 }
 
-fn percentage<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+pub(crate) fn percentage<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
     bounded(deserializer, "a percentage", 0, 100)
 }
 

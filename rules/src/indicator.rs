@@ -156,6 +156,9 @@ impl FromStr for Query {
     fn from_str(text: &str) -> Result<Self, String> {
         let refuse = |why: &str| format!("'{text}': {why}");
         let (rest, protocol) = match text.rsplit_once('/') {
+            Some((_, length)) if length.bytes().all(|b| b.is_ascii_digit()) => {
+                return Err(refuse("expected one address, found a network"));
+            }
             Some((rest, protocol)) => (rest, Some(protocol.parse::<Protocol>()?)),
             None => (text, None),
         };
@@ -172,7 +175,7 @@ impl FromStr for Query {
                 _ => (rest, None),
             }
         };
-        let address = address.parse().map_err(|_| refuse("expected an address"))?;
+        let address = address.parse().map_err(|_| refuse("expected an IPv4 or IPv6 address"))?;
         let digits = |port: &&str| port.bytes().all(|b| b.is_ascii_digit());
         let number = |port: &str| port.parse::<u16>().ok().filter(|&port| port != 0);
         let port = match port {

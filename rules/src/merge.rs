@@ -8,7 +8,10 @@ use crate::{
     feed::Class,
     indicator::{Indicator, Protocol, Traffic},
     moment::Moment,
-    policy::{Policy, coverage},
+    policy::{
+        Policy,
+        coverage::{self, Covered},
+    },
     refusal::Why,
     table::{Claim, Entry, FeedSlot, Table},
 };
@@ -199,11 +202,11 @@ fn prepare<A: Address>(
     });
     let units = rows.iter().map(|row| {
         let (first, last) = row.address.units(row.length);
-        (first, last, row.length)
+        Covered { first, last, length: row.length, feed: row.feed.into() }
     });
-    let floor = coverage::floor(&units, most_units, A::LONGEST);
-    if floor > 0 {
+    if let Some(floors) = coverage::floors(&units, most_units, A::LONGEST) {
         rows.retain(|row| {
+            let floor = floors.get(usize::from(row.feed)).copied().unwrap_or(0);
             let fits = row.length >= floor;
             if !fits {
                 let why = Why::Coverage { floor, most: most_units, unit: A::UNIT };

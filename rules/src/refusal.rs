@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
-use crate::{feed::FeedName, indicator::Traffic, moment::Moment};
+use crate::{feed::FeedName, indicator::Traffic, moment::Moment, policy::Form};
 
 /// Most refusals of one feed that are kept one by one; all are counted.
 pub const MAX_KEPT_PER_FEED: u64 = 4_096;
@@ -25,6 +25,8 @@ pub enum RefusalReason {
     NeverBlock,
     /// Inside a network whose addresses many share, and not on a port of its own.
     SharedAddress,
+    /// Wider than a host, and touches a network where anybody can rent an address.
+    RentedNetwork,
     /// The operator lets it pass.
     Allowed,
     /// The operator lets the claim count for nothing.
@@ -41,12 +43,13 @@ pub enum RefusalReason {
 
 impl RefusalReason {
     /// All reasons.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Reserved,
         Self::OwnPrefix,
         Self::TooWide,
         Self::NeverBlock,
         Self::SharedAddress,
+        Self::RentedNetwork,
         Self::Allowed,
         Self::Suppressed,
         Self::LowConfidence,
@@ -63,6 +66,7 @@ impl RefusalReason {
             Self::TooWide => "too_wide",
             Self::NeverBlock => "never_block",
             Self::SharedAddress => "shared_address",
+            Self::RentedNetwork => "rented_network",
             Self::Allowed => "allowed",
             Self::Suppressed => "suppressed",
             Self::LowConfidence => "low_confidence",
@@ -114,6 +118,24 @@ pub enum Why {
         /// Whether the list lets claims on a port stand that is no port of the web.
         is_shared: bool,
     },
+    /// A never-block list of the tier `warn`, of a claim on more than one host.
+    Rented {
+        /// The list's name.
+        list: Arc<str>,
+        /// The network of the list.
+        range: IpNet,
+        /// What the list says of it.
+        reason: Arc<str>,
+    },
+    /// The IPv4 network that an IPv6 one stands for is refused.
+    Embedded {
+        /// How it stands for it.
+        form: Form,
+        /// The IPv4 network.
+        network: Ipv4Net,
+        /// What refuses that.
+        why: Box<Why>,
+    },
     /// An entry of the operator's own.
     Operator {
         /// Its number.
@@ -146,7 +168,7 @@ pub enum Why {
     },
     /// The cap on what all entries together cover.
     Coverage {
-        /// Shortest prefix that still fits.
+        /// Shortest prefix of the feed that still fits.
         floor: u8,
         /// The cap.
         most: u64,
@@ -157,13 +179,15 @@ pub enum Why {
 
 impl Why {
     /// The kind.
-    pub const fn reason(&self) -> RefusalReason {
+    pub fn reason(&self) -> RefusalReason {
         match self {
             Self::Reserved { .. } => RefusalReason::Reserved,
             Self::OwnPrefix { .. } => RefusalReason::OwnPrefix,
             Self::TooWide { .. } => RefusalReason::TooWide,
             Self::NeverBlock { is_shared: false, .. } => RefusalReason::NeverBlock,
             Self::NeverBlock { is_shared: true, .. } => RefusalReason::SharedAddress,
+            Self::Rented { .. } => RefusalReason::RentedNetwork,
+            Self::Embedded { why, .. } => why.reason(),
             Self::Operator { is_allowed: true, .. } => RefusalReason::Allowed,
             Self::Operator { is_allowed: false, .. } => RefusalReason::Suppressed,
             Self::LowConfidence { .. } => RefusalReason::LowConfidence,
@@ -195,6 +219,13 @@ impl fmt::Display for Why {
                 "{range} is on the list '{list}', where only ports other than 80 and 443 are \
                  blocked: {reason}"
             ),
+            Self::Rented { list, range, reason } => {
+                write!(f, "{range} is on the list '{list}', where only hosts are blocked: {reason}")
+            }
+            Self::Embedded { form, network, why } => {
+                let network = indicator_text((*network).into(), Traffic::ANY);
+                write!(f, "it is {form} {network}, and {why}")
+            }
             Self::Operator { entry, range, owner, reason, is_allowed: true } => {
                 write!(f, "entry {entry} of {owner} lets {range} pass: {reason}")
             }
@@ -210,7 +241,8 @@ impl fmt::Display for Why {
             }
             Self::Coverage { floor, most, unit } => write!(
                 f,
-                "all entries together may cover {most} {unit}, and only a /{floor} or longer fits"
+                "all entries together may cover {most} {unit}, and of this feed only a /{floor} or \
+                 longer fits"
             ),
         }
     }

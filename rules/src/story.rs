@@ -10,10 +10,10 @@ use crate::{
     demotion::Demotion,
     explain::demotion_text,
     feed::{Action, Class, FeedName},
-    indicator::Indicator,
+    indicator::{Indicator, Traffic},
     moment::Moment,
     operator,
-    policy::{Judge, Policy, Scorer, Word},
+    policy::{Judge, Policy, Scorer, Trust, Word},
     refusal::{Why, indicator_text},
     table::{Claim, FeedSlot},
 };
@@ -73,6 +73,10 @@ pub struct NamedWord {
     /// Its part.
     #[serde(flatten)]
     pub word: Word,
+    /// The weight that the catalogue gives it, 0 to 100.
+    pub given_weight: u8,
+    /// The false positives that lower it.
+    pub false_positives: u32,
 }
 
 /// The stages, in their order.
@@ -85,6 +89,8 @@ pub enum Stage {
     PrefixFloor,
     /// The never-block lists.
     NeverBlock,
+    /// What the operator lets pass, or lets count for nothing.
+    Operator,
     /// The least confidence.
     Confidence,
     /// The end of the claim.
@@ -149,8 +155,9 @@ pub fn story(
     let own =
         own.iter().map(|(spec, parsed)| FeedInput { spec, parsed: Ok(parsed), fetched_at: now });
     let inputs: Vec<_> = inputs.iter().copied().chain(own).collect();
+    let weights = compiled.feeds.iter().map(|report| report.trust.weight);
     let teller = Teller {
-        scorer: Scorer::new(inputs.iter().map(|input| input.spec), policy.score, now),
+        scorer: Scorer::new(inputs.iter().map(|input| input.spec), weights, policy.score, now),
         policy,
         compiled,
         address: address.to_canonical(),
@@ -241,13 +248,14 @@ impl Teller<'_> {
     fn tell_claim(&self, told: &mut Told, indicator: &Indicator, claim: &Claim, claims: &[Claim]) {
         told.score = Some(claim.score);
         told.since = claim.since;
-        let feed = |word: &Word| {
-            let feed = self.compiled.table.feeds.get(usize::from(word.feed));
-            feed.map_or_else(|| "?".into(), |feed| Arc::clone(&feed.name))
-        };
         let words = self.scorer.words(claim, claims).into_iter();
-        told.words = words.map(|word| NamedWord { feed: feed(&word), word }).collect();
+        told.words = words.map(|word| self.named(word)).collect();
         let words = words_text(&told.words);
+        let left_out = self.left_out();
+        if let Some(text) = &left_out {
+            let stage = told.stages.iter_mut().find(|verdict| verdict.stage == Stage::NeverBlock);
+            stage.into_iter().for_each(|verdict| verdict.text.clone_from(text));
+        }
         let part = self.compiled.table.observed_part(indicator.network, self.address);
         for (stage, demotions) in DEMOTING {
             let mut demotions = demotions.iter().filter(|demotion| claim.demotions.has(**demotion));
@@ -266,10 +274,29 @@ impl Teller<'_> {
             });
         }
         let asked = self.compiled.table.asked(claim);
+        let asked = asked.filter(|_| left_out.is_none());
         told.left = asked.map(|asked| part.map_or(asked, |_| Action::Observe));
         let action = self.compiled.table.feeds.get(usize::from(claim.feed)).map(|f| f.action);
         let text = format!("the feed asks to {}", action.unwrap_or(Action::Observe));
         told.stages.push(StageVerdict::passed(Stage::Action, text));
+    }
+
+    /// That the address is left out of what is wider, if it is.
+    fn left_out(&self) -> Option<String> {
+        let mut parts = self.compiled.table.never_block.iter();
+        let part = *parts.find(|part| part.contains(&self.address))?;
+        let why = self.compiled.guards.check(part);
+        let why = why.map_or_else(String::new, |why| format!(": {why}"));
+        Some(format!("{} is left out of it{why}", indicator_text(part, Traffic::ANY)))
+    }
+
+    fn named(&self, word: Word) -> NamedWord {
+        let feed = self.compiled.table.feeds.get(usize::from(word.feed));
+        let feed = feed.map_or_else(|| "?".into(), |feed| Arc::clone(&feed.name));
+        let report = self.compiled.feeds.get(usize::from(word.feed));
+        let trust = report.map_or(Trust::full(word.weight), |report| report.trust);
+        let (given_weight, false_positives) = (trust.given, trust.false_positives);
+        NamedWord { feed, word, given_weight, false_positives }
     }
 
     /// What a stage says of a claim that it does not demote.
@@ -293,7 +320,14 @@ impl Teller<'_> {
 
 /// The words of a score, for people: `feed one 60, feed two 12`.
 fn words_text(words: &[NamedWord]) -> String {
-    let each = words.iter().map(|NamedWord { feed, word }| format!("feed {feed} {}", word.worth));
+    let each = words.iter().map(|NamedWord { feed, word, given_weight, false_positives }| {
+        let lowered = match false_positives {
+            0 => String::new(),
+            1 => format!(" (weight {} of {given_weight} after a false positive)", word.weight),
+            n => format!(" (weight {} of {given_weight} after {n} false positives)", word.weight),
+        };
+        format!("feed {feed} {}{lowered}", word.worth)
+    });
     each.collect::<Vec<_>>().join(", ")
 }
 
@@ -311,6 +345,7 @@ fn passed(stage: Stage, told: &Told) -> String {
         Stage::RefuseList => "of the public Internet, and not ours".to_owned(),
         Stage::PrefixFloor => "no wider than the feed may list".to_owned(),
         Stage::NeverBlock => "on no never-block list".to_owned(),
+        Stage::Operator => "nothing that the operator decided is against it".to_owned(),
         Stage::Confidence => match told.confidence {
             Some(confidence) => format!("a confidence of {confidence}"),
             None => "the feed says nothing".to_owned(),

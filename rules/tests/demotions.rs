@@ -193,24 +193,24 @@ fn the_story_has_every_indicator_and_every_stage_in_order() {
         assert_eq!(
             told(&sinkhole),
             [
-                "198.18.4.0/23 a:1 . . . . . . sinkhole demoted . . . .",
-                "198.18.4.7 a:2 . . . . . . sinkhole demoted . . . .",
-                "198.18.4.7:443 a:3 . . . . . . sinkhole demoted . . . .",
+                "198.18.4.0/23 a:1 . . . . . . . sinkhole demoted . . . .",
+                "198.18.4.7 a:2 . . . . . . . sinkhole demoted . . . .",
+                "198.18.4.7:443 a:3 . . . . . . . sinkhole demoted . . . .",
                 "198.18.0.0/15 a:4 . prefix_floor refused",
-                "198.18.4.7 b:1 . . . confidence refused",
-                "198.18.4.7:443 c:3 . . . . . . sinkhole demoted . . . .",
+                "198.18.4.7 b:1 . . . . confidence refused",
+                "198.18.4.7:443 c:3 . . . . . . . sinkhole demoted . . . .",
             ]
         );
         let port = &sinkhole.indicators[5];
         assert_eq!((port.score, port.left.map(Action::as_str)), (Some(64), Some("observe")));
         let words: Vec<_> = port.words.iter().map(|w| (&*w.feed, w.word.worth)).collect();
         assert_eq!(words, [("a", 60), ("c", 12)]);
-        let score = &port.stages[7].text;
+        let score = &port.stages[8].text;
         assert_eq!(score, "a score of 64 of feed a 60, feed c 12, and 50 blocks");
         let broken = ask("198.18.4.6");
         assert_eq!(
             told(&broken)[2],
-            "198.18.4.6 c:2 . . . . . . . score demoted . breaker demoted ."
+            "198.18.4.6 c:2 . . . . . . . . score demoted . breaker demoted ."
         );
         assert_eq!(broken.indicators[2].left, None);
         assert_eq!(told(&ask("10.0.0.1")), ["10.0.0.1 a:5 refuse_list refused"]);

@@ -240,3 +240,24 @@ fn the_story_and_the_answer_for_everybody_know_blocks_too() {
     );
     assert_eq!(answer.sources.len(), 0);
 }
+
+#[test]
+fn the_story_of_what_is_left_out_of_a_wider_entry_says_so() {
+    let specs = two_feeds();
+    let parsed = parse(specs[0].format, b"8.8.0.0/16\n", &Limits::default()).unwrap();
+    let input = FeedInput { spec: &specs[0], parsed: Ok(&parsed), fetched_at: now() };
+    let inputs = [input];
+    let found = compile_with(&inputs, &policy(), &[never_block()], &[], now()).unwrap();
+    let left = |address: &str| {
+        let story = story(&inputs, &policy(), &found, address.parse().unwrap(), now());
+        let told = story.indicators.into_iter().next().unwrap();
+        (told.left, told.stages[2].text.clone())
+    };
+    assert_eq!(left("8.8.8.9").0, Some(Action::Drop));
+    let (nothing, text) = left("8.8.8.8");
+    assert_eq!(nothing, None);
+    assert!(
+        text.starts_with("8.8.8.8 is left out of it: 8.8.8.8/32 is on the never-block list"),
+        "{text}"
+    );
+}

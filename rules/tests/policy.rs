@@ -25,7 +25,7 @@ version: '1'
 source: a test
 tier: warn
 reason: anybody can rent an address there
-networks: [{network: 198.18.0.0/16}]
+networks: [{network: 198.18.8.0/21}]
 ";
 
 fn compiled(extra: &str, list: &str) -> Compiled {
@@ -76,7 +76,7 @@ fn ports_that_the_catalogue_ignores_are_no_exact_ports() {
 
 #[test]
 fn shared_addresses_are_taken_out_of_wider_entries() {
-    let compiled = compiled("min_prefix_v4: 16", "198.18.0.0/20\n");
+    let compiled = compiled("min_prefix_v4: 16", "198.18.0.0/21\n");
     assert_eq!(refused(&compiled), [""; 0]);
     assert_eq!(verdict(&compiled, "198.18.3.255"), Verdict::Drop);
     assert_eq!(verdict(&compiled, "198.18.4.1"), Verdict::Pass);
@@ -99,6 +99,21 @@ fn a_warning_refuses_nothing_and_is_counted_and_told() {
     assert_eq!(elsewhere.because.len(), 1);
     let unlisted = explain(&compiled, "198.18.9.2".parse().unwrap());
     assert_eq!(unlisted.because.len(), 1, "a warning alone is no news");
+}
+
+#[test]
+fn a_warning_refuses_what_is_wider_than_a_host() {
+    let list = "198.18.9.0/24\n198.18.0.0/16\n198.18.9.1:443\n198.18.16.0/24\n";
+    let compiled = compiled("min_prefix_v4: 16", list);
+    assert_eq!(
+        refused(&compiled),
+        ["198.18.9.0/24 rented_network", "198.18.0.0/16 rented_network"]
+    );
+    assert_eq!(verdict(&compiled, "198.18.9.1:443"), Verdict::Drop);
+    assert_eq!(verdict(&compiled, "198.18.9.2"), Verdict::Pass);
+    assert_eq!(verdict(&compiled, "198.18.16.2"), Verdict::Drop);
+    let text = compiled.refusals.kept[0].to_string();
+    assert!(text.contains("'cloud', where only hosts are blocked: anybody can rent"), "{text}");
 }
 
 #[test]

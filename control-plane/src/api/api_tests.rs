@@ -320,7 +320,7 @@ async fn every_route_answers() {
     let [told] = &body["indicators"].as_array().unwrap()[..] else { panic!("{body}") };
     assert_eq!((&told["indicator"], &told["line"]), (&"198.18.0.7:443".into(), &2.into()));
     let stages = told["stages"].as_array().unwrap();
-    assert_eq!(stages.len(), 11, "{told}");
+    assert_eq!(stages.len(), 12, "{told}");
     assert!(stages.iter().all(|stage| stage["outcome"] == "passed"), "{told}");
     assert_eq!((&told["score"], &told["left"]), (&60.into(), &"drop".into()));
     assert!(told["since"].is_string(), "{told}");

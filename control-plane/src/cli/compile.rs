@@ -1,11 +1,15 @@
 //! `sekisho compile`: a folder of lists, and what became of every indicator.
 
-use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt::Write as _,
+    path::PathBuf,
+};
 
 use jiff::Timestamp;
 use sekisho_rules::{
     compile::FeedReport,
-    feed::FeedSpec,
+    feed::{FeedName, FeedSpec, Source},
     parse::{Reject, RejectReason, SkipReason},
     refusal::{Refusal, RefusalReason},
 };
@@ -22,10 +26,10 @@ use crate::{
     rulebook::{ReadList, Rulebook},
 };
 
-/// Rejected lines shown of each feed in text.
-const SHOWN_REJECTS: usize = 3;
 /// Refusals shown in text.
 const SHOWN_REFUSALS: usize = 20;
+/// Of these, those of one feed with the same reason.
+const SHOWN_ALIKE: usize = 3;
 
 /// Arguments of `sekisho compile`.
 #[derive(Debug, clap::Args)]
@@ -48,7 +52,23 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let rulebook = Rulebook::of_folder(&args.lists).map_err(Failure::usage)?;
     let folder = folder::compile(&rulebook, capacity, Timestamp::now())?;
     let report = Report::of(&folder);
-    if args.json { print_json(&report) } else { print(&report.text()) }
+    if args.json { print_json(&report) } else { print(&report.text()) }?;
+    match unusable(&rulebook, &folder)[..] {
+        [] => Ok(()),
+        ref feeds => Err(Failure::failed(format!("not usable: {}", feeds.join(", ")))),
+    }
+}
+
+/// The feeds whose list could not be read, or was refused as a whole. What comes over the network
+/// nobody has looked for.
+fn unusable(rulebook: &Rulebook, folder: &Folder) -> Vec<String> {
+    let is_file = |name: &FeedName| {
+        let mut feeds = rulebook.catalogue.feeds.iter();
+        feeds.any(|spec| spec.name == *name && matches!(spec.source, Source::File(_)))
+    };
+    let missing = folder.missing.iter().map(|missing| &missing.feed).filter(|name| is_file(name));
+    let refused = folder.compiled.feeds.iter().filter(|report| report.failure.is_some());
+    refused.map(|report| &report.name).chain(missing).map(ToString::to_string).collect()
 }
 
 #[derive(Serialize)]
@@ -157,27 +177,30 @@ impl<'a> Report<'a> {
     }
 
     fn rejects_text(&self, text: &mut String) {
-        let rows: Vec<_> = self
-            .feeds
-            .iter()
-            .flat_map(|row| row.rejects.iter().take(SHOWN_REJECTS).map(move |reject| (row, reject)))
-            .collect();
-        if rows.is_empty() {
+        let mut counts: BTreeMap<RejectReason, u64> = BTreeMap::new();
+        let mut first = Columns::new(&["FEED", "LINE>", "REASON", "TEXT"]);
+        for FeedRow { report, rejects, rejected_by_reason, .. } in &self.feeds {
+            for (reason, lines) in rejected_by_reason {
+                *counts.entry(*reason).or_default() += lines;
+            }
+            let mut told = BTreeSet::new();
+            for reject in rejects.iter().filter(|reject| told.insert(reject.reason)) {
+                let (name, reason) = (report.name.to_string(), reject.reason.to_string());
+                first.row([name, reject.line.to_string(), reason, reject.text.clone()]);
+            }
+        }
+        if counts.is_empty() {
             return;
         }
-        let mut columns = Columns::new(&["FEED", "LINE>", "REASON", "TEXT"]);
-        for (row, reject) in rows {
-            columns.row([
-                row.report.name.to_string(),
-                reject.line.to_string(),
-                reject.reason.to_string(),
-                reject.text.clone(),
-            ]);
+        let mut columns = Columns::new(&["REASON", "LINES>", "MEANS"]);
+        for (reason, lines) in counts {
+            columns.row([reason.to_string(), lines.to_string(), reason.text().to_owned()]);
         }
         let _ = write!(
             text,
-            "\nLines that could not be read, the first of each feed:\n\n{}",
-            columns.render(2)
+            "\nLines that could not be read:\n\n{}\nThe first of each feed and reason:\n\n{}",
+            columns.render(2),
+            first.render(2)
         );
     }
 
@@ -192,10 +215,17 @@ impl<'a> Report<'a> {
         }
         text.push_str(&columns.render(2));
         text.push('\n');
-        for refusal in self.refused.iter().take(SHOWN_REFUSALS) {
+        let mut shown: HashMap<_, usize> = HashMap::new();
+        let few = self.refused.iter().filter(|refusal| {
+            let alike = shown.entry((&refusal.feed, refusal.why.reason())).or_default();
+            *alike += 1;
+            *alike <= SHOWN_ALIKE
+        });
+        let few: Vec<_> = few.take(SHOWN_REFUSALS).collect();
+        for refusal in &few {
             let _ = writeln!(text, "  {refusal}");
         }
-        let more = self.refused_total.saturating_sub(SHOWN_REFUSALS as u64);
+        let more = self.refused_total.saturating_sub(few.len() as u64);
         if more > 0 {
             let _ = writeln!(text, "  ... and {more} more (--json lists them)");
         }
@@ -215,5 +245,96 @@ impl<'a> FeedRow<'a> {
             skipped_by_reason: parsed.map(|parsed| parsed.skipped.clone()).unwrap_or_default(),
             failure_text: list.parsed.as_ref().err().map(ToString::to_string),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_that_cannot_be_used_are_named_and_those_of_the_network_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        let row = |name: &str, source: &str| {
+            format!("  - {{name: {name}, source: {source}, format: plain}}\n")
+        };
+        let rows = [
+            row("good", "good.txt"),
+            row("page", "page.txt"),
+            row("gone", "gone.txt"),
+            row("far", "'https://lists.example.net/'"),
+        ];
+        write("feeds.yaml", &format!("feeds:\n{}", rows.concat()));
+        write("good.txt", "198.18.0.1\n");
+        write("page.txt", "<!doctype html>");
+        let rulebook = Rulebook::of_folder(dir.path()).unwrap();
+        let folder = folder::compile(&rulebook, 64 << 20, Timestamp::now()).unwrap();
+        assert_eq!(unusable(&rulebook, &folder), ["page", "gone"]);
+    }
+
+    #[test]
+    fn of_many_refusals_alike_the_others_are_shown_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        write("feeds.yaml", "feeds:\n  - {name: a, source: a.txt, format: plain}\n");
+        let private = (1..=40).map(|host| format!("10.0.0.{host}\n")).collect::<String>();
+        write("a.txt", &format!("{private}8.8.8.8\n198.18.0.0/24\n"));
+        let rulebook = Rulebook::of_folder(dir.path()).unwrap();
+        let folder = folder::compile(&rulebook, 64 << 20, Timestamp::now()).unwrap();
+        let text = Report::of(&folder).text();
+        assert_eq!(text.matches("is refused: ").count(), 5, "{text}");
+        assert!(
+            text.contains("8.8.8.8 of feed") && text.contains("198.18.0.0/24 of feed"),
+            "{text}"
+        );
+        assert!(text.contains("... and 37 more"), "{text}");
+    }
+
+    #[test]
+    fn each_kind_of_line_that_cannot_be_read_is_counted_shown_and_said_in_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        write("feeds.yaml", "feeds:\n  - {name: a, source: a.txt, format: plain}\n");
+        write("a.txt", "198.18.0.1\nx\ny\nz\n8.8.8.8/24\n198.18.0.2:0\n");
+        let rulebook = Rulebook::of_folder(dir.path()).unwrap();
+        let folder = folder::compile(&rulebook, 64 << 20, Timestamp::now()).unwrap();
+        let text = Report::of(&folder).text();
+        let rows: Vec<_> =
+            text.lines().map(|line| Vec::from_iter(line.split_whitespace()).join(" ")).collect();
+        for row in [
+            "host_bits_set 1 a network with host bits may mean one host or all of it",
+            "bad_port 1 the port is no number from 1 to 65535",
+            "a 2 not_an_address x",
+            "a 5 host_bits_set 8.8.8.8/24",
+            "a 6 bad_port 198.18.0.2:0",
+        ] {
+            assert!(rows.iter().any(|found| found == row), "{row}: {text}");
+        }
+        assert!(
+            rows.iter().any(|row| row.starts_with("not_an_address 3 no IPv4 or IPv6")),
+            "{text}"
+        );
+        assert!(!rows.iter().any(|row| row.ends_with(" y")), "one of a kind: {text}");
+    }
+
+    #[test]
+    fn what_does_not_fit_names_the_limit_the_largest_feed_and_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        let row = |name: &str| format!("  - {{name: {name}, source: {name}.txt, format: plain}}\n");
+        write("feeds.yaml", &format!("feeds:\n{}{}", row("few"), row("many")));
+        write("few.txt", "198.18.0.1\n");
+        write("many.txt", "198.18.0.2\n198.18.0.3\n");
+        let rulebook = Rulebook::of_folder(dir.path()).unwrap();
+        let Err(failure) = folder::compile(&rulebook, 1 << 20, Timestamp::now()) else {
+            panic!("a megabyte is enough");
+        };
+        let text = format!("{failure:?}");
+        assert!(text.contains("bytes of the ruleset image"), "{text}");
+        assert!(
+            text.contains("feed 'many' with 2 indicators: give the ruleset more room"),
+            "{text}"
+        );
     }
 }

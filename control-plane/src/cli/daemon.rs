@@ -34,9 +34,8 @@ pub(super) struct Args {
 impl Args {
     /// Asks for a path below /api/v1.
     pub(super) fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, Failure> {
-        Request { query, ..Request::new(Method::GET, path) }.send(&self.api).map_err(|error| {
-            Failure::failed(format!("the daemon at {} does not answer: {error}", self.api))
-        })
+        let request = Request { query, ..Request::new(Method::GET, path) };
+        request.send(&self.api).map_err(Failure::failed)
     }
 }
 
@@ -125,16 +124,20 @@ impl<'a> Request<'a> {
         if let Some(person) = self.by {
             request = request.header(BY, person);
         }
-        let response = request.send().await.map_err(|error| match root_cause(&error) {
-            cause if error.is_connect() => {
-                format!("{cause} (is `sekisho run` running? --api URL names another address)")
-            }
-            cause => cause,
-        })?;
+        let silent = |error: reqwest::Error| {
+            let advice = if error.is_connect() {
+                "; is `sekisho run` running? --api URL names another address"
+            } else {
+                ""
+            };
+            format!("the daemon at {api} does not answer: {}{advice}", root_cause(&error))
+        };
+        let response = request.send().await.map_err(silent)?;
         let status = response.status();
-        let body = response.bytes().await.map_err(|error| root_cause(&error))?;
-        let value: Value = serde_json::from_slice(&body)
-            .map_err(|_| format!("status {status}, and no JSON: is this Sekisho?"))?;
+        let body = response.bytes().await.map_err(silent)?;
+        let value: Value = serde_json::from_slice(&body).map_err(|_| {
+            format!("what listens at {api} answers {status} and no JSON: is this Sekisho?")
+        })?;
         if status.is_success() {
             Ok(value)
         } else {

@@ -62,6 +62,8 @@ struct FromLists {
     explanation: Explanation,
     #[serde(flatten)]
     story: Story,
+    /// Why lists of feeds were not asked.
+    not_asked: Vec<String>,
 }
 
 fn of_folder(lists: &Path, query: Query, public: bool) -> Result<Value, Failure> {
@@ -74,7 +76,7 @@ fn of_folder(lists: &Path, query: Query, public: bool) -> Result<Value, Failure>
 
 fn of_config(path: &Path, query: Query, public: bool) -> Result<Value, Failure> {
     let config = Config::read(path).map_err(Failure::usage)?;
-    let rulebook = Rulebook::of_config(&config).map_err(Failure::usage)?;
+    let (rulebook, _) = Rulebook::with_subscribers(&config).map_err(Failure::usage)?;
     let now = Timestamp::now();
     let folder = folder::compile_last_good(&rulebook, &config, now)?;
     of_lists(&folder, &rulebook, query, public, now)
@@ -96,7 +98,18 @@ fn of_lists(
     let pairs: Vec<_> = folder.specs.iter().zip(&folder.lists).collect();
     let inputs = rulebook::inputs(&pairs);
     let story = story(&inputs, &rulebook.policy, &folder.compiled, query.address, now.into());
-    serde_json::to_value(FromLists { explanation, story }).map_err(Failure::failed)
+    let not_asked = not_asked(folder);
+    serde_json::to_value(FromLists { explanation, story, not_asked }).map_err(Failure::failed)
+}
+
+/// The lists that are not there, each in a sentence: what they say of an address nobody knows.
+fn not_asked(folder: &Folder) -> Vec<String> {
+    let missing = folder.missing.iter().map(|missing| (&missing.feed, missing.error.clone()));
+    let refused = folder.compiled.feeds.iter();
+    let refused =
+        refused.filter_map(|report| Some((&report.name, report.failure.as_ref()?.to_string())));
+    let all = missing.chain(refused);
+    all.map(|(feed, why)| format!("Feed '{feed}' was not asked: {why}.")).collect()
 }
 
 fn text(answer: &Value) -> String {
@@ -109,6 +122,9 @@ fn text(answer: &Value) -> String {
         line("  ", because["text"].as_str().unwrap_or_default());
     }
     for sentence in each(&answer["text"]) {
+        line("  ", sentence.as_str().unwrap_or_default());
+    }
+    for sentence in each(&answer["not_asked"]) {
         line("  ", sentence.as_str().unwrap_or_default());
     }
     for source in each(&answer["sources"]) {
@@ -205,6 +221,19 @@ mod tests {
         {
             assert_eq!(query_text(text.parse().unwrap()), text);
         }
+    }
+
+    #[test]
+    fn lists_that_were_not_asked_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        let row = |name: &str| format!("  - {{name: {name}, source: {name}.txt, format: plain}}\n");
+        write("feeds.yaml", &format!("feeds:\n{}{}", row("gone"), row("page")));
+        write("page.txt", "<!doctype html>");
+        let answer = of_folder(dir.path(), "198.18.0.1".parse().unwrap(), false).unwrap();
+        let text = text(&answer);
+        assert!(text.contains("\n  Feed 'gone' was not asked: "), "{text}");
+        assert!(text.contains("\n  Feed 'page' was not asked: a web page"), "{text}");
     }
 
     #[test]

@@ -68,6 +68,7 @@ fn text(answer: &Value) -> String {
         "UNIQUE>",
         "MOST SHARED WITH",
         "DEMOTED>",
+        "WEIGHT>",
         "FLOWS>",
         "BEGUN>",
         "SUBSCRIBERS>",
@@ -89,6 +90,15 @@ fn text(answer: &Value) -> String {
     for feed in feeds().filter(|feed| !feed["trouble"].is_null()) {
         let _ = writeln!(text, "\n{}: {}", plain(&feed["name"]), plain(&feed["trouble"]["text"]));
     }
+    for feed in feeds() {
+        let (trust, name) = (&feed["trust"], plain(&feed["name"]));
+        let number = |field: &str| trust[field].as_u64().unwrap_or(0);
+        let (found, given, weight) = (number("false_positives"), number("given"), number("weight"));
+        if found > 0 {
+            let _ =
+                writeln!(text, "\n{name}: weight {weight} of {given}, false positives: {found}");
+        }
+    }
     for feed in feeds().filter(|feed| feed["stale"] == true) {
         let (name, from) = (plain(&feed["name"]), plain(&feed["content_from"]));
         let _ = writeln!(text, "\n{name}: its claims have not changed since {from}");
@@ -96,7 +106,7 @@ fn text(answer: &Value) -> String {
     text
 }
 
-fn row(feed: &Value) -> [String; 10] {
+fn row(feed: &Value) -> [String; 11] {
     let number = |value: &Value| value.as_u64().unwrap_or(0).to_string();
     let (overlap, met) = (&feed["overlap"], &feed["met"]);
     let shared = overlap["shared"].as_object().into_iter().flatten();
@@ -110,6 +120,7 @@ fn row(feed: &Value) -> [String; 10] {
         share(overlap),
         most.map_or_else(|| "-".to_owned(), |(name, count)| format!("{name} ({count})")),
         demoted.to_string(),
+        feed["trust"]["weight"].as_u64().map_or_else(|| "-".to_owned(), |n| n.to_string()),
         number(&met["flows"]),
         number(&met["initiated"]),
         number(&met["subscribers"]),
@@ -150,6 +161,7 @@ mod tests {
             {"name": "one", "confirmed_at": "2026-01-02T03:04:05Z", "trouble": null, "held": null,
              "stale": false, "overlap": {"networks": 40, "unique": 30, "shared": {"two": 9, "x": 4}},
              "demoted_by_reason": {"new": 2, "sinkhole": 1},
+             "trust": {"given": 100, "weight": 83, "false_positives": 2},
              "met": {"flows": 9, "initiated": 8, "subscribers": 5}},
             {"name": "two", "confirmed_at": null, "content_from": "2025-01-01T00:00:00Z",
              "stale": true, "overlap": {}, "demoted_by_reason": {}, "met": {},
@@ -164,8 +176,8 @@ mod tests {
         assert_eq!(
             rows[1..],
             [
-                "one 2026-01-02T03:04 40 75 % two (9) 3 9 8 5 ok",
-                "two - 0 - - 0 0 0 0 broken (html), held (shrinkage), stale",
+                "one 2026-01-02T03:04 40 75 % two (9) 3 83 9 8 5 ok",
+                "two - 0 - - 0 - 0 0 0 broken (html), held (shrinkage), stale",
             ]
         );
         let expected = "\
@@ -173,6 +185,8 @@ two: list 0a0b0c0d is held since 2026-01-03T00:00:00Z: it shrank from 900 to 1 e
   take it: sekisho accept two    drop it: sekisho reject two
 
 two: a web page came
+
+one: weight 83 of 100, false positives: 2
 
 two: its claims have not changed since 2025-01-01T00:00:00Z
 ";

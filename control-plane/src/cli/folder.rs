@@ -2,15 +2,14 @@
 
 use jiff::Timestamp;
 use sekisho_rules::{
-    compile::Compiled,
+    compile::{Compiled, Decided},
     feed::{FeedName, FeedSpec, Source},
-    operator::OperatorEntry,
 };
 
 use super::Failure;
 use crate::{
     config::Config,
-    dataplane::tables::{self, Built, Slots},
+    dataplane::tables::{self, Built, Slots, Unfit},
     feeds::last_good::LastGood,
     rulebook::{ReadList, Rulebook, read_list_file},
     store,
@@ -39,10 +38,10 @@ pub(super) fn compile(
     capacity: usize,
     now: Timestamp,
 ) -> Result<Folder, Failure> {
-    compile_read(rulebook, &[], capacity, now, |spec| read(spec, now))
+    compile_read(rulebook, Decided::default(), capacity, now, |spec| read(spec, now))
 }
 
-/// Compiles the last good lists of a daemon, and the operator's own entries.
+/// Compiles the last good lists of a daemon, and what people decided.
 pub(super) fn compile_last_good(
     rulebook: &Rulebook,
     config: &Config,
@@ -53,7 +52,10 @@ pub(super) fn compile_last_good(
     let entries = store::read_entries(&config.state_dir).map_err(Failure::failed)?;
     let entries = entries.into_iter().filter(|row| row.ended_at.is_none()).map(|row| row.entry);
     let entries: Vec<_> = entries.collect();
-    compile_read(rulebook, &entries, capacity, now, |spec| match kept.load(&spec.name) {
+    let false_positives =
+        store::read_false_positives(&config.state_dir).map_err(Failure::failed)?;
+    let decided = Decided { entries: &entries, false_positives: &false_positives };
+    compile_read(rulebook, decided, capacity, now, |spec| match kept.load(&spec.name) {
         Ok(Some((bytes, meta))) => Ok(ReadList::new(spec, &bytes, meta.confirmed_at)),
         Ok(None) => Err(format!("no copy is kept in {}", config.state_dir.display())),
         Err(error) => Err(error.to_string()),
@@ -62,7 +64,7 @@ pub(super) fn compile_last_good(
 
 fn compile_read(
     rulebook: &Rulebook,
-    entries: &[OperatorEntry],
+    decided: Decided<'_>,
     capacity: usize,
     now: Timestamp,
     read: impl Fn(&FeedSpec) -> Result<ReadList, String>,
@@ -79,10 +81,10 @@ fn compile_read(
         }
     }
     let pairs: Vec<_> = specs.iter().zip(&lists).collect();
-    let compiled = rulebook.compile_with(&pairs, entries, now).map_err(Failure::failed)?;
+    let compiled = rulebook.compile_decided(&pairs, decided, now).map_err(Failure::failed)?;
     drop(pairs);
     let built = tables::build(&compiled.table, &Slots::default(), 1, capacity)
-        .map_err(|error| Failure::failed(format!("the ruleset does not fit: {error}")))?;
+        .map_err(|fault| Failure::failed(Unfit::new(fault, &compiled.feeds)))?;
     Ok(Folder { specs, lists, compiled, built, missing })
 }
 

@@ -82,7 +82,7 @@ fn format(text: &str) -> Result<Format, String> {
 /// Compiles the candidate alone, and holds it against the record.
 fn of_config(args: &Args, candidate: &str, config: &Path) -> Result<Preview, Failure> {
     let config = Config::read(config).map_err(Failure::usage)?;
-    let rulebook = Rulebook::of_config(&config).map_err(Failure::usage)?;
+    let (rulebook, _) = Rulebook::with_subscribers(&config).map_err(Failure::usage)?;
     let now = Timestamp::now();
     let (spec, list) = candidate_list(candidate, args.format, &rulebook, &config, now)?;
     if let Err(fault) = &list.parsed {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// Prefix lengths that RFC 6052 gives IPv4 addresses a place behind.
 const EMBEDDING_LENGTHS: [u8; 6] = [32, 40, 48, 56, 64, 96];
 /// RFC 6052, 2.1.
-const WELL_KNOWN_NAT64: Ipv6Net =
+pub(crate) const WELL_KNOWN_NAT64: Ipv6Net =
     Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
 const LARGEST_TABLE: u32 = 1 << 24;
 /// What every IPv4 way takes (RFC 791, 3.2).

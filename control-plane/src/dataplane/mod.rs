@@ -279,3 +279,6 @@ pub fn parse_mode(text: &str) -> Result<Mode, String> {
         .find(|mode| mode.as_str() == text)
         .ok_or_else(|| format!("'{text}' is no mode: expected enforce, observe or bypass"))
 }
+
+#[cfg(test)]
+mod poisoned_tests;

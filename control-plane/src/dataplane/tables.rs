@@ -8,6 +8,7 @@ use sekisho_abi::{
     image::{self, BuildError, Image, ImageBuilder, Limit, List, ListSet, Lists, Named, Port},
 };
 use sekisho_rules::{
+    compile::FeedReport,
     feed::Action,
     indicator::{Protocol, Traffic},
     table::{Claim, Table, TableFeed},
@@ -41,6 +42,28 @@ pub struct Built {
     pub taken_over: ListSet,
     /// IPv6 entries outside 2000::/3, where no host of the Internet lives: left out.
     pub left_out: u64,
+}
+
+/// Why there is no image, and which feed has the most in it.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the ruleset does not fit: {fault}; most of it is feed '{feed}' with {accepted} indicators: give \
+     the ruleset more room (dataplane.image_capacity_mib), or switch that feed off"
+)]
+pub struct Unfit {
+    fault: BuildError,
+    feed: String,
+    accepted: u64,
+}
+
+impl Unfit {
+    /// The fault, for a table with these feeds.
+    pub fn new(fault: BuildError, feeds: &[FeedReport]) -> Self {
+        let largest = feeds.iter().max_by_key(|report| report.accepted);
+        let (feed, accepted) = largest
+            .map_or_else(Default::default, |report| (report.name.to_string(), report.accepted));
+        Self { fault, feed, accepted }
+    }
 }
 
 impl Slots {

@@ -403,11 +403,14 @@ fn own_entry(decision: &str, network: &str, lasts: &str) -> entries::NewEntry {
 async fn the_operators_entries_outlive_the_daemon() {
     let bench = Bench::start(&["198.18.0.7", "198.18.0.8"]);
     until(|| bench.drops("198.18.0.7")).await;
-    // Orders are taken once the first ruleset is live.
-    until(|| bench.service.orders().is_some()).await;
+    until(|| bench.service.ruleset().is_some()).await;
     bench.service.add_entry(own_entry("allow", "198.18.0.7", "1h"), "alice").await.unwrap();
     bench.service.add_entry(own_entry("block", "198.18.0.9", "1h"), "alice").await.unwrap();
     assert!(!bench.drops("198.18.0.7") && bench.drops("198.18.0.9"));
+    let mut unknown = own_entry("suppress", "198.18.0.8", "1h");
+    unknown.feed = Some("onee".parse().unwrap());
+    let refusal = bench.service.add_entry(unknown, "alice").await.unwrap_err().to_string();
+    assert_eq!(refusal, "feed: no feed 'onee' is enabled");
     let (dir, kernel) = bench.end().await;
     let bench = Bench::start_in(dir, kernel);
     until(|| bench.service.ruleset().is_some()).await;

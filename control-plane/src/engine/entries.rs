@@ -10,10 +10,11 @@ use sekisho_rules::{
     moment::Moment,
     operator::{Decision, EntryError, MAX_ENTRIES, OperatorEntry, check},
     period::Period,
+    policy::FalsePositive,
 };
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
-use tracing::info;
+use tracing::{error, info};
 
 use super::{
     orders::{Change, Done, OrderError},
@@ -146,6 +147,10 @@ impl Service {
         let mut entry = new.entry(by, now)?;
         let ruleset = self.ruleset().ok_or(EntryFailure::NoRuleset)?;
         check(&entry, &ruleset.compiled.guards, &self.policy(), now.into())?;
+        let is_known = |name: &FeedName| self.feeds().iter().any(|feed| feed.name == *name);
+        if let Some(feed) = entry.feed.as_ref().filter(|name| !is_known(name)) {
+            return Err(EntryError::Wrong(format!("feed: no feed '{feed}' is enabled")).into());
+        }
         if ruleset.compiled.operator.len() >= MAX_ENTRIES {
             return Err(EntryFailure::TooMany);
         }
@@ -167,6 +172,19 @@ impl Service {
         info!(by, "ended: {}", entry.entry);
         let done = self.order(Change::Entry(id), by.to_owned()).await?;
         Ok(Made { entry, done })
+    }
+
+    /// Keeps what a compilation found feeds to list wrongly. Blocks.
+    pub(super) fn keep_found(&self, found: &[FalsePositive]) {
+        if found.is_empty() {
+            return;
+        }
+        for FalsePositive { feed, network, .. } in found {
+            info!(%feed, %network, "a decision says that the feed should not list it");
+        }
+        if let Err(failure) = self.store().add_false_positives(found.to_vec()) {
+            error!("false positives can't be recorded, and are found anew next time: {failure}");
+        }
     }
 
     /// Has the store do what blocks.

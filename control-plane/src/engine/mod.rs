@@ -86,11 +86,7 @@ impl Inputs {
     /// Reads a configuration file and all that it names. The error says file, line and column.
     pub fn read(path: &Path) -> Result<Self, String> {
         let config = Config::read(path).map_err(|error| error.to_string())?;
-        let mut rulebook = Rulebook::of_config(&config).map_err(|error| error.to_string())?;
-        let subscribers = match &config.subscribers.csv {
-            Some(csv) => Subscribers::read(csv).map_err(|error| error.to_string())?,
-            None => Subscribers::default(),
-        };
+        let (rulebook, subscribers) = Rulebook::with_subscribers(&config)?;
         let opt_outs = match &config.opt_outs.csv {
             Some(csv) => {
                 let opt_outs = opt_out_file::read(csv).map_err(|error| error.to_string())?;
@@ -105,7 +101,6 @@ impl Inputs {
             let named = |error| format!("api.token_file {}: {error}", file.display());
             tokens::read(file).map_err(named)?;
         }
-        rulebook.protect(&subscribers);
         Ok(Self { config, rulebook, subscribers, opt_outs })
     }
 }
@@ -174,6 +169,9 @@ impl Engine {
         shutdown: watch::Receiver<bool>,
         mut reload: mpsc::Receiver<()>,
     ) -> Result<(), EngineError> {
+        // Who gives one before the first ruleset is live waits for that.
+        let (orders, mut ordered) = mpsc::channel(orders::QUEUE);
+        self.service.take_orders(orders);
         let fetcher =
             Fetcher::new(&self.config.fetch).map_err(|error| EngineError::Http(error.detail))?;
         let publisher = self.prepare().await?;
@@ -207,8 +205,6 @@ impl Engine {
         };
         worker.start_feeds().await;
         worker.publish().await?;
-        let (orders, mut ordered) = mpsc::channel(orders::QUEUE);
-        self.service.take_orders(orders);
         let collector = tokio::spawn(collector.run(shutdown.clone()));
         worker.work(&mut heard, &mut reload, &mut ordered, shutdown).await?;
         worker.feeds.stop_all();

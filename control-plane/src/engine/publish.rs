@@ -8,12 +8,9 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sekisho_abi::{
-    image::{BuildError, Header},
-    record::Modes,
-};
+use sekisho_abi::{image::Header, record::Modes};
 use sekisho_rules::{
-    compile::{CompileError, Compiled, FeedReport},
+    compile::{CompileError, Compiled, Decided, FeedReport},
     feed::{Action, FeedName, FeedSpec},
     policy::{Policy, Staged, demote},
 };
@@ -23,7 +20,7 @@ use super::{arrivals::Arrivals, rollback::Pinned, service::Service, told};
 use crate::{
     dataplane::{
         DataplaneError, Installed,
-        tables::{self, Built, Slots},
+        tables::{self, Built, Slots, Unfit},
     },
     history::{Cause, FeedCount, History, Version, What},
     hits::Generation,
@@ -47,8 +44,8 @@ pub(super) enum PublishError {
     #[error(transparent)]
     Compile(#[from] CompileError),
     /// The table does not fit an image.
-    #[error("the ruleset does not fit: {0}")]
-    Build(#[from] BuildError),
+    #[error(transparent)]
+    Build(#[from] Unfit),
     /// The kernel refused.
     #[error(transparent)]
     Dataplane(#[from] DataplaneError),
@@ -132,7 +129,10 @@ impl Publisher {
         let silent = lists.iter().filter(|list| list.is_silent).map(|list| list.spec.name.clone());
         self.service.set_silent(silent.collect());
         let pairs: Vec<_> = lists.iter().map(|list| (&*list.spec, list.read)).collect();
-        let mut compiled = self.rulebook.compile_with(&pairs, &entries, now)?;
+        let false_positives = self.service.store().false_positives()?;
+        let decided = Decided { entries: &entries, false_positives: &false_positives };
+        let mut compiled = self.rulebook.compile_decided(&pairs, decided, now)?;
+        self.service.keep_found(&compiled.found);
         let rollout = &self.rulebook.policy.rollout;
         let Staged { seen, next: promotion } =
             self.arrivals.stage(&mut compiled, &pairs, rollout, now);
@@ -141,7 +141,8 @@ impl Publisher {
         let sources = told::sources(policy, &pairs);
         let falls_silent = lists.iter().filter(|list| !list.is_silent).map(|list| list.until).min();
         let next = self.generation.checked_add(1).unwrap_or(1);
-        let built = tables::build(&compiled.table, &self.slots, next, self.capacity)?;
+        let built = tables::build(&compiled.table, &self.slots, next, self.capacity)
+            .map_err(|fault| Unfit::new(fault, &compiled.feeds))?;
         let promotion = promotion.map(Into::into);
         let lapses = next_lapse(&compiled).into_iter().chain(falls_silent).chain(promotion).min();
         let checksum = built.image.header().checksum;

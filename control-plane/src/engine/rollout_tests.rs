@@ -127,3 +127,37 @@ fn the_publisher_is_woken_when_the_first_claim_is_promoted() {
     assert!(drops("198.18.0.3"));
     assert!(next > Some(at(10 + 3600)), "nothing waits any more");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_people_decide_against_a_feed_lowers_its_weight_also_after_it_mended_its_list() {
+    let bench = Bench::start_with_policy(&["198.18.0.7", "198.18.0.8"], BREAKER);
+    until(|| bench.stops("198.18.0.7")).await;
+    until(|| bench.service.ruleset().is_some()).await;
+    let allow = "{\"decision\": \"allow\", \"network\": \"198.18.0.7\", \"reason\": \"a partner\", \
+                 \"lasts\": \"1h\"}";
+    let allow = serde_json::from_str(allow).unwrap();
+    let made = bench.service.add_entry(allow, "alice").await.unwrap();
+    let trust = |bench: &Bench| {
+        let worth = bench.service.feeds_worth(1).unwrap();
+        let trust = worth.feeds.first().and_then(|feed| feed.trust);
+        trust.map(|trust| (trust.weight, trust.false_positives))
+    };
+    assert_eq!(trust(&bench), Some((91, 1)));
+    bench.call("198.18.0.8", 40);
+    until(|| bench.observes("198.18.0.8")).await;
+    assert_eq!(trust(&bench), Some((91, 1)), "nobody has decided");
+    let (id, service) = (bench.service.breaker().all()[0].id, bench.service.clone());
+    let keep = move || service.decide(id, Some(Decision::Keep), "alice").unwrap();
+    tokio::task::spawn_blocking(keep).await.unwrap().unwrap();
+    until(|| trust(&bench) == Some((83, 2))).await;
+    bench.write("one.txt", "198.18.0.9\n");
+    until(|| bench.observes("198.18.0.9")).await;
+    let (dir, _) = bench.end().await;
+
+    let bench = Bench::start_in(dir, Arc::new(FakeDataplane::new(64 << 20)));
+    until(|| trust(&bench) == Some((83, 2))).await;
+    until(|| bench.service.ruleset().is_some()).await;
+    bench.service.end_entry(made.entry.entry.id, "alice").await.unwrap();
+    assert_eq!(trust(&bench), Some((91, 1)), "the allow was taken back");
+    bench.end().await;
+}

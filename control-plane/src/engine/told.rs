@@ -9,7 +9,7 @@ use sekisho_rules::{
     explain::{Query, explain},
     feed::{FeedName, FeedSpec},
     overlap::Overlap,
-    policy::Policy,
+    policy::{Policy, Trust},
     public::{PublicAnswer, public_answer},
     story::{Story, story},
 };
@@ -88,6 +88,8 @@ pub struct FeedWorth {
     pub overlap: Overlap,
     /// Claims that do less than it asks for, by stage.
     pub demoted_by_reason: BTreeMap<Demotion, u64>,
+    /// What its word counts in the score; `None` if it is in no ruleset.
+    pub trust: Option<Trust>,
     /// What it met, stopped or not.
     pub met: MetByFeed,
 }
@@ -168,6 +170,7 @@ impl Service {
                 demoted_by_reason: report
                     .map(|report| report.demoted_by_reason.clone())
                     .unwrap_or_default(),
+                trust: report.map(|report| report.trust),
                 met: by_feed.map(MetByFeed::of).unwrap_or_default(),
                 trouble: status.trouble,
                 held: status.held,

@@ -111,7 +111,9 @@ pub fn read_folder(
     let unreadable = |path: &Path, error: &io::Error| {
         FetchError::new(FetchErrorKind::Unreadable, format!("{}: {error}", path.display()))
     };
-    let bytes = read(manifest).map_err(|error| unreadable(manifest, &error))?;
+    // Whoever asks names the manifest.
+    let unread = |error: io::Error| FetchError::new(FetchErrorKind::Unreadable, error.to_string());
+    let bytes = read(manifest).map_err(unread)?;
     let wanted = wanted(&bytes, spec, limits, now)?;
     let mut list = List::new(limits.max_bytes);
     for event in &wanted {

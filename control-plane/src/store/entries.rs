@@ -9,6 +9,8 @@ use sekisho_rules::{
 };
 use serde::Serialize;
 
+use super::false_positives;
+
 /// How long an entry is kept after it ended, for those who ask later what was decided.
 const KEPT_ENDED: Period = Period::days(400);
 
@@ -45,6 +47,7 @@ pub(super) fn add(
              WHERE until < ?1 OR ended_at < ?1",
             params![forgotten],
         )?;
+        false_positives::forget(&transaction, Moment::nearest(forgotten).into())?;
         transaction.execute(
             "INSERT INTO operator_entries
                  (decision, action, network, protocol, ports, feed, reason, owner, made_by, since,
@@ -70,7 +73,7 @@ pub(super) fn add(
     })
 }
 
-/// Ends an entry; gives it, unless there is none of that number that has not ended.
+/// Ends an entry, and takes back what was found by it; gives it, unless there is none of that number that has not ended.
 pub(super) fn end(
     connection: &mut Connection,
     id: u32,
@@ -83,7 +86,14 @@ pub(super) fn end(
              WHERE id = ?1 AND ended_at IS NULL AND (until IS NULL OR until > ?2)
              RETURNING {COLUMNS}"
         );
-        connection.query_row(&sql, params![id, now.as_second(), by], read).optional()
+        let transaction = connection.transaction()?;
+        let ended =
+            transaction.query_row(&sql, params![id, now.as_second(), by], read).optional()?;
+        if let Some(StoredEntry { entry, .. }) = &ended {
+            false_positives::take_back(&transaction, entry.network, entry.feed.as_deref())?;
+        }
+        transaction.commit()?;
+        Ok(ended)
     })
 }
 

@@ -5,6 +5,7 @@
 
 mod broken;
 mod entries;
+mod false_positives;
 mod query;
 mod schema;
 pub mod walk;
@@ -23,7 +24,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 
-use sekisho_rules::operator::OperatorEntry;
+use sekisho_rules::{operator::OperatorEntry, policy::FalsePositive};
 
 pub use self::entries::StoredEntry;
 use self::walk::MetOften;
@@ -154,6 +155,16 @@ impl Store {
         entries_of(&self.path)
     }
 
+    /// Keeps false positives that were found; blocks.
+    pub fn add_false_positives(&self, found: Vec<FalsePositive>) -> Result<(), StoreError> {
+        self.write(move |connection| false_positives::add(connection, &found))
+    }
+
+    /// All false positives that are known; blocks.
+    pub fn false_positives(&self) -> Result<Vec<FalsePositive>, StoreError> {
+        reading(&self.path, false_positives::all)
+    }
+
     /// Records an entry that the breaker demotes; blocks.
     pub fn add_broken(&self, trip: &Trip) -> Result<Broken, StoreError> {
         let trip = trip.clone();
@@ -224,6 +235,13 @@ pub fn read_entries(state_dir: &Path) -> Result<Vec<StoredEntry>, StoreError> {
     if path.exists() { entries_of(&path) } else { Ok(Vec::new()) }
 }
 
+/// Reads the false positives from the store of a daemon that may or may not run; none if there is no
+/// store. Blocks.
+pub fn read_false_positives(state_dir: &Path) -> Result<Vec<FalsePositive>, StoreError> {
+    let path = state_dir.join(FILE);
+    if path.exists() { reading(&path, false_positives::all) } else { Ok(Vec::new()) }
+}
+
 fn hits(path: &Path, filter: &Filter) -> Result<Page, StoreError> {
     reading(path, |connection| query::page(connection, filter))
 }
@@ -243,6 +261,9 @@ fn reading<T>(
     read(&connection).map_err(sqlite)
 }
 
+#[cfg(test)]
+#[path = "false_positive_tests.rs"]
+mod false_positive_tests;
 #[cfg(test)]
 #[path = "store_tests.rs"]
 mod tests;

@@ -28,7 +28,7 @@ const PRIVATE: u32 = 0o600;
 ///
 /// A row holds all packets of one flow within one hour, whatever generation of the ruleset they
 /// matched; times are milliseconds since 1970 in UTC. The key's columns come first.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     "
     CREATE TABLE hits (
         id INTEGER PRIMARY KEY,
@@ -119,6 +119,15 @@ const MIGRATIONS: [&str; 5] = [
         until INTEGER,
         ended_at INTEGER,
         ended_by TEXT
+    ) STRICT;
+",
+    // What feeds listed and should not have; seconds since 1970 in UTC.
+    "
+    CREATE TABLE false_positives (
+        feed TEXT NOT NULL,
+        network TEXT NOT NULL,
+        found_at INTEGER NOT NULL,
+        PRIMARY KEY (feed, network)
     ) STRICT;
 ",
 ];

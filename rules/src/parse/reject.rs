@@ -61,6 +61,29 @@ impl RejectReason {
         }
     }
 
+    /// What is wrong and what was expected, for people.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::NotAnAddress => {
+                "no IPv4 or IPv6 address in its usual notation: no leading zeros, integers, ranges, masks"
+            }
+            Self::BadPrefixLength => "the length behind '/' is none from 0 to 32 or 128",
+            Self::HostBitsSet => "a network with host bits may mean one host or all of it",
+            Self::NotAName => "no host name of two labels or more, and no URL with a host",
+            Self::BadPort => "the port is no number from 1 to 65535",
+            Self::ZoneId => "an IPv6 address with a zone is of one link only",
+            Self::TrailingText => "something follows the address that the format doesn't have",
+            Self::LineTooLong => "longer than a line may be",
+            Self::MissingColumn => "no value in a column or key that it needs",
+            Self::TooManyClaims => "more claims than one row may stand for",
+            Self::BadRule => {
+                "no rule of the shape ACTION PROTOCOL SOURCE PORT -> DESTINATION PORT (...)"
+            }
+            Self::BadQuoting => "the quotes don't match",
+            Self::BadJson => "no JSON of the format",
+        }
+    }
+
     /// Whether a row that is cut off in the middle looks like this.
     pub(super) const fn is_cut(self) -> bool {
         matches!(self, Self::BadQuoting | Self::MissingColumn)

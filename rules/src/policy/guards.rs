@@ -3,14 +3,14 @@
 use ipnet::IpNet;
 
 use super::{
-    NeverBlock, Policy, confidence, decisions::Decisions, expiry::Expiry, floor::Floor,
-    never_block::NeverBlocked, refuse::Refused,
+    NeverBlock, Policy, confidence, decisions::Decisions, embedded::embedded, expiry::Expiry,
+    floor::Floor, never_block::NeverBlocked, refuse::Refused,
 };
 use crate::{
     feed::{FeedName, FeedSpec},
     indicator::{Indicator, Traffic},
     moment::Moment,
-    operator::OperatorEntry,
+    operator::{self, OperatorEntry},
     refusal::Why,
     story::Stage,
 };
@@ -41,10 +41,31 @@ impl Guards {
 
     /// What would refuse a claim on all traffic of the network, whoever lists it.
     pub fn check(&self, network: IpNet) -> Option<Why> {
-        let refused = self.refused.check(network).map(|(why, _)| why);
+        let refused = self.refused(network).map(|(why, _)| why);
         refused
-            .or_else(|| self.never_blocked.check(network, Traffic::ANY))
+            .or_else(|| self.never_blocked(network, Traffic::ANY))
             .or_else(|| self.decisions.allowed(network, Traffic::ANY))
+    }
+
+    /// What of the built-in list and the operator's networks refuses the network, and whether the
+    /// network lies wholly inside it.
+    fn refused(&self, network: IpNet) -> Option<(Why, bool)> {
+        self.refused.check(network).or_else(|| {
+            embedded(network).find_map(|(form, inner)| {
+                let (why, is_inside) = self.refused.check(inner.into())?;
+                Some((Why::Embedded { form, network: inner, why: Box::new(why) }, is_inside))
+            })
+        })
+    }
+
+    /// What of the never-block lists refuses a claim on this traffic of the network.
+    fn never_blocked(&self, network: IpNet, traffic: Traffic) -> Option<Why> {
+        self.never_blocked.check(network, traffic).or_else(|| {
+            embedded(network).find_map(|(form, inner)| {
+                let why = self.never_blocked.check_all(inner.into(), traffic)?;
+                Some(Why::Embedded { form, network: inner, why: Box::new(why) })
+            })
+        })
     }
 
     /// Whether a list of the tier `warn` speaks of the network: the list's name and its reason.
@@ -60,6 +81,15 @@ impl Guards {
     /// The sinkholes inside a wider network.
     pub(crate) fn sinkholes_inside(&self, network: IpNet) -> Vec<IpNet> {
         self.never_blocked.sinkholes_inside(network)
+    }
+
+    /// What the operator allows inside the network of a claim on this traffic.
+    pub(crate) fn allowed_inside(
+        &self,
+        network: IpNet,
+        traffic: Traffic,
+    ) -> impl Iterator<Item = IpNet> {
+        self.decisions.inside(network, std::iter::once(traffic))
     }
 
     /// The parts of the network that are never blocked for claims on this traffic, though it is
@@ -79,6 +109,8 @@ impl Guards {
 pub(crate) struct Judge<'a> {
     guards: &'a Guards,
     feed: FeedName,
+    /// Whether it is a list of the operator's own.
+    is_own: bool,
     floor: Floor,
     usual_confidence: Option<u8>,
     least_confidence: u8,
@@ -97,6 +129,7 @@ impl<'a> Judge<'a> {
         Self {
             guards,
             feed: spec.name.clone(),
+            is_own: operator::is_reserved(&spec.name),
             floor: Floor::new(spec, policy),
             usual_confidence: spec.confidence,
             least_confidence: spec.min_confidence,
@@ -111,7 +144,7 @@ impl<'a> Judge<'a> {
     /// `0.0.0.0/0` is too wide rather than an overlap with some range.
     pub(crate) fn check(&self, indicator: &Indicator, meant: Traffic) -> Result<(), Why> {
         let network = indicator.network;
-        let refused = self.guards.refused.check(network);
+        let refused = self.guards.refused(network);
         if let Some((why, true)) = refused {
             return Err(why);
         }
@@ -119,7 +152,7 @@ impl<'a> Judge<'a> {
             .floor
             .check(network)
             .or_else(|| refused.map(|(why, _)| why))
-            .or_else(|| self.guards.never_blocked.check(network, meant))
+            .or_else(|| self.never_blocked(network, meant))
             .or_else(|| self.guards.decisions.check(&self.feed, network, meant))
             .or_else(|| confidence::check(self.confidence(indicator), self.least_confidence))
             .or_else(|| self.expiry.check(indicator.last_seen, indicator.valid_until).err());
@@ -127,18 +160,27 @@ impl<'a> Judge<'a> {
     }
 
     /// What each stage that looks at an indicator alone says of it, in their order.
-    pub(crate) fn trail(&self, indicator: &Indicator, meant: Traffic) -> [(Stage, Option<Why>); 5] {
+    pub(crate) fn trail(&self, indicator: &Indicator, meant: Traffic) -> [(Stage, Option<Why>); 6] {
         let network = indicator.network;
         [
-            (Stage::RefuseList, self.guards.refused.check(network).map(|(why, _)| why)),
+            (Stage::RefuseList, self.guards.refused(network).map(|(why, _)| why)),
             (Stage::PrefixFloor, self.floor.check(network)),
-            (Stage::NeverBlock, self.guards.never_blocked.check(network, meant)),
+            (Stage::NeverBlock, self.never_blocked(network, meant)),
+            (Stage::Operator, self.guards.decisions.check(&self.feed, network, meant)),
             (
                 Stage::Confidence,
                 confidence::check(self.confidence(indicator), self.least_confidence),
             ),
             (Stage::Expiry, self.expiry.check(indicator.last_seen, indicator.valid_until).err()),
         ]
+    }
+
+    /// What of the never-block lists refuses the claim. The operator may block a network of many
+    /// tenants.
+    fn never_blocked(&self, network: IpNet, meant: Traffic) -> Option<Why> {
+        self.guards
+            .never_blocked(network, meant)
+            .or_else(|| (!self.is_own).then(|| self.guards.never_blocked.rented(network)).flatten())
     }
 
     /// How sure the claim is: as it says itself, or as the feed's claims usually are.

@@ -4,6 +4,7 @@ mod breaker;
 mod confidence;
 pub(crate) mod coverage;
 mod decisions;
+mod embedded;
 mod expiry;
 mod floor;
 mod guards;
@@ -13,9 +14,11 @@ mod refuse;
 mod rollout;
 mod score;
 pub(crate) mod sinkhole;
+mod trust;
 mod warninglist;
 
 pub use breaker::{BreakerLimits, EntryKey, demote};
+pub use embedded::Form;
 pub use guards::Guards;
 pub(crate) use guards::Judge;
 pub use never_block::{NeverBlock, NeverBlockNet, Tier};
@@ -23,6 +26,8 @@ pub use refuse::{RESERVED, Reserved};
 pub use rollout::{FirstList, Rollout, Staged, stage};
 pub(crate) use score::Scorer;
 pub use score::{ScoreLimits, Word};
+pub(crate) use trust::Findings;
+pub use trust::{FalsePositive, Trust, TrustLimits};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -67,6 +72,8 @@ pub struct Policy {
     pub longest_entry: Period,
     /// What the score of a claim leads to.
     pub score: ScoreLimits,
+    /// How false positives lower what a feed's word counts in it.
+    pub false_positives: TrustLimits,
     /// How what is new comes into force.
     pub rollout: Rollout,
     /// When an entry is hit by implausibly many subscribers.
@@ -106,6 +113,7 @@ impl Default for Policy {
             entry_min_prefix_v6: 48,
             longest_entry: Period::days(90),
             score: ScoreLimits::default(),
+            false_positives: TrustLimits::default(),
             rollout: Rollout::default(),
             breaker: BreakerLimits::default(),
             own_prefixes: Vec::new(),

@@ -50,7 +50,7 @@ pub enum Tier {
     PortExact,
     /// Claims stand and are only observed: defenders run these hosts, and who calls them is infected.
     Sinkhole,
-    /// Claims stand and are counted: anybody can rent an address there.
+    /// Claims on hosts stand and are counted; wider ones don't: anybody can rent an address there.
     Warn,
 }
 
@@ -93,6 +93,10 @@ pub(super) fn network<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpNe
     }
 }
 
+/// Prefix length of one tenant's host.
+const HOST_V4: u8 = 32;
+/// The same: a tenant has no less than a /64 of its own.
+const HOST_V6: u8 = 64;
 /// The ports that all sites of a shared address answer on.
 const WEB_PORTS: [u16; 2] = [80, 443];
 
@@ -148,6 +152,27 @@ impl NeverBlocked {
         }
         let shared = self.port_exact.touching(network).filter(|touch| touch.is_inside);
         shared.filter(|_| !is_exact(traffic)).map(|touch| why(touch, true))
+    }
+
+    /// What refuses a claim on a network that only stands for this one: there are no parts of it to
+    /// take out.
+    pub(super) fn check_all(&self, network: IpNet, traffic: Traffic) -> Option<Why> {
+        let part = self.inside(network, std::iter::once(traffic)).first().copied();
+        self.check(part.unwrap_or(network), traffic)
+    }
+
+    /// What refuses a claim on more than one host of a network of many tenants. Nothing is taken out
+    /// of it instead, since that would take from the claims on single hosts there as well.
+    pub(super) fn rented(&self, network: IpNet) -> Option<Why> {
+        let longest_wide = match network {
+            IpNet::V4(_) => HOST_V4 - 1,
+            IpNet::V6(_) => HOST_V6 - 1,
+        };
+        if network.prefix_len() > longest_wide {
+            return None;
+        }
+        let Touch { range, value: (list, reason), .. } = self.warn.touching(network)?;
+        Some(Why::Rented { list: Arc::clone(list), range, reason: Arc::clone(reason) })
     }
 
     /// The list of sinkholes that has the whole network: its name and its reason.

@@ -136,8 +136,10 @@ struct Voice {
 }
 
 impl Scorer {
+    /// `weights` are what the feeds' words count, in their order.
     pub(crate) fn new<'a>(
         feeds: impl Iterator<Item = &'a FeedSpec> + Clone,
+        weights: impl Iterator<Item = u8>,
         limits: ScoreLimits,
         now: Moment,
     ) -> Self {
@@ -145,12 +147,17 @@ impl Scorer {
         let mut origins: BTreeMap<&str, usize> =
             feeds.clone().map(|feed| (feed.origin(), 0)).collect();
         origins.values_mut().zip(0..).for_each(|(place, at)| *place = at);
-        let voice = |feed: &FeedSpec| Voice {
-            weight: feed.weight,
+        let voice = |(feed, weight): (&FeedSpec, u8)| Voice {
+            weight,
             origin: origins.get(feed.origin()).copied().unwrap_or(0),
             is_own: is_reserved(&feed.name),
         };
-        Self { voices: feeds.map(voice).collect(), origins: origins.len(), limits, now: Some(now) }
+        Self {
+            voices: feeds.zip(weights).map(voice).collect(),
+            origins: origins.len(),
+            limits,
+            now: Some(now),
+        }
     }
 
     /// Gives each claim of an entry its score, and what that means for it.

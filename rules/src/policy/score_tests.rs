@@ -15,7 +15,8 @@ fn scorer(feeds: &[(&str, u8, Option<&str>)]) -> Scorer {
     let rows: String = feeds.iter().map(row).collect();
     let catalogue = Catalogue::from_yaml(&format!("feeds:\n{rows}"), "feeds.yaml").unwrap();
     let limits = ScoreLimits::default();
-    Scorer::new(catalogue.feeds.iter(), limits, Moment::nearest(NOW))
+    let weights = catalogue.feeds.iter().map(|feed| feed.weight);
+    Scorer::new(catalogue.feeds.iter(), weights, limits, Moment::nearest(NOW))
 }
 
 fn claim(feed: FeedSlot, class: Class, confidence: Option<u8>, age: i64) -> Claim {

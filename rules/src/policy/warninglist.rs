@@ -26,7 +26,10 @@ struct Warninglist {
 pub(super) fn read(text: &str, file: &str) -> Result<NeverBlock, YamlError> {
     let error = |line, column, message| YamlError { file: file.to_owned(), line, column, message };
     let list: Warninglist = serde_json::from_str(text).map_err(|fault| {
-        error(fault.line().max(1) as u64, fault.column().max(1) as u64, fault.to_string())
+        let message = format!(
+            "no MISP warninglist, which is an object with 'name', 'type' and 'list': {fault}"
+        );
+        error(fault.line().max(1) as u64, fault.column().max(1) as u64, message)
     })?;
     if list.kind != KIND {
         let message = format!(
