@@ -1,7 +1,13 @@
 //! Real servers of other houses deliver indicators, which end up in a ruleset and in the kernel.
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use sekisho::{
@@ -148,8 +154,8 @@ fn read_only(link: &Link, row: &str) {
     link.post.configure("fetch: {floor: 1s}\nlog: {level: trace}");
 }
 
-/// No file that the daemon wrote, and nothing that it says of itself, has the key in it.
-fn assert_unseen(link: &Link, daemon: &Daemon, key: &str) {
+/// Every file that the daemon wrote, as it stood at one time: `None` if one was replaced meanwhile.
+fn written(link: &Link) -> Option<Vec<(PathBuf, Vec<u8>)>> {
     let mut folders = vec![link.post.file("state")];
     let mut files = vec![link.post.file("log")];
     while let Some(folder) = folders.pop() {
@@ -158,10 +164,25 @@ fn assert_unseen(link: &Link, daemon: &Daemon, key: &str) {
             if path.is_dir() { folders.push(path) } else { files.push(path) }
         }
     }
+    let read = |path: PathBuf| match fs::read(&path) {
+        Ok(bytes) => Some((path, bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => panic!("{}: {error}", path.display()),
+    };
+    files.into_iter().map(read).collect()
+}
+
+/// No file that the daemon wrote, and nothing that it says of itself, has the key in it.
+fn assert_unseen(link: &Link, daemon: &Daemon, key: &str) {
+    let mut files = None;
+    wait_until("a moment in which no file is replaced", || {
+        files = written(link);
+        files.is_some()
+    });
+    let files = files.expect("waited for");
     assert!(files.len() > 3, "{files:?}");
-    for file in files {
-        let text = fs::read(&file).expect("it is readable");
-        assert!(!String::from_utf8_lossy(&text).contains(key), "{}", file.display());
+    for (path, bytes) in files {
+        assert!(!String::from_utf8_lossy(&bytes).contains(key), "{}", path.display());
     }
     for path in ["/api/v1/status", "/api/v1/feeds", "/api/v1/ruleset", "/metrics", "/healthz"] {
         let text = daemon.get(path);
