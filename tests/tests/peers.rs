@@ -1,5 +1,5 @@
 //! Real servers of other houses deliver indicators, which end up in a ruleset and in the kernel.
-#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::{
     fs,
