@@ -88,21 +88,6 @@ impl Match {
     }
 }
 
-/// Looks a packet up: what `account` makes of it, or the reason why it is no match.
-#[inline(always)]
-pub fn judge<F, I, S, A>(frame: &F, image: &I, site: &S, account: &mut A) -> Reason
-where
-    F: Frame + ?Sized,
-    I: Bytes + ?Sized,
-    S: Site,
-    A: Account,
-{
-    if let Some(reason) = shortcut(frame, image, site, account) {
-        return reason;
-    }
-    whole_way(frame, image, site, account)
-}
-
 /// The reason of most packets, by a way that is half as long: TCP and UDP, in two VLAN tags and a PPPoE
 /// session at most, if they are not listed, or are of an IPv4 flow that is known. `None` for others.
 ///
@@ -162,7 +147,7 @@ where
     is_clean.then_some(Reason::NotListed)
 }
 
-/// The reason of any packet.
+/// The reason of any packet: what `account` makes of a match, or why there is none.
 #[inline(always)]
 pub fn whole_way<F, I, S, A>(frame: &F, image: &I, site: &S, account: &mut A) -> Reason
 where
