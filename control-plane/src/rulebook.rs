@@ -70,7 +70,7 @@ pub enum RulebookError {
 
 impl Rulebook {
     /// What a configuration names.
-    pub fn of_config(config: &Config) -> Result<Self, RulebookError> {
+    fn of_config(config: &Config) -> Result<Self, RulebookError> {
         let catalogue = match &config.feeds {
             Some(path) => read_catalogue(path, "feeds")?,
             None => shipped::catalogue()?,

@@ -110,21 +110,10 @@ pub fn compile(
     never_block: &[NeverBlock],
     now: Moment,
 ) -> Result<Compiled, CompileError> {
-    compile_with(inputs, policy, never_block, &[], now)
+    compile_decided(inputs, policy, never_block, Decided::default(), now)
 }
 
-/// The same, with the operator's own entries.
-pub fn compile_with(
-    inputs: &[FeedInput<'_>],
-    policy: &Policy,
-    never_block: &[NeverBlock],
-    entries: &[OperatorEntry],
-    now: Moment,
-) -> Result<Compiled, CompileError> {
-    compile_decided(inputs, policy, never_block, Decided { entries, ..Decided::default() }, now)
-}
-
-/// The same, with all that people decided.
+/// The same, with what people decided besides.
 pub fn compile_decided(
     inputs: &[FeedInput<'_>],
     policy: &Policy,

@@ -178,7 +178,7 @@ pub fn explain(compiled: &Compiled, query: Query) -> Explanation {
     let (entries, others): (Vec<_>, Vec<_>) =
         covering.into_iter().partition(|(_, claim)| is_undecided || decides(claim));
 
-    let never_block = table.never_block.iter().find(|network| network.contains(&query.address));
+    let never_block = table.left_out(query.address);
     let strictest = entries.iter().filter_map(|&(network, claim)| asked(network, claim)).max();
     let verdict = match (never_block, strictest) {
         (None, Some(action)) => action.into(),
@@ -191,7 +191,7 @@ pub fn explain(compiled: &Compiled, query: Query) -> Explanation {
     let facts = entries.iter().map(|claim| Because::Entry(fact(claim)));
     let others = others.iter().map(|claim| Because::OtherPort(fact(claim)));
     let mut because: Vec<_> =
-        never_block.map(|&network| exempt(compiled, network)).into_iter().collect();
+        never_block.map(|network| exempt(compiled, network)).into_iter().collect();
     because.extend(facts.chain(others).take(MAX_FACTS));
     because.extend(refusals.into_iter().take(MAX_FACTS));
     if !because.is_empty() {
@@ -350,18 +350,27 @@ fn lowered(compiled: &Compiled, claim: &Claim) -> String {
     if weight == given {
         return String::new();
     }
-    let word = if false_positives == 1 {
-        "a false positive".to_owned()
-    } else {
-        format!("{false_positives} false positives")
-    };
-    format!("; {word} of the feed took its weight from {given} to {weight}")
+    let found = false_positives_text(false_positives);
+    format!("; {found} of the feed took its weight from {given} to {weight}")
+}
+
+/// How many there are, for people.
+pub(crate) fn false_positives_text(count: u32) -> String {
+    match count {
+        1 => "a false positive".to_owned(),
+        count => format!("{count} false positives"),
+    }
 }
 
 fn exempt(compiled: &Compiled, network: IpNet) -> Because {
+    let text = left_out_text(compiled, network, "wider entries");
+    Because::NeverBlock { network, text: format!("{text}.") }
+}
+
+/// That a network of [`Table::never_block`] is left out of `wider`, and why.
+pub(crate) fn left_out_text(compiled: &Compiled, network: IpNet, wider: &str) -> String {
     let why = compiled.guards.check(network).map_or_else(String::new, |why| format!(": {why}"));
-    let name = indicator_text(network, Traffic::ANY);
-    Because::NeverBlock { network, text: format!("{name} is left out of wider entries{why}.") }
+    format!("{} is left out of {wider}{why}", indicator_text(network, Traffic::ANY))
 }
 
 fn refusals(compiled: &Compiled, address: IpAddr) -> impl Iterator<Item = Because> {

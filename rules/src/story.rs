@@ -8,9 +8,9 @@ use serde::Serialize;
 use crate::{
     compile::{Compiled, FeedInput, meant},
     demotion::Demotion,
-    explain::demotion_text,
+    explain::{demotion_text, false_positives_text, left_out_text},
     feed::{Action, Class, FeedName},
-    indicator::{Indicator, Traffic},
+    indicator::Indicator,
     moment::Moment,
     operator,
     policy::{Judge, Policy, Scorer, Trust, Word},
@@ -283,11 +283,8 @@ impl Teller<'_> {
 
     /// That the address is left out of what is wider, if it is.
     fn left_out(&self) -> Option<String> {
-        let mut parts = self.compiled.table.never_block.iter();
-        let part = *parts.find(|part| part.contains(&self.address))?;
-        let why = self.compiled.guards.check(part);
-        let why = why.map_or_else(String::new, |why| format!(": {why}"));
-        Some(format!("{} is left out of it{why}", indicator_text(part, Traffic::ANY)))
+        let part = self.compiled.table.left_out(self.address)?;
+        Some(left_out_text(self.compiled, part, "it"))
     }
 
     fn named(&self, word: Word) -> NamedWord {
@@ -323,8 +320,10 @@ fn words_text(words: &[NamedWord]) -> String {
     let each = words.iter().map(|NamedWord { feed, word, given_weight, false_positives }| {
         let lowered = match false_positives {
             0 => String::new(),
-            1 => format!(" (weight {} of {given_weight} after a false positive)", word.weight),
-            n => format!(" (weight {} of {given_weight} after {n} false positives)", word.weight),
+            &count => {
+                let found = false_positives_text(count);
+                format!(" (weight {} of {given_weight} after {found})", word.weight)
+            }
         };
         format!("feed {feed} {}{lowered}", word.worth)
     });

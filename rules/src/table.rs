@@ -128,6 +128,11 @@ impl Table {
         claim.demotions.leave(feed.map_or(Action::Observe, |feed| feed.action))
     }
 
+    /// The one of [`Table::never_block`] that an address is in.
+    pub fn left_out(&self, address: IpAddr) -> Option<IpNet> {
+        self.never_block.iter().find(|network| network.contains(&address)).copied()
+    }
+
     /// The part of [`Table::observed`] that an address is in, if this network covers it.
     pub fn observed_part(&self, network: IpNet, address: IpAddr) -> Option<IpNet> {
         let part = self.observed.iter().find(|part| part.contains(&address))?;

@@ -3,7 +3,7 @@
 
 use sekisho_rules::{
     catalogue::Catalogue,
-    compile::{Compiled, FeedInput, compile_with},
+    compile::{Compiled, Decided, FeedInput, compile, compile_decided},
     explain::{Verdict, explain},
     feed::{Action, FeedSpec},
     indicator::Protocol,
@@ -66,7 +66,8 @@ fn compiled_by(policy: &Policy, list: &str, entries: &[OperatorEntry], at: i64) 
     let parsed = parse(specs[0].format, list.as_bytes(), &Limits::default()).unwrap();
     let input = |spec| FeedInput { spec, parsed: Ok(&parsed), fetched_at: Moment::nearest(at) };
     let inputs: Vec<_> = specs.iter().map(input).collect();
-    compile_with(&inputs, policy, &[never_block()], entries, Moment::nearest(at)).unwrap()
+    let decided = Decided { entries, ..Decided::default() };
+    compile_decided(&inputs, policy, &[never_block()], decided, Moment::nearest(at)).unwrap()
 }
 
 fn verdict(compiled: &Compiled, query: &str) -> Verdict {
@@ -247,7 +248,7 @@ fn the_story_of_what_is_left_out_of_a_wider_entry_says_so() {
     let parsed = parse(specs[0].format, b"8.8.0.0/16\n", &Limits::default()).unwrap();
     let input = FeedInput { spec: &specs[0], parsed: Ok(&parsed), fetched_at: now() };
     let inputs = [input];
-    let found = compile_with(&inputs, &policy(), &[never_block()], &[], now()).unwrap();
+    let found = compile(&inputs, &policy(), &[never_block()], now()).unwrap();
     let left = |address: &str| {
         let story = story(&inputs, &policy(), &found, address.parse().unwrap(), now());
         let told = story.indicators.into_iter().next().unwrap();

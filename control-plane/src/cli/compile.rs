@@ -250,12 +250,26 @@ impl<'a> FeedRow<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+
+    fn compiled(lists: &Path, capacity: usize) -> (Rulebook, Result<Folder, Failure>) {
+        let rulebook = Rulebook::of_folder(lists).unwrap();
+        let folder = folder::compile(&rulebook, capacity, Timestamp::now());
+        (rulebook, folder)
+    }
+
+    /// What is printed of one plain list.
+    fn text_of(list: &str) -> String {
+        let feeds = "feeds:\n  - {name: a, source: a.txt, format: plain}\n";
+        let dir = folder::holding(&[("feeds.yaml", feeds), ("a.txt", list)]);
+        let (_, folder) = compiled(dir.path(), 64 << 20);
+        Report::of(&folder.unwrap()).text()
+    }
 
     #[test]
     fn lists_that_cannot_be_used_are_named_and_those_of_the_network_are_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
         let row = |name: &str, source: &str| {
             format!("  - {{name: {name}, source: {source}, format: plain}}\n")
         };
@@ -265,24 +279,20 @@ mod tests {
             row("gone", "gone.txt"),
             row("far", "'https://lists.example.net/'"),
         ];
-        write("feeds.yaml", &format!("feeds:\n{}", rows.concat()));
-        write("good.txt", "198.18.0.1\n");
-        write("page.txt", "<!doctype html>");
-        let rulebook = Rulebook::of_folder(dir.path()).unwrap();
-        let folder = folder::compile(&rulebook, 64 << 20, Timestamp::now()).unwrap();
+        let dir = folder::holding(&[
+            ("feeds.yaml", &format!("feeds:\n{}", rows.concat())),
+            ("good.txt", "198.18.0.1\n"),
+            ("page.txt", "<!doctype html>"),
+        ]);
+        let (rulebook, folder) = compiled(dir.path(), 64 << 20);
+        let folder = folder.unwrap();
         assert_eq!(unusable(&rulebook, &folder), ["page", "gone"]);
     }
 
     #[test]
     fn of_many_refusals_alike_the_others_are_shown_too() {
-        let dir = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
-        write("feeds.yaml", "feeds:\n  - {name: a, source: a.txt, format: plain}\n");
         let private = (1..=40).map(|host| format!("10.0.0.{host}\n")).collect::<String>();
-        write("a.txt", &format!("{private}8.8.8.8\n198.18.0.0/24\n"));
-        let rulebook = Rulebook::of_folder(dir.path()).unwrap();
-        let folder = folder::compile(&rulebook, 64 << 20, Timestamp::now()).unwrap();
-        let text = Report::of(&folder).text();
+        let text = text_of(&format!("{private}8.8.8.8\n198.18.0.0/24\n"));
         assert_eq!(text.matches("is refused: ").count(), 5, "{text}");
         assert!(
             text.contains("8.8.8.8 of feed") && text.contains("198.18.0.0/24 of feed"),
@@ -293,13 +303,7 @@ mod tests {
 
     #[test]
     fn each_kind_of_line_that_cannot_be_read_is_counted_shown_and_said_in_words() {
-        let dir = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
-        write("feeds.yaml", "feeds:\n  - {name: a, source: a.txt, format: plain}\n");
-        write("a.txt", "198.18.0.1\nx\ny\nz\n8.8.8.8/24\n198.18.0.2:0\n");
-        let rulebook = Rulebook::of_folder(dir.path()).unwrap();
-        let folder = folder::compile(&rulebook, 64 << 20, Timestamp::now()).unwrap();
-        let text = Report::of(&folder).text();
+        let text = text_of("198.18.0.1\nx\ny\nz\n8.8.8.8/24\n198.18.0.2:0\n");
         let rows: Vec<_> =
             text.lines().map(|line| Vec::from_iter(line.split_whitespace()).join(" ")).collect();
         for row in [
@@ -320,14 +324,13 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_names_the_limit_the_largest_feed_and_what_to_do() {
-        let dir = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
         let row = |name: &str| format!("  - {{name: {name}, source: {name}.txt, format: plain}}\n");
-        write("feeds.yaml", &format!("feeds:\n{}{}", row("few"), row("many")));
-        write("few.txt", "198.18.0.1\n");
-        write("many.txt", "198.18.0.2\n198.18.0.3\n");
-        let rulebook = Rulebook::of_folder(dir.path()).unwrap();
-        let Err(failure) = folder::compile(&rulebook, 1 << 20, Timestamp::now()) else {
+        let dir = folder::holding(&[
+            ("feeds.yaml", &format!("feeds:\n{}{}", row("few"), row("many"))),
+            ("few.txt", "198.18.0.1\n"),
+            ("many.txt", "198.18.0.2\n198.18.0.3\n"),
+        ]);
+        let (_, Err(failure)) = compiled(dir.path(), 1 << 20) else {
             panic!("a megabyte is enough");
         };
         let text = format!("{failure:?}");

@@ -225,11 +225,9 @@ mod tests {
 
     #[test]
     fn lists_that_were_not_asked_are_told() {
-        let dir = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
         let row = |name: &str| format!("  - {{name: {name}, source: {name}.txt, format: plain}}\n");
-        write("feeds.yaml", &format!("feeds:\n{}{}", row("gone"), row("page")));
-        write("page.txt", "<!doctype html>");
+        let feeds = format!("feeds:\n{}{}", row("gone"), row("page"));
+        let dir = folder::holding(&[("feeds.yaml", &feeds), ("page.txt", "<!doctype html>")]);
         let answer = of_folder(dir.path(), "198.18.0.1".parse().unwrap(), false).unwrap();
         let text = text(&answer);
         assert!(text.contains("\n  Feed 'gone' was not asked: "), "{text}");

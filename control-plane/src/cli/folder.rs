@@ -100,3 +100,13 @@ pub(super) fn read(spec: &FeedSpec, now: Timestamp) -> Result<ReadList, String> 
         }
     }
 }
+
+/// A folder with these files, by name and content.
+#[cfg(test)]
+pub(super) fn holding(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    dir
+}

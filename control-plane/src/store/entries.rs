@@ -47,7 +47,7 @@ pub(super) fn add(
              WHERE until < ?1 OR ended_at < ?1",
             params![forgotten],
         )?;
-        false_positives::forget(&transaction, Moment::nearest(forgotten).into())?;
+        false_positives::forget(&transaction, forgotten)?;
         transaction.execute(
             "INSERT INTO operator_entries
                  (decision, action, network, protocol, ports, feed, reason, owner, made_by, since,
@@ -73,7 +73,8 @@ pub(super) fn add(
     })
 }
 
-/// Ends an entry, and takes back what was found by it; gives it, unless there is none of that number that has not ended.
+/// Ends an entry, and takes back what was found by it; gives it, unless there is none of that number
+/// that has not ended.
 pub(super) fn end(
     connection: &mut Connection,
     id: u32,

@@ -1,7 +1,6 @@
 //! Networks that feeds listed and should not have, as they were found.
 
 use ipnet::IpNet;
-use jiff::Timestamp;
 use rusqlite::{Connection, Row, params, types::Type};
 use sekisho_rules::{feed::FeedName, moment::Moment, policy::FalsePositive};
 
@@ -62,9 +61,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<FalsePositive> {
     })
 }
 
-/// Forgets what was found before this time.
-pub(super) fn forget(connection: &Connection, before: Timestamp) -> rusqlite::Result<()> {
-    connection
-        .execute("DELETE FROM false_positives WHERE found_at < ?1", [before.as_second()])
-        .map(drop)
+/// Forgets what was found before this time, in seconds since 1970.
+pub(super) fn forget(connection: &Connection, before: i64) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM false_positives WHERE found_at < ?1", [before]).map(drop)
 }

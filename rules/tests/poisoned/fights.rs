@@ -120,7 +120,7 @@ fn a_feed_that_floods_crowds_out_no_other() {
         .map(|(spec, parsed)| FeedInput { spec, parsed: Ok(parsed), fetched_at: now })
         .collect();
     let policy = Policy::from_yaml("max_addresses_v4: 1000000", "policy.yaml").unwrap();
-    let compiled = compile_with(&inputs, &policy, &[], &[], now).unwrap();
+    let compiled = compile(&inputs, &policy, &[], now).unwrap();
     let accepted: Vec<u64> = compiled.feeds.iter().map(|feed| feed.accepted).collect();
     assert_eq!(accepted, [0, 2]);
     let text = compiled.refusals.kept[0].to_string();

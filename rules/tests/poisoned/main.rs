@@ -13,7 +13,7 @@ use std::{net::IpAddr, sync::OnceLock};
 use ipnet::IpNet;
 use sekisho_rules::{
     catalogue::Catalogue,
-    compile::{Compiled, FeedInput, compile_with},
+    compile::{Compiled, Decided, FeedInput, compile, compile_decided},
     explain::{Query, Verdict, explain},
     feed::{FeedSpec, Format},
     moment::Moment,
@@ -45,7 +45,8 @@ fn compiled(spec: &FeedSpec, parsed: &Parsed, entries: &[OperatorEntry]) -> Comp
     let policy = Policy::from_yaml(OWN, "policy.yaml").unwrap();
     let now = Moment::nearest(NOW);
     let input = FeedInput { spec, parsed: Ok(parsed), fetched_at: now };
-    compile_with(&[input], &policy, never_block(), entries, now).unwrap()
+    let decided = Decided { entries, ..Decided::default() };
+    compile_decided(&[input], &policy, never_block(), decided, now).unwrap()
 }
 
 /// What becomes of one list.
