@@ -57,7 +57,7 @@ impl HostSite {
     /// answers is never reached here.
     pub fn judge(&self, frame: &[u8], image: &Image) -> (Reason, Option<Match>) {
         let mut enforced = Enforced { site: self, frame, matched: None };
-        let reason = decide::judge(frame, image.bytes(), self, &mut enforced);
+        let reason = decide::whole_way(frame, image.bytes(), self, &mut enforced);
         (reason, enforced.matched)
     }
 

@@ -14,7 +14,7 @@ use crate::{
     opted_out::is_opted_out,
     parse::{self, Ip, Link, Transport},
     protected::{is_protected, is_service},
-    site::Site,
+    site::{PrefixSet as _, Site},
 };
 
 /// A packet from or to a listed address.
@@ -88,34 +88,23 @@ impl Match {
     }
 }
 
-/// Looks a packet up: what `account` makes of it, or the reason why it is no match.
-#[inline(always)]
-pub fn judge<F, I, S, A>(frame: &F, image: &I, site: &S, account: &mut A) -> Reason
-where
-    F: Frame + ?Sized,
-    I: Bytes + ?Sized,
-    S: Site,
-    A: Account,
-{
-    if let Some(reason) = shortcut(frame, image, site, account) {
-        return reason;
-    }
-    find(frame, image, site, account).unwrap_or_else(|reason| reason)
-}
-
-/// The reason of most packets, by a way that is half as long: those with nothing in front of the IPv4
-/// header and TCP or UDP behind it, if they are not listed or of a flow that is known.
+/// The reason of most packets, by a way that is half as long: TCP and UDP, in two VLAN tags and a PPPoE
+/// session at most, if they are not listed, or are of an IPv4 flow that is known. `None` for others.
 ///
 /// Not where either end may be the remote: the verifier would follow all that comes after twice.
 #[inline(always)]
-fn shortcut<F, I, S, A>(frame: &F, image: &I, site: &S, account: &mut A) -> Option<Reason>
+pub fn shortcut<F, I, S, A>(frame: &F, image: &I, site: &S, account: &mut A) -> Option<Reason>
 where
     F: Frame + ?Sized,
     I: Bytes + ?Sized,
     S: Site,
     A: Account,
 {
-    let ip = parse::plain(frame)?;
+    let mut link = parse::usual_link(frame, site.unwrapped())?;
+    if link.is_ipv6 {
+        return shortcut_v6(frame, image, site, link.offset);
+    }
+    let ip = parse::usual_network(frame, link.offset, false)?;
     let (direction, remote) = lookup::remote_end(site.role(), &ip.ends)?;
     if is_opted_out(frame, site, &ip) {
         return Some(Reason::OptedOut);
@@ -123,6 +112,7 @@ where
     if image::find_v4(image, remote.1 as u32).is_none() {
         return Some(Reason::NotListed);
     }
+    link.forget(frame);
     let transport = parse::transport(frame, &ip);
     if is_service(&transport) {
         return None;
@@ -133,11 +123,40 @@ where
         subscriber: shown(subscriber),
         remote: shown(remote),
         direction,
-        link: Link::PLAIN,
-        encapsulation: Encapsulation::default(),
+        link,
+        encapsulation: link.encapsulation,
         ip,
         transport,
     })
+}
+
+/// The same for IPv6, of which only what has no listed neighbour is judged here.
+#[inline(always)]
+fn shortcut_v6<F, I, S>(frame: &F, image: &I, site: &S, offset: usize) -> Option<Reason>
+where
+    F: Frame + ?Sized,
+    I: Bytes + ?Sized,
+    S: Site,
+{
+    let ip = parse::usual_network(frame, offset, true)?;
+    let (_, remote) = lookup::remote_end(site.role(), &ip.ends)?;
+    let is_clean = site.opt_outs().is_none()
+        && !image::may_hold_v6(image, remote.0)
+        && !lookup::is_mapped(remote)
+        && site.embedding().find(remote).is_none();
+    is_clean.then_some(Reason::NotListed)
+}
+
+/// The reason of any packet: what `account` makes of a match, or why there is none.
+#[inline(always)]
+pub fn whole_way<F, I, S, A>(frame: &F, image: &I, site: &S, account: &mut A) -> Reason
+where
+    F: Frame + ?Sized,
+    I: Bytes + ?Sized,
+    S: Site,
+    A: Account,
+{
+    find(frame, image, site, account).unwrap_or_else(|reason| reason)
 }
 
 #[inline(always)]

@@ -27,15 +27,16 @@ pub struct Remote {
 /// The selector of an address, halves in host byte order; IPv4 as `::ffff:a.b.c.d`.
 #[inline(always)]
 pub fn find<I: Bytes + ?Sized>(image: &I, (high, low): (u64, u64)) -> Option<Selector> {
-    if is_mapped(high, low) {
+    if is_mapped((high, low)) {
         image::find_v4(image, low as u32)
     } else {
         image::find_v6(image, high, low)
     }
 }
 
+/// Whether an address, halves in host byte order, is `::ffff:a.b.c.d`.
 #[inline(always)]
-fn is_mapped(high: u64, low: u64) -> bool {
+pub(crate) fn is_mapped((high, low): (u64, u64)) -> bool {
     high == 0 && low >> 32 == 0xffff
 }
 
@@ -78,7 +79,7 @@ where
 {
     let (high, low) = remote.address;
     let mut v4 = low as u32;
-    if !is_mapped(high, low) {
+    if !is_mapped(remote.address) {
         let selector = image::find_v6(image, high, low);
         if selector.is_some() {
             return Remote { selector, ..remote };

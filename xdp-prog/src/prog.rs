@@ -11,7 +11,10 @@ mod sinkhole;
 mod verifier;
 
 use aya_ebpf::{
-    bindings::xdp_action::{XDP_DROP, XDP_PASS},
+    bindings::{
+        xdp_action::{XDP_DROP, XDP_PASS},
+        xdp_md,
+    },
     macros::xdp,
     programs::XdpContext,
 };
@@ -38,11 +41,17 @@ use self::{
 /// Judges one packet. Whatever it cannot read, it passes; accounting never decides.
 #[xdp(frags)]
 fn sekisho(ctx: XdpContext) -> u32 {
-    let packet = Packet::new(&ctx);
+    let length = Packet::new(&ctx).length();
     // What is done to a packet that is neither passed nor dropped.
     let mut done = XDP_DROP;
-    let reason = judge(&packet, &mut done);
-    account::packet(reason, packet.length());
+    let mut reason = Reason::from_u8(in_short(ctx.ctx) as u8);
+    if reason.is_none() {
+        let judged = in_full(ctx.ctx);
+        done = (judged >> 8) as u32;
+        reason = Reason::from_u8(judged as u8);
+    }
+    let reason = reason.unwrap_or(Reason::NoRuleset);
+    account::packet(reason, length);
     match reason.verdict() {
         Verdict::Pass => forward(),
         Verdict::Drop => XDP_DROP,
@@ -50,17 +59,48 @@ fn sekisho(ctx: XdpContext) -> u32 {
     }
 }
 
+/// The reason of most packets, or [`LONGER`].
+///
+/// This and [`in_full`] are functions of their own: each has the processor's registers to itself, and
+/// together they would need more stack than there is.
+#[inline(never)]
+fn in_short(ctx: *mut xdp_md) -> u64 {
+    // There is none where either end may be the remote; the verifier need not find that out anew on
+    // every way through the headers.
+    if constant::role() == Role::Both {
+        return LONGER;
+    }
+    let ctx = XdpContext::new(ctx);
+    match judge::<true>(&Packet::new(&ctx), &mut 0) {
+        Some(reason) => reason as u64,
+        None => LONGER,
+    }
+}
+
+/// No [`Reason`].
+const LONGER: u64 = 0xff;
+
+/// The reason of any packet, and above its eight bits what was done to it.
+#[inline(never)]
+fn in_full(ctx: *mut xdp_md) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    let mut done = XDP_DROP;
+    let reason = judge::<false>(&Packet::new(&ctx), &mut done);
+    reason.unwrap_or(Reason::NoRuleset) as u64 | u64::from(done) << 8
+}
+
 #[inline(always)]
-fn judge(packet: &Packet<'_>, done: &mut u32) -> Reason {
-    let Some(modes) = maps::modes() else { return Reason::ModeBypass };
+fn judge<const IN_SHORT: bool>(packet: &Packet<'_>, done: &mut u32) -> Option<Reason> {
+    let Some(modes) = maps::modes() else { return Some(Reason::ModeBypass) };
     // Before the rest of it: what is decided under a switch that changes meanwhile is kept under the
     // number of the old one, and so only for this packet.
     let switches = before_what_follows(modes.version.into()) as u32;
     let mode = modes.of_port(constant::port() as usize);
     if mode == Mode::Bypass {
-        return Reason::ModeBypass;
+        return Some(Reason::ModeBypass);
     }
-    let Some(image) = images::live(&RULES) else { return Reason::NoRuleset };
+    let Some(image) = images::live(&RULES) else { return Some(Reason::NoRuleset) };
+    let here = Here { modes };
     let mut ledger = Ledger {
         packet,
         modes,
@@ -73,7 +113,11 @@ fn judge(packet: &Packet<'_>, done: &mut u32) -> Reason {
         flow: Flow::default(),
         done,
     };
-    decide::judge(packet, &image, &Here { modes }, &mut ledger)
+    if IN_SHORT {
+        decide::shortcut(packet, &image, &here, &mut ledger)
+    } else {
+        Some(decide::whole_way(packet, &image, &here, &mut ledger))
+    }
 }
 
 /// Decides on packets from and to listed addresses, and keeps account of them.

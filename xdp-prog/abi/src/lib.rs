@@ -22,7 +22,7 @@ pub mod record;
 /// Raised whenever a record, a map or the image changes its layout.
 ///
 /// It is part of the pin path, so a daemon never adopts maps of another layout.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// How many lists one ruleset can tell apart, the [`canary`]'s included: list sets travel as 64-bit
 /// masks.

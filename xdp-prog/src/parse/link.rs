@@ -7,6 +7,9 @@ use crate::frame::Frame;
 /// VLAN tags that are walked: customer and service tag, and two more for carriers of carriers.
 pub const MAX_VLAN_TAGS: usize = 4;
 
+/// As many as most frames have: the service tag, and the customer's.
+const USUAL_VLAN_TAGS: usize = 2;
+
 /// MPLS labels that are walked.
 pub const MAX_LABELS: usize = 4;
 
@@ -28,21 +31,54 @@ pub struct Link {
 }
 
 impl Link {
-    /// Nothing but an Ethernet header in front of IPv4.
-    pub const PLAIN: Self = Self {
-        offset: 14,
-        is_ipv6: false,
-        vlans: 0,
-        tags: 0,
-        encapsulation: Encapsulation(0),
-        pppoe_session: 0,
-    };
+    /// Makes the verifier forget which way led here. All of it: that of kernel 6.1 tells a zero that
+    /// was written from one that was read.
+    #[inline(always)]
+    pub fn forget<F: Frame + ?Sized>(&mut self, frame: &F) {
+        self.offset = frame.forget_offset(self.offset);
+        self.vlans = frame.forget(self.vlans.into()) as u32;
+        self.tags = frame.forget(self.tags.into()) as u8;
+        self.encapsulation = Encapsulation(frame.forget(self.encapsulation.0.into()) as u8);
+        self.pppoe_session = frame.forget(self.pppoe_session.into()) as u16;
+    }
 }
 
 /// Walks Ethernet (IEEE 802.3), VLAN tags (802.1Q, 802.1ad, and 0x9100 of older gear), then a PPPoE
 /// session header or an MPLS label stack, as far as these are to be unwrapped.
 #[inline(always)]
 pub fn link<F: Frame + ?Sized>(frame: &F, unwrapped: Encapsulation) -> Result<Link, Reason> {
+    let (mut link, ethertype) = tagged(frame, MAX_VLAN_TAGS)?;
+    link.offset = frame.forget_offset(link.offset);
+    match ethertype {
+        0x0800 => {}
+        0x86dd => link.is_ipv6 = true,
+        0x8864 if unwrapped.has(Encapsulation::PPPOE) => link = pppoe(frame, link)?,
+        0x8847 | 0x8848 if unwrapped.has(Encapsulation::MPLS) => link = mpls(frame, link)?,
+        other if is_vlan(other) => return Err(Reason::TooManyVlans),
+        _ => return Err(Reason::NotIp),
+    }
+    link.forget(frame);
+    Ok(link)
+}
+
+/// The same for what most frames have in front of IP: two tags at most, and a PPPoE session if that
+/// is to be unwrapped.
+#[inline(always)]
+pub fn usual_link<F: Frame + ?Sized>(frame: &F, unwrapped: Encapsulation) -> Option<Link> {
+    let (mut link, ethertype) = tagged(frame, USUAL_VLAN_TAGS).ok()?;
+    match ethertype {
+        0x0800 => {}
+        0x86dd => link.is_ipv6 = true,
+        0x8864 if unwrapped.has(Encapsulation::PPPOE) => link = pppoe(frame, link).ok()?,
+        _ => return None,
+    }
+    link.offset = frame.forget_offset(link.offset);
+    Some(link)
+}
+
+/// Ethernet and so many VLAN tags, and the type of what comes behind them.
+#[inline(always)]
+fn tagged<F: Frame + ?Sized>(frame: &F, most: usize) -> Result<(Link, u16), Reason> {
     let Some(field) = frame.read(12) else { return Err(Reason::TruncatedEthernet) };
     let mut ethertype = u16::from_be_bytes(field);
     let mut link = Link {
@@ -50,10 +86,10 @@ pub fn link<F: Frame + ?Sized>(frame: &F, unwrapped: Encapsulation) -> Result<Li
         is_ipv6: false,
         vlans: 0,
         tags: 0,
-        encapsulation: Encapsulation::default(),
+        encapsulation: Encapsulation(0),
         pppoe_session: 0,
     };
-    for tag in 0..MAX_VLAN_TAGS {
+    for tag in 0..most {
         if !is_vlan(ethertype) {
             break;
         }
@@ -70,22 +106,7 @@ pub fn link<F: Frame + ?Sized>(frame: &F, unwrapped: Encapsulation) -> Result<Li
         link.offset += 4;
         link.tags += 1;
     }
-    link.offset = frame.forget_offset(link.offset);
-    match ethertype {
-        0x0800 => {}
-        0x86dd => link.is_ipv6 = true,
-        0x8864 if unwrapped.has(Encapsulation::PPPOE) => link = pppoe(frame, link)?,
-        0x8847 | 0x8848 if unwrapped.has(Encapsulation::MPLS) => link = mpls(frame, link)?,
-        other if is_vlan(other) => return Err(Reason::TooManyVlans),
-        _ => return Err(Reason::NotIp),
-    }
-    link.offset = frame.forget_offset(link.offset);
-    // All of it: the verifier of kernel 6.1 tells a zero that was written from one that was read.
-    link.vlans = frame.forget(link.vlans.into()) as u32;
-    link.tags = frame.forget(link.tags.into()) as u8;
-    link.encapsulation = Encapsulation(frame.forget(link.encapsulation.0.into()) as u8);
-    link.pppoe_session = frame.forget(link.pppoe_session.into()) as u16;
-    Ok(link)
+    Ok((link, ethertype))
 }
 
 #[inline(always)]

@@ -8,8 +8,8 @@ mod network;
 mod transport;
 mod tunnel;
 
-pub use link::{Link, MAX_LABELS, MAX_VLAN_TAGS, link};
-pub use network::{Ends, Ip, MAX_EXTENSION_HEADERS, network, plain};
+pub use link::{Link, MAX_LABELS, MAX_VLAN_TAGS, link, usual_link};
+pub use network::{Ends, Ip, MAX_EXTENSION_HEADERS, network, usual_network};
 pub use transport::{Transport, transport};
 pub use tunnel::{Inner, kind, tunnel};
 

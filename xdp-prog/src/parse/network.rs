@@ -54,19 +54,16 @@ pub fn network<F: Frame + ?Sized>(frame: &F, offset: usize, is_ipv6: bool) -> Re
     Ok(ip)
 }
 
-/// The IP header of a frame that has nothing in front of it, no options, no fragments, and behind it
-/// TCP or UDP.
+/// The IP header of most packets: without options, extension headers and fragments, and with TCP or
+/// UDP behind it.
 #[inline(always)]
-pub fn plain<F: Frame + ?Sized>(frame: &F) -> Option<Ip> {
-    let [type_high, type_low] = frame.read(12)?;
-    if u16::from_be_bytes([type_high, type_low]) != 0x0800 {
-        return None;
-    }
-    let ip = ipv4(frame, 14).ok()?;
-    let is_plain = ip.payload == 34
+pub fn usual_network<F: Frame + ?Sized>(frame: &F, offset: usize, is_ipv6: bool) -> Option<Ip> {
+    let ip = if is_ipv6 { ipv6_header(frame, offset) } else { ipv4(frame, offset) }.ok()?;
+    let payload = offset + if is_ipv6 { 40 } else { 20 };
+    let is_usual = ip.payload == payload
         && matches!(ip.protocol, super::protocol::TCP | super::protocol::UDP)
         && matches!(ip.hidden, Reason::PortNotListed);
-    is_plain.then_some(Ip { payload: 34, ..ip })
+    is_usual.then_some(Ip { payload, ..ip })
 }
 
 /// RFC 791, 3.1, without options.
@@ -120,22 +117,27 @@ struct Ipv6Header {
 
 #[inline(always)]
 fn ipv6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Ip, Reason> {
+    let mut ip = ipv6_header(frame, offset)?;
+    walk_extensions(frame, &mut ip);
+    Ok(ip)
+}
+
+#[inline(always)]
+fn ipv6_header<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Ip, Reason> {
     let bytes: [u8; 40] = frame.read(offset).ok_or(Reason::TruncatedIpv6)?;
     let header: Ipv6Header = transmute!(bytes);
     if header.version >> 4 != 6 {
         return Err(Reason::MalformedIpv6);
     }
     let halves = |[high, low]: [[u8; 8]; 2]| (u64::from_be_bytes(high), u64::from_be_bytes(low));
-    let mut ip = Ip {
+    Ok(Ip {
         offset,
         is_ipv6: true,
         ends: Ends { source: halves(header.source), destination: halves(header.destination) },
         protocol: header.next_header,
         payload: offset + 40,
         hidden: Reason::PortNotListed,
-    };
-    walk_extensions(frame, &mut ip);
-    Ok(ip)
+    })
 }
 
 /// RFC 8200, 4. What can't be walked is no error: the addresses are known.

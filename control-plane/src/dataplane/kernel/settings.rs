@@ -73,7 +73,7 @@ impl Settings {
         Self {
             pin_dir,
             image_capacity,
-            flow_table_entries: 262_144,
+            flow_table_entries: 524_288,
             attach: Attach::Auto,
             initial_mode: Mode::Enforce,
             unwrapped: Encapsulation::ALL,

@@ -6,7 +6,8 @@
 //!
 //! Both families share one shape. The first 24 bits of the key choose a slot; a bitmap over all
 //! 2^24 slots answers "nothing listed here" with one memory access, which is the answer for nearly
-//! every packet. Where the bit is set, its rank leads to the slot's word, and the word is
+//! every packet. Blocks of 192 bits have their rank beside them: where the bit is set, it leads to
+//! the slot's word, and the word is
 //!
 //! - a *selector*: the whole slot is listed alike;
 //! - a *host* (IPv4): one single address of the slot is listed; the word itself holds it;
@@ -29,7 +30,9 @@ mod named;
 
 #[cfg(any(feature = "build", test))]
 pub use build::{Action, BuildError, Image, ImageBuilder, Limit, List, ListSet, Port};
-pub use lookup::{Bytes, Header, Lists, Selector, find_v4, find_v6, header, lists_of, resolve};
+pub use lookup::{
+    Bytes, Header, Lists, Selector, find_v4, find_v6, header, lists_of, may_hold_v6, resolve,
+};
 #[cfg(any(feature = "build", test))]
 pub use lookup::{ask, checksum, list_names, rule_lists};
 #[cfg(any(feature = "build", test))]
