@@ -9,8 +9,9 @@ use std::{
 use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use sekisho_abi::{
+    flow::{FlowKey, FlowTotals},
     reason::Reason,
-    record::{Address, Direction, FlagClass, FlowKey, FlowTotals},
+    record::{Address, Direction, FlagClass},
 };
 use sekisho_rules::{
     compile::Compiled,
@@ -285,24 +286,24 @@ impl Names<'_> {
             tenant: tenant.unwrap_or_default(),
             attribution: whose.certainty,
             subscriber_address,
-            subscriber_port: u16::from_be_bytes(totals.subscriber_port),
+            subscriber_port: totals.subscriber_port,
             remote: key.remote.ip(),
-            remote_port: u16::from_be_bytes(key.remote_port),
-            protocol: key.protocol,
-            class: class_name(key.class),
-            direction: direction_name(key.direction),
-            reason: Reason::from_u8(key.reason).map_or("unknown", Reason::as_str),
-            interface: self.interface(key.port),
+            remote_port: key.conversation.remote_port,
+            protocol: key.conversation.protocol,
+            class: class_name(key.conversation.class),
+            direction: direction_name(key.conversation.direction),
+            reason: Reason::from_u8(key.decision.reason).map_or("unknown", Reason::as_str),
+            interface: self.interface(key.conversation.port),
             vlans: vlans(key),
-            vlan_tags: key.vlan_tags,
-            encapsulation: key.encapsulation.names().collect(),
-            pppoe_session: u16::from_be_bytes(key.pppoe_session),
+            vlan_tags: key.link.vlan_tags,
+            encapsulation: key.link.encapsulation.names().collect(),
+            pppoe_session: key.link.pppoe_session,
             inner_subscriber: shown(totals.inner_subscriber),
             outer_remote: shown(totals.outer_remote),
             feeds,
             malware,
-            generation: key.generation,
-            rule: key.rule,
+            generation: key.decision.generation,
+            rule: key.decision.rule,
             tcp_flags: totals.tcp_flags,
             packets: totals.packets,
             bytes: totals.bytes,
@@ -318,21 +319,21 @@ impl Names<'_> {
 
     /// Which feeds list the remote, and as what.
     fn word_on(&self, key: &FlowKey) -> (Vec<String>, Arc<str>) {
-        let Some((exact, generation)) = self.generations.get(key.generation) else {
+        let Some((exact, generation)) = self.generations.get(key.decision.generation) else {
             return Default::default();
         };
         let mut feeds = Vec::new();
         let mut malware = None;
         if let Some(known) = self.generations.table_of(generation) {
             let named = &known.compiled.table.feeds;
-            let (protocol, port) = (key.protocol, u16::from_be_bytes(key.remote_port));
+            let (protocol, port) = (key.conversation.protocol, key.conversation.remote_port);
             let means = |claim: &&Claim| means(claim, protocol, port);
             for claim in known.claims_on(key.remote.ip()).filter(means) {
                 feeds.extend(named.get(usize::from(claim.feed)).map(|feed| &*feed.name));
                 malware = malware.or(claim.malware.as_ref());
             }
         }
-        let lists = generation.slots.lists_of(key.rule);
+        let lists = generation.slots.lists_of(key.decision.rule);
         if exact && lists != 0 {
             feeds = generation.slots.names_in(lists);
         }
@@ -356,8 +357,8 @@ fn shown(address: Address) -> Option<IpAddr> {
 }
 
 fn vlans(key: &FlowKey) -> Vec<u16> {
-    let both = [(key.vlans >> 16) as u16, key.vlans as u16];
-    both.into_iter().take(usize::from(key.vlan_tags)).collect()
+    let both = [(key.link.vlans >> 16) as u16, key.link.vlans as u16];
+    both.into_iter().take(usize::from(key.link.vlan_tags)).collect()
 }
 
 fn class_name(class: u8) -> &'static str {
@@ -436,11 +437,11 @@ mod tests {
     #[test]
     fn a_row_gets_its_names_and_times() {
         let mut row = testing::row("100.64.0.7", "198.18.0.7", 23);
-        row.key.port = 2;
-        row.key.vlans = 100 << 16 | 7;
-        row.key.vlan_tags = 2;
-        row.key.rule = 99;
-        row.key.generation = 4;
+        row.key.conversation.port = 2;
+        row.key.link.vlans = 100 << 16 | 7;
+        row.key.link.vlan_tags = 2;
+        row.key.decision.rule = 99;
+        row.key.decision.generation = 4;
         let hit = hit(&row, &generations());
         assert_eq!((&*hit.subscriber, &*hit.tenant), ("alice", "acme"));
         assert_eq!(hit.attribution, Certainty::Exact);
@@ -455,11 +456,11 @@ mod tests {
     #[test]
     fn the_rule_of_a_known_generation_names_the_feeds() {
         let mut row = testing::row("100.64.0.7", "198.18.0.200", 9);
-        row.key.generation = 4;
+        row.key.decision.generation = 4;
         let (generation, lists) =
             testing::generation(4, &[("198.18.0.0/24", "wide", None, Some("Wide"))]);
         let rule = lists.iter().position(|lists| *lists == 1).unwrap();
-        row.key.rule = u16::try_from(rule).unwrap();
+        row.key.decision.rule = u16::try_from(rule).unwrap();
         let mut generations = Generations::default();
         generations.push(Arc::new(generation));
         let hit = hit(&row, &generations);
@@ -469,7 +470,7 @@ mod tests {
     #[test]
     fn a_generation_that_nobody_remembers_is_answered_by_the_newest() {
         let mut row = testing::row("100.64.0.9", "198.18.0.1", 9);
-        row.key.generation = 77;
+        row.key.decision.generation = 77;
         let hit = hit(&row, &generations());
         assert_eq!(hit.feeds, ["wide"]);
         assert_eq!(hit.attribution, Certainty::Unknown);
@@ -499,8 +500,9 @@ mod tests {
         generations.keep_table_of(2);
         assert!(table.upgrade().is_none());
         let mut row = testing::row("100.64.0.7", "198.18.0.7", 23);
-        row.key.generation = 1;
-        row.key.rule = u16::try_from(lists.iter().position(|lists| *lists == 1).unwrap()).unwrap();
+        row.key.decision.generation = 1;
+        row.key.decision.rule =
+            u16::try_from(lists.iter().position(|lists| *lists == 1).unwrap()).unwrap();
         let hit = hit(&row, &generations);
         assert_eq!((hit.feeds.as_slice(), &*hit.malware), (&["gone".to_owned()][..], "New"));
     }
@@ -510,13 +512,13 @@ mod tests {
         let row = testing::row("100.64.0.7", "198.18.0.7", 23);
         let mut earlier = row;
         earlier.totals.first_ns -= 5;
-        earlier.totals.subscriber_port = [1, 1];
+        earlier.totals.subscriber_port = 257;
         let other = testing::row("100.64.0.8", "198.18.0.7", 23);
         let rows = add_up(vec![row, earlier, other, row]);
         assert_eq!(rows.len(), 2);
         let sum = rows.iter().find(|sum| sum.key == row.key).unwrap();
         assert_eq!(sum.totals.packets, 3 * row.totals.packets);
         assert_eq!(sum.totals.first_ns, row.totals.first_ns - 5);
-        assert_eq!(sum.totals.subscriber_port, [1, 1]);
+        assert_eq!(sum.totals.subscriber_port, 257);
     }
 }

@@ -3,10 +3,10 @@
 use std::{fs, path::Path, sync::Arc};
 
 use sekisho_abi::{
-    encapsulation::Encapsulation,
+    flow::{ConversationKey, Decision, FlowKey, FlowTotals, LinkKey},
     image::{Image, ListSet},
     reason::Reason,
-    record::{Address, Direction, FlagClass, FlowKey, FlowTotals},
+    record::{Address, Direction, FlagClass},
 };
 use sekisho_rules::{
     compile::{Compiled, FeedReport},
@@ -86,30 +86,23 @@ pub(crate) fn row(subscriber: &str, remote: &str, port: u16) -> FlowRow {
         key: FlowKey {
             subscriber: address(subscriber),
             remote: address(remote),
-            generation: 1,
-            vlans: 0,
-            rule: FIRST_RULE,
-            remote_port: port.to_be_bytes(),
-            protocol: 6,
-            class: FlagClass::Initiated as u8,
-            direction: Direction::Outbound as u8,
-            reason: Reason::Dropped as u8,
-            port: 0,
-            vlan_tags: 0,
-            encapsulation: Encapsulation::default(),
-            reserved: [0; 2],
-            pppoe_session: [0; 2],
-            reserved_too: 0,
+            link: LinkKey::default(),
+            conversation: ConversationKey {
+                remote_port: port,
+                protocol: 6,
+                class: FlagClass::Initiated as u8,
+                direction: Direction::Outbound as u8,
+                port: 0,
+            },
+            decision: Decision { generation: 1, rule: FIRST_RULE, reason: Reason::Dropped as u8 },
         },
         totals: FlowTotals {
             packets: 2,
             bytes: 120,
             first_ns: 1_000_000_000,
             last_ns: 2_000_000_000,
-            subscriber_port: 40_000_u16.to_be_bytes(),
+            subscriber_port: 40_000,
             tcp_flags: 2,
-            reserved: 0,
-            switches: 0,
             inner_subscriber: Address::v6(0, 0),
             outer_remote: Address::v6(0, 0),
         },

@@ -11,7 +11,7 @@ use sekisho_abi::{
     record::{Direction, Forwarding, Mode, Modes, Role, Sinkhole, SinkholeKind},
 };
 use sekisho_xdp::{
-    decide::{self, Account, Match, Sighting},
+    decide::{self, Match, Matches, Sighting},
     site::{PrefixSet, Site},
 };
 
@@ -58,7 +58,8 @@ impl HostSite {
     pub fn judge(&self, frame: &[u8], image: &Image) -> (Reason, Option<Match>) {
         let mut enforced = Enforced { site: self, frame, matched: None };
         let reason = decide::whole_way(frame, image.bytes(), self, &mut enforced);
-        (reason, enforced.matched)
+        let (stopped, matched) = enforced.matched.unzip();
+        (reason.or(stopped).expect("a reason, or a match"), matched)
     }
 
     /// The program's rule for answers, in the tests' own words: only a subscriber's whole, untunnelled
@@ -110,30 +111,25 @@ impl HostSite {
     }
 }
 
-/// What the program does with matches while everything is enforced. It knows no flow, so that every
-/// packet goes the whole way.
+/// What the program does with matches while everything is enforced.
 struct Enforced<'a> {
     site: &'a HostSite,
     frame: &'a [u8],
-    matched: Option<Match>,
+    matched: Option<(Reason, Match)>,
 }
 
-impl Account for Enforced<'_> {
-    fn known(&mut self, _: &Sighting) -> Option<Reason> {
-        None
-    }
-
-    fn matched(&mut self, found: &Match) -> Reason {
-        self.matched = Some(*found);
+impl Matches for Enforced<'_> {
+    fn take(&mut self, found: &Match) {
         let Self { site, frame, .. } = self;
         let modes = Modes::all(Mode::Enforce);
         let reason = decide::decide(found.lists, &modes, Mode::Enforce, || true);
-        match reason {
+        let reason = match reason {
             _ if found.is_canary() => decide::of_canary(reason),
             Reason::Rejected if !site.answers(frame, &found.packet) => Reason::RejectedSilently,
             Reason::Sinkholed if !site.diverts(frame, &found.packet) => Reason::SinkholeUnfit,
             other => other,
-        }
+        };
+        self.matched = Some((reason, *found));
     }
 }
 

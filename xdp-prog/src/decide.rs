@@ -51,15 +51,19 @@ pub struct Match {
     pub lists: Lists,
 }
 
-/// What is done with packets from and to listed addresses.
-pub trait Account {
+/// What became of flows.
+pub trait Known {
     /// What became of earlier packets of the same flow, if that holds for this one too.
     fn known(&mut self, packet: &Sighting) -> Option<Reason>;
-    /// What becomes of a packet that matched.
-    ///
-    /// A callback, as a match handed back would be merged with the reason into one value, half of
-    /// which is undefined at any time; the verifier does not let a program touch that half.
-    fn matched(&mut self, found: &Match) -> Reason;
+}
+
+/// Where packets go that matched.
+///
+/// A trait, as a match handed back would be merged with the reason into one value, half of which is
+/// undefined at any time; the verifier does not let a program touch that half.
+pub trait Matches {
+    /// Takes one.
+    fn take(&mut self, found: &Match);
 }
 
 impl Sighting {
@@ -89,25 +93,32 @@ impl Match {
 }
 
 /// The reason of most packets, by a way that is half as long: TCP and UDP, in two VLAN tags and a PPPoE
-/// session at most, if they are not listed, or are of an IPv4 flow that is known. `None` for others.
+/// session at most, if they are not listed, or are of an IPv4 flow that is known. `None` for others,
+/// and for all who have somebody in their neighbourhood that opted out.
 ///
 /// Not where either end may be the remote: the verifier would follow all that comes after twice.
 #[inline(always)]
-pub fn shortcut<F, I, S, A>(frame: &F, image: &I, site: &S, account: &mut A) -> Option<Reason>
+pub fn shortcut<F, I, S, K>(frame: &F, image: &I, site: &S, flows: &mut K) -> Option<Reason>
 where
     F: Frame + ?Sized,
     I: Bytes + ?Sized,
     S: Site,
-    A: Account,
+    K: Known,
 {
-    let mut link = parse::usual_link(frame, site.unwrapped())?;
-    if link.is_ipv6 {
-        return shortcut_v6(frame, image, site, link.offset);
-    }
-    let ip = parse::usual_network(frame, link.offset, false)?;
+    let mut link = parse::usual_link(frame, || site.unwrapped())?;
+    let ip = parse::usual_network(frame, link.offset, link.is_ipv6)?;
     let (direction, remote) = lookup::remote_end(site.role(), &ip.ends)?;
-    if is_opted_out(frame, site, &ip) {
-        return Some(Reason::OptedOut);
+    let (subscriber, _) = by_end(direction, ip.ends.source, ip.ends.destination);
+    if let Some(opt_outs) = site.opt_outs()
+        && lookup::may_hold(&opt_outs, subscriber)
+    {
+        return None;
+    }
+    if link.is_ipv6 {
+        let is_clean = !image::may_hold_v6(image, remote.0)
+            && !lookup::is_mapped(remote)
+            && site.embedding().find(remote).is_none();
+        return is_clean.then_some(Reason::NotListed);
     }
     if image::find_v4(image, remote.1 as u32).is_none() {
         return Some(Reason::NotListed);
@@ -117,9 +128,8 @@ where
     if is_service(&transport) {
         return None;
     }
-    let (subscriber, _) = by_end(direction, ip.ends.source, ip.ends.destination);
     let shown = |(high, low): (u64, u64)| Address::v6(high, frame.forget(low));
-    account.known(&Sighting {
+    flows.known(&Sighting {
         subscriber: shown(subscriber),
         remote: shown(remote),
         direction,
@@ -130,42 +140,25 @@ where
     })
 }
 
-/// The same for IPv6, of which only what has no listed neighbour is judged here.
+/// The reason of any packet but those that `matches` takes.
 #[inline(always)]
-fn shortcut_v6<F, I, S>(frame: &F, image: &I, site: &S, offset: usize) -> Option<Reason>
+pub fn whole_way<F, I, S, M>(frame: &F, image: &I, site: &S, matches: &mut M) -> Option<Reason>
 where
     F: Frame + ?Sized,
     I: Bytes + ?Sized,
     S: Site,
+    M: Matches,
 {
-    let ip = parse::usual_network(frame, offset, true)?;
-    let (_, remote) = lookup::remote_end(site.role(), &ip.ends)?;
-    let is_clean = site.opt_outs().is_none()
-        && !image::may_hold_v6(image, remote.0)
-        && !lookup::is_mapped(remote)
-        && site.embedding().find(remote).is_none();
-    is_clean.then_some(Reason::NotListed)
-}
-
-/// The reason of any packet: what `account` makes of a match, or why there is none.
-#[inline(always)]
-pub fn whole_way<F, I, S, A>(frame: &F, image: &I, site: &S, account: &mut A) -> Reason
-where
-    F: Frame + ?Sized,
-    I: Bytes + ?Sized,
-    S: Site,
-    A: Account,
-{
-    find(frame, image, site, account).unwrap_or_else(|reason| reason)
+    find(frame, image, site, matches).err()
 }
 
 #[inline(always)]
-fn find<F, I, S, A>(frame: &F, image: &I, site: &S, account: &mut A) -> Result<Reason, Reason>
+fn find<F, I, S, M>(frame: &F, image: &I, site: &S, matches: &mut M) -> Result<(), Reason>
 where
     F: Frame + ?Sized,
     I: Bytes + ?Sized,
     S: Site,
-    A: Account,
+    M: Matches,
 {
     let link = parse::link(frame, site.unwrapped())?;
     let outer = parse::network(frame, link.offset, link.is_ipv6)?;
@@ -208,20 +201,18 @@ where
         ip,
         transport,
     };
-    if !is_protected && let Some(reason) = account.known(&packet) {
-        return Ok(reason);
-    }
     let rule = frame.forget(remote.rule(image, &transport)?.into()) as u16;
     if is_protected {
         return Err(Reason::Protected);
     }
-    Ok(account.matched(&Match {
+    matches.take(&Match {
         packet,
         inner_subscriber: shown(is_inner, inner_subscriber),
         outer_remote: shown(is_inner || is_embedded, far_end),
         rule,
         lists: image::lists_of(image, rule).ok_or(Reason::NoRuleset)?,
-    }))
+    });
+    Ok(())
 }
 
 /// The remote of one of the packets in a frame, unless its subscriber opted out.

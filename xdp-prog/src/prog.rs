@@ -26,146 +26,182 @@ use sekisho_abi::{
     record::{Forwarding, Mode, Modes, Role},
 };
 use sekisho_xdp::{
-    decide::{self, Account, Match, Sighting},
+    decide::{self, Known, Match, Matches, Sighting},
     frame::Frame,
     site::{PrefixSet, Site},
 };
 
 use self::{
-    account::{Flow, Now},
+    account::{Counters, Flow, Now, Under},
     images::{LiveImage, OPT_OUTS, RULES},
     packet::Packet,
     verifier::before_what_follows,
 };
 
 /// Judges one packet. Whatever it cannot read, it passes; accounting never decides.
+///
+/// Most packets need no more than this function. The others are called, and a call costs a third of
+/// what most packets take, as kernels guard against speculation wherever a function ends. Each has the
+/// processor's registers to itself, and the verifier follows each way only to the end of one of them.
 #[xdp(frags)]
 fn sekisho(ctx: XdpContext) -> u32 {
-    let length = Packet::new(&ctx).length();
-    // What is done to a packet that is neither passed nor dropped.
-    let mut done = XDP_DROP;
-    let mut reason = Reason::from_u8(in_short(ctx.ctx) as u8);
-    if reason.is_none() {
-        let judged = in_full(ctx.ctx);
-        done = (judged >> 8) as u32;
-        reason = Reason::from_u8(judged as u8);
+    // Where either end may be the remote, the verifier would follow all of this twice.
+    if constant::role() != Role::Both {
+        let packet = Packet::new(&ctx);
+        if let Some(mut counters) = Counters::here()
+            && let Some(reason) = judge::<true>(&packet, &mut counters)
+        {
+            return end(&packet, &mut counters, reason);
+        }
     }
-    let reason = reason.unwrap_or(Reason::NoRuleset);
-    account::packet(reason, length);
-    match reason.verdict() {
-        Verdict::Pass => forward(),
-        Verdict::Drop => XDP_DROP,
-        Verdict::Reject | Verdict::Sinkhole => done,
+    match find(ctx.ctx) {
+        MATCHED => stop(ctx.ctx),
+        done => done,
     }
 }
 
-/// The reason of most packets, or [`LONGER`].
-///
-/// This and [`in_full`] are functions of their own: each has the processor's registers to itself, and
-/// together they would need more stack than there is.
+/// No verdict: a packet that matched is still to be stopped, or not.
+const MATCHED: u32 = u32::MAX;
+
+/// Passes a packet unless it matches, which is noted in [`maps::matched`].
 #[inline(never)]
-fn in_short(ctx: *mut xdp_md) -> u64 {
-    // There is none where either end may be the remote; the verifier need not find that out anew on
-    // every way through the headers.
-    if constant::role() == Role::Both {
-        return LONGER;
-    }
+fn find(ctx: *mut xdp_md) -> u32 {
     let ctx = XdpContext::new(ctx);
-    match judge::<true>(&Packet::new(&ctx), &mut 0) {
-        Some(reason) => reason as u64,
-        None => LONGER,
+    let packet = Packet::new(&ctx);
+    let Some(mut counters) = Counters::here() else { return forward() };
+    match judge::<false>(&packet, &mut counters) {
+        Some(reason) => end(&packet, &mut counters, reason),
+        None => MATCHED,
     }
 }
 
-/// No [`Reason`].
-const LONGER: u64 = 0xff;
-
-/// The reason of any packet, and above its eight bits what was done to it.
-#[inline(never)]
-fn in_full(ctx: *mut xdp_md) -> u64 {
-    let ctx = XdpContext::new(ctx);
-    let mut done = XDP_DROP;
-    let reason = judge::<false>(&Packet::new(&ctx), &mut done);
-    reason.unwrap_or(Reason::NoRuleset) as u64 | u64::from(done) << 8
+/// Counts a packet that is passed or dropped.
+#[inline(always)]
+fn end(packet: &Packet<'_>, counters: &mut Counters, reason: Reason) -> u32 {
+    counters.count(reason, packet.length());
+    if reason.verdict() == Verdict::Pass { forward() } else { XDP_DROP }
 }
 
 #[inline(always)]
-fn judge<const IN_SHORT: bool>(packet: &Packet<'_>, done: &mut u32) -> Option<Reason> {
+fn judge<const IN_SHORT: bool>(packet: &Packet<'_>, counters: &mut Counters) -> Option<Reason> {
     let Some(modes) = maps::modes() else { return Some(Reason::ModeBypass) };
-    // Before the rest of it: what is decided under a switch that changes meanwhile is kept under the
-    // number of the old one, and so only for this packet.
-    let switches = before_what_follows(modes.version.into()) as u32;
-    let mode = modes.of_port(constant::port() as usize);
-    if mode == Mode::Bypass {
+    if modes.of_port(constant::port() as usize) == Mode::Bypass {
         return Some(Reason::ModeBypass);
     }
     let Some(image) = images::live(&RULES) else { return Some(Reason::NoRuleset) };
     let here = Here { modes };
-    let mut ledger = Ledger {
-        packet,
-        modes,
-        mode,
-        switches,
-        image: &image,
-        generation: 0,
-        now: Now::default(),
-        lease_holds: false,
-        flow: Flow::default(),
-        done,
-    };
     if IN_SHORT {
-        decide::shortcut(packet, &image, &here, &mut ledger)
+        decide::shortcut(
+            packet,
+            &image,
+            &here,
+            &mut Flows { packet, counters, modes, image: &image },
+        )
     } else {
-        Some(decide::whole_way(packet, &image, &here, &mut ledger))
+        decide::whole_way(packet, &image, &here, &mut Found { image: &image })
     }
 }
 
-/// Decides on packets from and to listed addresses, and keeps account of them.
-struct Ledger<'a> {
+/// Knows flows between IPv4 addresses.
+struct Flows<'a> {
     packet: &'a Packet<'a>,
-    image: &'a LiveImage,
+    counters: &'a mut Counters,
     modes: &'static Modes,
-    mode: Mode,
-    /// The version of the switch.
-    switches: u32,
-    generation: u32,
-    now: Now,
-    lease_holds: bool,
-    flow: Flow,
-    done: &'a mut u32,
+    image: &'a LiveImage,
 }
 
-impl Account for Ledger<'_> {
+impl Known for Flows<'_> {
     #[inline(always)]
     fn known(&mut self, packet: &Sighting) -> Option<Reason> {
-        let (until, side) =
-            maps::lease().map_or((0, 0), |lease| (lease.enforce_until_ns, lease.side()));
-        self.generation = self.image.generation();
-        self.now = Now::read();
-        self.lease_holds = self.now.is_before(until);
-        self.flow = Flow::of(packet, side, self.switches);
-        self.flow.go_on(self.generation, self.lease_holds, self.packet.length(), self.now)
+        let now = self.counters.now();
+        let lease = Lease::read(now);
+        let under = Under {
+            generation: self.image.generation(),
+            switches: self.modes.version,
+            lease_holds: lease.holds,
+        };
+        Flow::of(packet, lease.side).go_on(under, self.packet.length(), now)
     }
+}
 
+/// Notes a match for [`stop`].
+struct Found<'a> {
+    image: &'a LiveImage,
+}
+
+impl Matches for Found<'_> {
     #[inline(always)]
-    fn matched(&mut self, found: &Match) -> Reason {
-        let Self { packet, now, .. } = *self;
-        let reason = decide::decide(found.lists, self.modes, self.mode, || self.lease_holds);
-        if found.is_canary() {
-            return decide::of_canary(reason);
+    fn take(&mut self, found: &Match) {
+        let generation = self.image.generation();
+        if let Some(matched) = maps::matched() {
+            matched.write(Matched { found: *found, generation });
         }
-        let reason = feasible(reason, packet, found, now);
-        // What follows is followed once, not once for each reason.
-        let reason = Reason::from_u8(packet.forget(reason as u64) as u8).unwrap_or(reason);
-        if reason.is_hit() {
-            self.flow.enter(found, reason, self.generation, packet.length(), now);
+    }
+}
+
+/// What [`find`] notes for [`stop`].
+struct Matched {
+    found: Match,
+    /// Of the ruleset that matched.
+    generation: u32,
+}
+
+/// Does with a packet what the lists ask for that it matched.
+#[inline(never)]
+fn stop(ctx: *mut xdp_md) -> u32 {
+    let ctx = XdpContext::new(ctx);
+    let packet = Packet::new(&ctx);
+    let Some(mut counters) = Counters::here() else { return forward() };
+    let (Some(modes), Some(matched)) = (maps::modes(), maps::matched()) else { return forward() };
+    // Before the rest of it: what is decided under a switch that changes meanwhile is kept under the
+    // number of the old one, and so only for this packet.
+    let switches = before_what_follows(modes.version.into()) as u32;
+    let mode = modes.of_port(constant::port() as usize);
+    // SAFETY: `find` has written it for this packet, and nobody else writes this CPU's.
+    let Matched { mut found, generation } = unsafe { matched.assume_init_read() };
+    found.packet.ip.offset = packet.forget_offset(found.packet.ip.offset);
+    found.packet.ip.payload = packet.forget_offset(found.packet.ip.payload);
+    found.packet.link.offset = packet.forget_offset(found.packet.link.offset);
+    let now = counters.now();
+    let lease = Lease::read(now);
+    let under = Under { generation, switches, lease_holds: lease.holds };
+    let length = packet.length();
+    let reason = decide::decide(found.lists, modes, mode, || lease.holds);
+    let reason = if found.is_canary() {
+        decide::of_canary(reason)
+    } else {
+        feasible(reason, &packet, &found, now)
+    };
+    // What follows is followed once, not once for each reason.
+    let reason = Reason::from_u8(packet.forget(reason as u64) as u8).unwrap_or(reason);
+    if reason.is_hit() {
+        Flow::of(&found.packet, lease.side).enter(&found, reason, under, length, now);
+    }
+    counters.count(reason, length);
+    match reason.verdict() {
+        Verdict::Pass => forward(),
+        Verdict::Drop => XDP_DROP,
+        Verdict::Reject => answer::send(&packet, &found.packet),
+        Verdict::Sinkhole => sinkhole::divert(&packet, &found.packet),
+    }
+}
+
+/// What the daemon vouches for at this moment.
+struct Lease {
+    holds: bool,
+    /// The side of the flow table that is written.
+    side: u32,
+}
+
+impl Lease {
+    #[inline(always)]
+    fn read(now: Now) -> Self {
+        match maps::lease() {
+            Some(lease) => {
+                Self { holds: now.is_before(lease.enforce_until_ns), side: lease.side() }
+            }
+            None => Self { holds: false, side: 0 },
         }
-        match reason.verdict() {
-            Verdict::Pass | Verdict::Drop => {}
-            Verdict::Reject => *self.done = answer::send(packet, &found.packet),
-            Verdict::Sinkhole => *self.done = sinkhole::divert(packet, &found.packet),
-        }
-        reason
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use sekisho_abi::{
     image::{self, Image, Lists},
-    record::{HitEvent, Mode, Modes},
+    record::{Mode, Modes},
 };
 
 use super::{
@@ -38,7 +38,7 @@ struct State {
     /// How many of them the last drain gave.
     unsettled: usize,
     drains: u32,
-    events: Vec<HitEvent>,
+    events: Vec<FlowRow>,
     counts: Vec<PortCounts>,
     rule_totals: Vec<RuleTotals>,
     refusing: bool,
@@ -88,7 +88,7 @@ impl FakeDataplane {
     }
 
     /// What the next look at the ring brings.
-    pub fn push_event(&self, event: HitEvent) {
+    pub fn push_event(&self, event: FlowRow) {
         self.state().events.push(event);
     }
 
@@ -328,7 +328,7 @@ impl Dataplane for FakeDataplane {
         Ok(LedgerCounts::default())
     }
 
-    fn events(&self) -> Result<Vec<HitEvent>, DataplaneError> {
+    fn events(&self) -> Result<Vec<FlowRow>, DataplaneError> {
         Ok(std::mem::take(&mut self.state().events))
     }
 

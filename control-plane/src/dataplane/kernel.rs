@@ -28,9 +28,10 @@ use aya::{
 };
 use nix::fcntl::Flock;
 use sekisho_abi::{
+    flow::FlowSlot,
     image::{self, Image, Lists},
     names,
-    record::{HitEvent, Lease, Mode, Modes},
+    record::{Lease, Mode, Modes},
 };
 
 use self::{anchors::Anchors, ledger::Maps, probe::Probes};
@@ -39,8 +40,8 @@ pub use self::{
     settings::{Attach, Guarded, Settings},
 };
 use super::{
-    Dataplane, DataplaneError, DrainId, Drained, Installed, LedgerCounts, OptOuts, PortCounts,
-    RuleTotals,
+    Dataplane, DataplaneError, DrainId, Drained, FlowRow, Installed, LedgerCounts, OptOuts,
+    PortCounts, RuleTotals,
     evidence::{Depth, Drift, Evidence},
     objects,
     pins::{Pins, system},
@@ -103,7 +104,7 @@ impl KernelDataplane {
             }
         }
         let cpus = nr_cpus().map_err(|(call, error)| system(call, error))?;
-        let places = flow_table::places(&pins, settings.flow_table_entries, cpus)?;
+        let buckets = flow_table::buckets(&pins, settings.flow_table_entries, cpus)?;
         let slot = ruleset::adopt(&pins, settings.image_capacity)?;
         opt_out::adopt(&pins, settings.opt_out_rows)?;
         attach::follow_renamed(&pins, guarded)?;
@@ -113,7 +114,7 @@ impl KernelDataplane {
         for (port, number) in guarded.iter().zip(&slots) {
             let peer = guarded.iter().position(|end| Some(&end.interface) == port.peer.as_ref());
             let peer = peer.and_then(|at| slots.get(at)).copied().unwrap_or(NO_PEER);
-            let place = attach::Place { slot: *number, peer, flow_places: places };
+            let place = attach::Place { slot: *number, peer, flow_buckets: buckets };
             programs.push((port, *number, attach::load(&pins, settings, port, place)?));
         }
         let mut maps = Maps::open(&pins, cpus)?;
@@ -458,13 +459,13 @@ impl Dataplane for KernelDataplane {
         }))
     }
 
-    fn events(&self) -> Result<Vec<HitEvent>, DataplaneError> {
+    fn events(&self) -> Result<Vec<FlowRow>, DataplaneError> {
         let Some(ring) = &self.events else { return Ok(Vec::new()) };
         let mut ring = ring.lock().unwrap_or_else(PoisonError::into_inner);
         let mut events = Vec::new();
         while let Some(item) = ring.next() {
-            if let Ok((event, _)) = <HitEvent as zerocopy::FromBytes>::read_from_prefix(&item) {
-                events.push(event);
+            if let Ok((slot, _)) = <FlowSlot as zerocopy::FromBytes>::read_from_prefix(&item) {
+                events.push(slot.into());
             }
         }
         Ok(events)

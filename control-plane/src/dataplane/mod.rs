@@ -6,9 +6,10 @@ use std::{net::IpAddr, time::Duration};
 
 use self::evidence::{Depth, Drift, Evidence};
 use sekisho_abi::{
+    flow::{FlowKey, FlowSlot, FlowTotals},
     image::{BuildError, Image, Lists},
     reason::Reason,
-    record::{Count, FlowKey, FlowTotals, HitEvent, Mode, Modes},
+    record::{Count, Mode, Modes},
 };
 
 pub mod canary;
@@ -145,6 +146,12 @@ pub struct FlowRow {
     pub totals: FlowTotals,
 }
 
+impl From<FlowSlot> for FlowRow {
+    fn from(slot: FlowSlot) -> Self {
+        Self { key: slot.key(), totals: slot.totals() }
+    }
+}
+
 /// A drain's number: no two drains that brought other rows have the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DrainId {
@@ -263,8 +270,8 @@ pub trait Dataplane: Send + Sync {
     /// Cumulative counters of the event ring.
     fn ledger_counts(&self) -> Result<LedgerCounts, DataplaneError>;
 
-    /// Takes what is on the ring of first packets, without waiting.
-    fn events(&self) -> Result<Vec<HitEvent>, DataplaneError>;
+    /// Takes what is on the ring of first packets, without waiting: the row of each flow as it was then.
+    fn events(&self) -> Result<Vec<FlowRow>, DataplaneError>;
 
     /// What the live ruleset answers for a remote: the lists (by slot) that match this protocol
     /// (IANA number) and port.

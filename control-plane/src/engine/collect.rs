@@ -129,9 +129,9 @@ impl Collector {
             trace!(
                 subscriber = ?event.key.subscriber,
                 remote = ?event.key.remote,
-                remote_port = u16::from_be_bytes(event.key.remote_port),
-                protocol = event.key.protocol,
-                rule = event.key.rule,
+                remote_port = event.key.conversation.remote_port,
+                protocol = event.key.conversation.protocol,
+                rule = event.key.decision.rule,
                 "first packet"
             );
         }

@@ -152,7 +152,7 @@ async fn hits_are_recorded_with_names_and_the_last_ones_at_the_end() {
     let bench = Bench::start(&["198.18.0.7"]);
     until(|| bench.drops("198.18.0.7")).await;
     let mut row = testing::row("100.64.0.7", "198.18.0.7", 443);
-    row.key.generation = bench.kernel.installed().unwrap().generation.unwrap();
+    row.key.decision.generation = bench.kernel.installed().unwrap().generation.unwrap();
     bench.kernel.push_row(row);
     until(|| !bench.hits().is_empty()).await;
     let hit = bench.hits().remove(0);
@@ -160,7 +160,7 @@ async fn hits_are_recorded_with_names_and_the_last_ones_at_the_end() {
     assert_eq!(hit.interface, "fake0");
     let store = bench.store.clone();
     let mut late = row;
-    late.key.remote_port = [0, 80];
+    late.key.conversation.remote_port = 80;
     bench.kernel.push_row(late);
     let _kept = bench.end().await;
     assert_eq!(store.hits(&Filter { limit: 9, ..Filter::default() }).unwrap().hits.len(), 2);

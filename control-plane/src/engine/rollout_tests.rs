@@ -37,7 +37,7 @@ impl Bench {
         let generation = self.kernel.installed().unwrap().generation.unwrap();
         for number in 0..subscribers {
             let mut row = testing::row("100.64.0.7", remote, 443);
-            row.key.generation = generation;
+            row.key.decision.generation = generation;
             let address = Ipv4Addr::from_bits(0x6441_0000 + number);
             row.key.subscriber = Address::from(std::net::IpAddr::from(address));
             self.kernel.push_row(row);

@@ -21,8 +21,8 @@ fn row_of(lab: &Lab, role: Role, frame: &[u8]) -> FlowRow {
     let rows = lab.drained();
     let [row] = rows.as_slice() else { panic!("one row instead of {rows:?}") };
     assert_eq!((row.totals.packets, row.totals.bytes), (1, frame.len() as u64));
-    assert_eq!(row.key.generation, GENERATION);
-    assert_eq!(row.key.port as usize, lab.port(role).0);
+    assert_eq!(row.key.decision.generation, GENERATION);
+    assert_eq!(row.key.conversation.port as usize, lab.port(role).0);
     assert!(0 < row.totals.first_ns && row.totals.first_ns == row.totals.last_ns);
     *row
 }
@@ -63,17 +63,17 @@ fn links(lab: &Lab) {
                 let row = row_of(lab, Role::Subscriber, &carrier.frame(tags, &packet));
                 let sentence = format!("{remote} in {carrier:?} {tags:x?}");
                 let vlan = |at: usize| tags.get(at).map_or(0, |(_, vlan)| u32::from(*vlan));
-                assert_eq!(row.key.encapsulation, bits, "{sentence}");
-                assert_eq!(u16::from_be_bytes(row.key.pppoe_session), session, "{sentence}");
-                assert_eq!(usize::from(row.key.vlan_tags), tags.len(), "{sentence}");
-                assert_eq!(row.key.vlans, vlan(0) << 16 | vlan(1), "{sentence}");
+                assert_eq!(row.key.link.encapsulation, bits, "{sentence}");
+                assert_eq!(row.key.link.pppoe_session, session, "{sentence}");
+                assert_eq!(usize::from(row.key.link.vlan_tags), tags.len(), "{sentence}");
+                assert_eq!(row.key.link.vlans, vlan(0) << 16 | vlan(1), "{sentence}");
                 assert_eq!(row.key.subscriber, address(subscriber), "{sentence}");
                 assert_eq!(row.key.remote, address(remote), "{sentence}");
                 assert_eq!(row.totals.inner_subscriber, none(), "{sentence}");
                 assert_eq!(row.totals.outer_remote, none(), "{sentence}");
-                assert_eq!(row.key.protocol, UDP);
-                assert_eq!(u16::from_be_bytes(row.key.remote_port), 6667);
-                assert_eq!(u16::from_be_bytes(row.totals.subscriber_port), 40_000);
+                assert_eq!(row.key.conversation.protocol, UDP);
+                assert_eq!(row.key.conversation.remote_port, 6667);
+                assert_eq!(row.totals.subscriber_port, 40_000);
             }
         }
     }
@@ -108,16 +108,16 @@ fn in_tunnels(lab: &Lab) {
                     let row = row_of(lab, role, &frame);
                     let sentence = format!("{remote} in {tunnel:?} of {line}, {role:?}");
                     let bits = Encapsulation::PPPOE.with(kind(tunnel, packet, &out));
-                    assert_eq!(row.key.encapsulation, bits, "{sentence}");
+                    assert_eq!(row.key.link.encapsulation, bits, "{sentence}");
                     assert_eq!(row.key.subscriber, address(line), "{sentence}");
                     assert_eq!(row.totals.inner_subscriber, address(subscriber), "{sentence}");
                     assert_eq!(row.totals.outer_remote, address(concentrator), "{sentence}");
                     assert_eq!(row.key.remote, address(remote), "{sentence}");
-                    assert_eq!(row.key.direction, direction as u8, "{sentence}");
-                    assert_eq!(row.key.class, class as u8, "{sentence}");
-                    assert_eq!(u16::from_be_bytes(row.key.remote_port), 6667, "{sentence}");
-                    assert_eq!(u16::from_be_bytes(row.totals.subscriber_port), 40_000);
-                    assert_eq!((row.key.vlans, row.key.vlan_tags), (1 << 16 | 2, 2));
+                    assert_eq!(row.key.conversation.direction, direction as u8, "{sentence}");
+                    assert_eq!(row.key.conversation.class, class as u8, "{sentence}");
+                    assert_eq!(row.key.conversation.remote_port, 6667, "{sentence}");
+                    assert_eq!(row.totals.subscriber_port, 40_000);
+                    assert_eq!((row.key.link.vlans, row.key.link.vlan_tags), (1 << 16 | 2, 2));
                 }
             }
         }
@@ -128,7 +128,7 @@ fn embedded(lab: &Lab) {
     let remote = embed("3fff:48:4848::", 48, LISTED);
     let out = ip(SUBSCRIBER_V6, &remote, UDP, &udp(40_000, 53));
     let row = row_of(lab, Role::Subscriber, &Carrier::Plain.frame(&[], &out));
-    assert_eq!(row.key.encapsulation, Encapsulation::EMBEDDED);
+    assert_eq!(row.key.link.encapsulation, Encapsulation::EMBEDDED);
     assert_eq!(row.key.subscriber, address(SUBSCRIBER_V6));
     assert_eq!(row.key.remote, address(LISTED), "as it is listed");
     assert_eq!(row.totals.outer_remote, address(&remote), "as it stood in the packet");
@@ -138,7 +138,7 @@ fn embedded(lab: &Lab) {
     let frame = Carrier::Plain.frame(&[], &Tunnel::Ip.packet(line, concentrator, &out));
     let row = row_of(lab, Role::Subscriber, &frame);
     let both = Encapsulation::IPV6_IN_IPV4.with(Encapsulation::EMBEDDED);
-    assert_eq!(row.key.encapsulation, both, "embedded in a tunnel");
+    assert_eq!(row.key.link.encapsulation, both, "embedded in a tunnel");
     assert_eq!(row.key.remote, address(LISTED));
     assert_eq!(row.totals.outer_remote, address(concentrator));
     assert_eq!(row.totals.inner_subscriber, address(SUBSCRIBER_V6));
@@ -153,14 +153,14 @@ fn reasons(lab: &Lab) {
     ] {
         let frame = Carrier::Plain.frame(&[], &ip(SUBSCRIBER, remote, protocol, &payload));
         let row = row_of(lab, Role::Subscriber, &frame);
-        assert_eq!(Reason::from_u8(row.key.reason), Some(reason));
-        assert_eq!(row.key.protocol, protocol, "of the packet, not of its answer");
+        assert_eq!(Reason::from_u8(row.key.decision.reason), Some(reason));
+        assert_eq!(row.key.conversation.protocol, protocol, "of the packet, not of its answer");
         assert_eq!(row.key.remote, address(remote));
-        assert_eq!(u16::from_be_bytes(row.totals.subscriber_port), 40_000);
+        assert_eq!(row.totals.subscriber_port, 40_000);
     }
     let later = Ipv4 { fragment: 4, ..Ipv4::new(SUBSCRIBER, LISTED, UDP) };
     let row = row_of(lab, Role::Subscriber, &later.frame(&[], &[0xff; 32]));
-    assert_eq!((row.key.remote_port, row.totals.subscriber_port), ([0; 2], [0; 2]));
+    assert_eq!((row.key.conversation.remote_port, row.totals.subscriber_port), ([0; 2], [0; 2]));
 }
 
 /// A scan's answer is a response, no infection.
@@ -178,7 +178,7 @@ fn classes(lab: &Lab) {
     lab.newly_counted();
     let rows = lab.drained();
     let of = |class: FlagClass| {
-        let of_class = rows.iter().filter(|row| row.key.class == class as u8);
+        let of_class = rows.iter().filter(|row| row.key.conversation.class == class as u8);
         of_class.fold((0, 0), |sum, row| (sum.0 + row.totals.packets, sum.1 + row.totals.bytes))
     };
     assert_eq!(of(FlagClass::Initiated), (3, 3 * length));

@@ -1,7 +1,8 @@
 //! What the XDP program and the control plane agree on.
 //!
 //! Everything that both sides of the kernel boundary touch is written here once: the fate of a
-//! packet ([`reason`]), the records that travel through maps ([`record`]), what the maps are called
+//! packet ([`reason`]), the records that travel through maps ([`record`]), the table of
+//! hits ([`flow`]), what the maps are called
 //! and where they are pinned ([`names`]), who opted out ([`opt_out`]), and the ruleset [`image`] with
 //! its one lookup function.
 //!
@@ -12,6 +13,7 @@
 
 pub mod canary;
 pub mod encapsulation;
+pub mod flow;
 pub mod image;
 pub mod names;
 pub mod opt_out;

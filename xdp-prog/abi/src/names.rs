@@ -10,14 +10,14 @@ pub const LEASE: &str = "LEASE";
 pub const COUNTERS: &str = "COUNTERS";
 /// Per CPU, by rule: the [`crate::record::Count`] of hits that no place of the flow table could hold.
 pub const OVERFLOW: &str = "OVERFLOW";
-/// The flow table: for each CPU and side as many [`crate::record::FlowSlot`]s as
-/// [`globals::FLOW_PLACES`] says; user space maps it.
+/// The flow table: for each CPU and side as many [`crate::flow::FlowBucket`]s as
+/// [`globals::FLOW_BUCKETS`] says; user space maps it.
 pub const FLOWS: &str = "FLOWS";
-/// The [`crate::record::FlowRegion`] of each CPU and side.
+/// The [`crate::flow::FlowRegion`] of each CPU and side.
 pub const FLOW_REGIONS: &str = "FLOW_REGIONS";
 /// Per CPU, one [`crate::record::EventCounters`].
 pub const EVENT_COUNTERS: &str = "EVENT_COUNTERS";
-/// Ring buffer of [`crate::record::HitEvent`].
+/// Ring buffer of [`crate::flow::FlowSlot`]: the first packet of a flow.
 pub const EVENTS: &str = "EVENTS";
 
 /// Array-of-maps whose only slot holds the image of opted-out addresses; see [`crate::opt_out`].
@@ -68,8 +68,8 @@ pub mod globals {
     pub const PEER: &str = "PEER";
     /// `u32`: the [`crate::encapsulation::Encapsulation`]s that are unwrapped.
     pub const UNWRAPPED: &str = "UNWRAPPED";
-    /// `u32`: places of the flow table for one CPU on one side, a power of two.
-    pub const FLOW_PLACES: &str = "FLOW_PLACES";
+    /// `u32`: buckets of the flow table for one CPU on one side, a power of two.
+    pub const FLOW_BUCKETS: &str = "FLOW_BUCKETS";
     /// [`crate::prefix::Prefixes`] in which IPv4 addresses are embedded (RFC 6052).
     pub const EMBEDDING: &str = "EMBEDDING";
     /// [`crate::prefix::Prefixes`] of the network's own infrastructure.

@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::{MAX_PORTS, encapsulation::Encapsulation, reason::Reason};
+use crate::{MAX_PORTS, reason::Reason};
 
 /// An IPv4 or IPv6 address in network byte order; IPv4 as `::ffff:a.b.c.d` (RFC 4291, 2.5.5.2).
 ///
@@ -28,6 +28,11 @@ impl Address {
     #[inline(always)]
     pub const fn halves(self) -> (u64, u64) {
         (u64::from_be(self.0[0]), u64::from_be(self.0[1]))
+    }
+
+    /// The address of two words, each in network byte order.
+    pub const fn of_words(words: [u64; 2]) -> Self {
+        Self(words)
     }
 
     /// The words, each in network byte order.
@@ -311,8 +316,20 @@ impl core::ops::AddAssign for Count {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PortCounters {
+    /// What the clock said when it was last read here.
+    pub clock: Clock,
     /// By the discriminant of [`Reason`].
     pub by_reason: [Count; Reason::COUNT],
+}
+
+/// A reading of `CLOCK_MONOTONIC_COARSE`, which holds until the next tick.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Clock {
+    /// The tick of the reading, in jiffies.
+    pub tick: u64,
+    /// Nanoseconds.
+    pub now_ns: u64,
 }
 
 /// What one CPU spends on first packets and answers, and what it held back.
@@ -335,105 +352,6 @@ pub struct EventCounters {
     pub answers_in_window: u64,
 }
 
-/// What makes hits one flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct FlowKey {
-    /// The subscriber's address; in a tunnel the outer one, which is the line's.
-    pub subscriber: Address,
-    /// The listed address.
-    pub remote: Address,
-    /// VLAN identifiers, outermost in the upper half, second in the lower; 0 where there is none.
-    pub vlans: u32,
-    /// PPPoE session, network byte order; 0 where there is none.
-    pub pppoe_session: [u8; 2],
-    /// How many VLAN tags the packets carried.
-    pub vlan_tags: u8,
-    /// What else they were wrapped in.
-    pub encapsulation: Encapsulation,
-    /// The remote's port in network byte order; 0 where the protocol has none.
-    pub remote_port: [u8; 2],
-    /// IANA protocol number.
-    pub protocol: u8,
-    /// A [`FlagClass`].
-    pub class: u8,
-    /// A [`Direction`].
-    pub direction: u8,
-    /// Port slot of the interface.
-    pub port: u8,
-    /// Zero.
-    pub reserved: [u8; 2],
-    /// Generation of the ruleset that matched. From here on it is not what the packets are, but what
-    /// was decided on them.
-    pub generation: u32,
-    /// The rule that matched, within that generation.
-    pub rule: u16,
-    /// The [`Reason`]: what became of the packets.
-    pub reason: u8,
-    /// Zero.
-    pub reserved_too: u8,
-}
-
-/// What one flow amounts to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct FlowTotals {
-    /// How many packets.
-    pub packets: u64,
-    /// How many bytes.
-    pub bytes: u64,
-    /// `CLOCK_MONOTONIC_COARSE` of the first packet, nanoseconds.
-    pub first_ns: u64,
-    /// `CLOCK_MONOTONIC_COARSE` of the last packet, nanoseconds.
-    pub last_ns: u64,
-    /// The subscriber's port in the first packet, network byte order (RFC 6302 wants it kept).
-    pub subscriber_port: [u8; 2],
-    /// Flag byte of the first packet's TCP header, else 0.
-    pub tcp_flags: u8,
-    /// Zero.
-    pub reserved: u8,
-    /// [`Modes::version`] under which the last packet was judged.
-    pub switches: u32,
-    /// Of the first packet, in a tunnel: the inner address at the subscriber's end. Else zero.
-    pub inner_subscriber: Address,
-    /// Of the first packet, in a tunnel or where the listed address is embedded in another: the
-    /// outer address at the remote end. Else zero.
-    pub outer_remote: Address,
-}
-
-/// A place of the flow table; free while `totals.packets` is 0.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct FlowSlot {
-    /// Whose totals these are.
-    pub key: FlowKey,
-    /// Counted since the place was taken.
-    pub totals: FlowTotals,
-}
-
-/// A CPU's part of one side of the flow table.
-#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct FlowRegion {
-    /// How many of its places are taken.
-    pub taken: u64,
-    /// A cache line for each CPU.
-    reserved: [u64; 7],
-}
-
-/// The number of a CPU's region on a side of the flow table. Its places are the `places` behind
-/// `region * places`.
-#[inline(always)]
-pub const fn flow_region(cpu: u32, side: u32) -> u32 {
-    cpu * 2 + side
-}
-
-/// The first packet of a flow, as sent to the ring: its slot at that moment.
-pub type HitEvent = FlowSlot;
-
-/// Places in which a flow may be, next to each other.
-pub const FLOW_PROBES: u32 = 8;
-
 /// Events a CPU may send in one [`EVENT_WINDOW_NS`].
 pub const EVENTS_PER_WINDOW: u64 = 1000;
 
@@ -447,19 +365,15 @@ pub const ANSWERS_PER_WINDOW: u64 = 1000;
 pub const ANSWER_WINDOW_NS: u64 = 100_000_000;
 
 const _: () = {
-    assert!(size_of::<FlowKey>() == 56);
-    assert!(size_of::<FlowTotals>() == 72);
-    assert!(size_of::<FlowSlot>() == 128);
     assert!(size_of::<Sinkhole>() == 56);
     assert!(size_of::<Modes>() == 88);
     assert!(size_of::<Lease>() == 16);
-    assert!(size_of::<FlowRegion>() == 64);
-    assert!(FLOW_PROBES.is_power_of_two());
 };
 
 #[cfg(feature = "aya")]
 mod pod {
     use super::*;
+    use crate::flow::{FlowBucket, FlowRegion};
 
     macro_rules! pod {
         ($($record:ty),+) => {
@@ -471,18 +385,7 @@ mod pod {
         };
     }
 
-    pod!(
-        Modes,
-        Lease,
-        Sinkhole,
-        PortCounters,
-        Count,
-        EventCounters,
-        FlowKey,
-        FlowTotals,
-        FlowSlot,
-        FlowRegion
-    );
+    pod!(Modes, Lease, Sinkhole, PortCounters, Count, EventCounters, FlowBucket, FlowRegion);
 }
 
 #[cfg(test)]

@@ -64,12 +64,15 @@ pub fn link<F: Frame + ?Sized>(frame: &F, unwrapped: Encapsulation) -> Result<Li
 /// The same for what most frames have in front of IP: two tags at most, and a PPPoE session if that
 /// is to be unwrapped.
 #[inline(always)]
-pub fn usual_link<F: Frame + ?Sized>(frame: &F, unwrapped: Encapsulation) -> Option<Link> {
+pub fn usual_link<F: Frame + ?Sized>(
+    frame: &F,
+    unwrapped: impl FnOnce() -> Encapsulation,
+) -> Option<Link> {
     let (mut link, ethertype) = tagged(frame, USUAL_VLAN_TAGS).ok()?;
     match ethertype {
         0x0800 => {}
         0x86dd => link.is_ipv6 = true,
-        0x8864 if unwrapped.has(Encapsulation::PPPOE) => link = pppoe(frame, link).ok()?,
+        0x8864 if unwrapped().has(Encapsulation::PPPOE) => link = pppoe(frame, link).ok()?,
         _ => return None,
     }
     link.offset = frame.forget_offset(link.offset);

@@ -1,14 +1,20 @@
 //! Counting: per packet by reason, per hit by flow. Nothing here can change a verdict.
 //!
 //! The flow table belongs to nobody else while we run: each CPU has a region of its own on each of
-//! the two sides, so that nothing is shared and no operation is atomic. A flow has a few places next
-//! to each other; what finds all of them taken by others is counted as overflow of its rule. So rows
-//! plus overflow are all hits, exactly.
+//! the two sides, so that nothing is shared and no operation is atomic. A flow has a bucket, in any
+//! place of which it may be; what finds all of them taken by others is counted as overflow of its
+//! rule. So rows plus overflow are all hits, exactly.
 
-use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
+use aya_ebpf::helpers::generated::{
+    bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_coarse_ns,
+};
 use sekisho_abi::{
+    flow::{
+        ConversationKey, Decision, FLOWS_PER_BUCKET, FlowBucket, FlowSlot, IS_WIDE, LinkKey,
+        flow_region, latest,
+    },
     reason::Reason,
-    record::{EVENT_WINDOW_NS, EVENTS_PER_WINDOW, FLOW_PROBES, FlagClass, FlowSlot, flow_region},
+    record::{EVENT_WINDOW_NS, EVENTS_PER_WINDOW, FlagClass, PortCounters},
 };
 use sekisho_xdp::decide::{Match, Sighting};
 
@@ -18,17 +24,44 @@ use super::{
     verifier::opaque,
 };
 
+/// What this CPU has counted on this port.
+pub(super) struct Counters(&'static mut PortCounters);
+
+impl Counters {
+    #[inline(always)]
+    pub(super) fn here() -> Option<Self> {
+        maps::counters().map(Self)
+    }
+
+    /// Counts a packet under its reason.
+    #[inline(always)]
+    pub(super) fn count(&mut self, reason: Reason, bytes: u64) {
+        if let Some(count) = self.0.by_reason.get_mut(opaque(reason as u64) as usize) {
+            count.packets += 1;
+            count.bytes += bytes;
+        }
+    }
+
+    /// The coarse clock stands still between ticks, and asking what tick it is takes no call.
+    #[inline(always)]
+    pub(super) fn now(&mut self) -> Now {
+        let clock = &mut self.0.clock;
+        // SAFETY: the helper takes nothing and reads a counter.
+        let tick = unsafe { bpf_jiffies64() };
+        if clock.tick != tick {
+            clock.tick = tick;
+            // SAFETY: the helper takes nothing and reads the clock.
+            clock.now_ns = unsafe { bpf_ktime_get_coarse_ns() };
+        }
+        Now(clock.now_ns)
+    }
+}
+
 /// `CLOCK_MONOTONIC_COARSE`: a few milliseconds off, and a fraction of the exact clock's price.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Now(u64);
 
 impl Now {
-    #[inline(always)]
-    pub(super) fn read() -> Self {
-        // SAFETY: the helper takes nothing and reads the clock.
-        Self(unsafe { bpf_ktime_get_coarse_ns() })
-    }
-
     #[inline(always)]
     pub(super) fn ns(self) -> u64 {
         self.0
@@ -46,69 +79,69 @@ impl Now {
     }
 }
 
-/// Counts a packet under its reason.
-#[inline(always)]
-pub(super) fn packet(reason: Reason, bytes: u64) {
-    let Some(counters) = maps::counters() else { return };
-    if let Some(count) = counters.by_reason.get_mut(opaque(reason as u64) as usize) {
-        count.packets += 1;
-        count.bytes += bytes;
-    }
+/// What the packets of a flow are, as the words of a [`FlowSlot`]: bytes that were just written cannot
+/// be read back as words without waiting for them.
+#[derive(Clone, Copy)]
+struct Words {
+    subscriber_low: u64,
+    remote_low: u64,
+    link: u64,
+    conversation: u64,
+    subscriber_high: u64,
+    remote_high: u64,
 }
 
-/// A [`FlowKey`](sekisho_abi::record::FlowKey) as words in registers: bytes that were just written cannot be read back as words
-/// without waiting for them.
-type KeyWords = [u64; 7];
-/// [`FlowTotals`](sekisho_abi::record::FlowTotals) in the same way.
-type TotalsWords = [u64; 9];
-/// The word of the key that says what was decided; those before it say what the packets are.
-const DECISION: usize = 6;
-
 /// Where the hits of a flow are counted.
-#[derive(Default)]
 pub(super) struct Flow {
-    /// The key, without the decision.
-    words: [u64; DECISION],
+    words: Words,
     region: u32,
-    /// The first of its places.
+    bucket: Option<&'static mut FlowBucket>,
+    /// The first place of the bucket that is looked at.
     first: u32,
-    /// [`Modes::version`](sekisho_abi::record::Modes::version) as this packet found it.
-    switches: u32,
+}
+
+/// What a packet is judged under. What was decided under another ruleset or other switches is decided
+/// anew.
+#[derive(Clone, Copy)]
+pub(super) struct Under {
+    pub(super) generation: u32,
+    /// [`Modes::version`](sekisho_abi::record::Modes::version).
+    pub(super) switches: u32,
+    pub(super) lease_holds: bool,
 }
 
 impl Flow {
     #[inline(always)]
-    pub(super) fn of(packet: &Sighting, side: u32, switches: u32) -> Self {
-        let words = words_of(packet);
+    pub(super) fn of(packet: &Sighting, side: u32) -> Self {
+        let words = Words::of(packet);
         // SAFETY: the helper takes nothing.
         let cpu = unsafe { bpf_get_smp_processor_id() };
         let region = flow_region(cpu, side);
-        let places = constant::flow_places();
-        let first = region * places + (hash(&words) & (places - 1));
-        Self { words, region, first, switches }
+        let buckets = constant::flow_buckets();
+        let hash = words.hash();
+        let at = region * buckets + (hash & (buckets - 1));
+        // SAFETY: the bucket is in this CPU's region of the side that nobody reads while we run.
+        let bucket = FLOWS.get_ptr_mut(at).map(|bucket| unsafe { &mut *bucket });
+        Self { words, region, bucket, first: hash >> 24 }
     }
 
-    /// Counts a packet like those before it: the rule and the reason are theirs. `None` if there were
-    /// none, or if they were judged by another ruleset or under other switches.
+    /// Counts a packet between IPv4 addresses like those before it: the rule and the reason are theirs.
+    /// `None` if there were none that were judged under the same.
     #[inline(always)]
-    pub(super) fn go_on(
-        &self,
-        generation: u32,
-        lease_holds: bool,
-        bytes: u64,
-        now: Now,
-    ) -> Option<Reason> {
-        for probe in 0..FLOW_PROBES {
+    pub(super) fn go_on(&mut self, under: Under, bytes: u64, now: Now) -> Option<Reason> {
+        let words = self.words;
+        for probe in 0..FLOWS_PER_BUCKET {
             let slot = self.place(probe)?;
-            if slot.totals.packets == 0 {
+            if slot.packets == 0 {
                 return None;
             }
-            let is_like_this = self.is_of(slot)
-                && slot.key.generation == generation
-                && slot.totals.switches == self.switches;
+            let decision = Decision::of(slot.decision);
+            let is_like_this = words.are_of_v4(slot)
+                && decision.generation == under.generation
+                && (slot.latest >> 32) as u32 == under.switches;
             if is_like_this {
-                let reason = still(slot.key.reason, lease_holds)?;
-                add(slot, bytes, now);
+                let reason = still(decision.reason, under.lease_holds)?;
+                add(slot, bytes, latest(now.0, under.switches));
                 return Some(reason);
             }
         }
@@ -118,30 +151,27 @@ impl Flow {
     /// Accounts a packet that was judged anew to this flow.
     #[inline(always)]
     pub(super) fn enter(
-        &self,
+        &mut self,
         found: &Match,
         reason: Reason,
-        generation: u32,
+        under: Under,
         bytes: u64,
         now: Now,
     ) {
-        let decision = u64::from(generation) | u64::from(found.rule) << 32 | (reason as u64) << 48;
-        for probe in 0..FLOW_PROBES {
+        let Under { generation, switches, .. } = under;
+        let decision = Decision { generation, rule: found.rule, reason: reason as u8 }.word();
+        let latest = latest(now.0, switches);
+        let words = self.words;
+        for probe in 0..FLOWS_PER_BUCKET {
             let Some(slot) = self.place(probe) else { break };
-            if slot.totals.packets == 0 {
-                let key: &mut KeyWords = zerocopy::transmute_mut!(&mut slot.key);
-                let [w0, w1, w2, w3, w4, w5] = self.words;
-                *key = [w0, w1, w2, w3, w4, w5, decision];
-                let totals: &mut TotalsWords = zerocopy::transmute_mut!(&mut slot.totals);
-                *totals = self.first_packet(found, bytes, now);
-                self.take_place();
+            if slot.packets == 0 {
+                *slot = first_packet(words, found, decision, latest, bytes, now);
                 announce(slot, now);
+                self.take_place();
                 return;
             }
-            let key: &KeyWords = zerocopy::transmute_ref!(&slot.key);
-            if key[DECISION] == decision && self.is_of(slot) {
-                slot.totals.switches = self.switches;
-                add(slot, bytes, now);
+            if slot.decision == decision && words.are_of(slot) {
+                add(slot, bytes, latest);
                 return;
             }
         }
@@ -150,37 +180,110 @@ impl Flow {
 
     /// One of its places.
     #[inline(always)]
-    fn place(&self, probe: u32) -> Option<&'static mut FlowSlot> {
-        let slot = FLOWS.get_ptr_mut(self.first ^ probe)?;
-        // SAFETY: the place is in this CPU's region of the side that nobody reads while we run.
-        Some(unsafe { &mut *slot })
-    }
-
-    #[inline(always)]
-    fn is_of(&self, slot: &FlowSlot) -> bool {
-        let key: &KeyWords = zerocopy::transmute_ref!(&slot.key);
-        key.iter().zip(&self.words).fold(0, |differs, (one, other)| differs | (one ^ other)) == 0
-    }
-
-    /// The totals after one packet, in the layout of [`FlowTotals`] on a little-endian machine.
-    #[inline(always)]
-    fn first_packet(&self, found: &Match, bytes: u64, now: Now) -> TotalsWords {
-        let (subscriber_port, _) = found.packet.ports();
-        let about_it = u64::from(subscriber_port.to_be())
-            | u64::from(found.packet.tcp_flags()) << 16
-            | u64::from(self.switches) << 32;
-        let [inner_high, inner_low] = found.inner_subscriber.words();
-        let [outer_high, outer_low] = found.outer_remote.words();
-        [1, bytes, now.0, now.0, about_it, inner_high, inner_low, outer_high, outer_low]
+    fn place(&mut self, probe: u32) -> Option<&mut FlowSlot> {
+        let at = opaque((self.first ^ probe).into()) as usize % FLOWS_PER_BUCKET as usize;
+        self.bucket.as_mut()?.0.get_mut(at)
     }
 
     /// Tells the drain that there is one place more to read.
     #[inline(always)]
     fn take_place(&self) {
         if let Some(region) = FLOW_REGIONS.get_ptr_mut(self.region) {
-            // SAFETY: as in `place`.
+            // SAFETY: as with the bucket.
             unsafe { (*region).taken += 1 };
         }
+    }
+}
+
+impl Words {
+    #[inline(always)]
+    fn of(packet: &Sighting) -> Self {
+        let [subscriber_high, subscriber_low] = packet.subscriber.words();
+        let [remote_high, remote_low] = packet.remote.words();
+        let (_, remote_port) = packet.ports();
+        let link = LinkKey {
+            vlans: packet.link.vlans,
+            pppoe_session: packet.link.pppoe_session,
+            vlan_tags: packet.link.tags,
+            encapsulation: packet.encapsulation,
+        };
+        let conversation = ConversationKey {
+            remote_port,
+            protocol: packet.transport.protocol,
+            class: FlagClass::of_tcp(packet.tcp_flags()) as u8,
+            direction: packet.direction as u8,
+            port: constant::port() as u8,
+        };
+        let highs = subscriber_high | remote_high;
+        // The highest bit of a number or of its opposite is set, unless it is 0.
+        let is_wide = (highs | highs.wrapping_neg()) & IS_WIDE;
+        Self {
+            subscriber_low,
+            remote_low,
+            link: link.word(),
+            conversation: conversation.word() | is_wide,
+            subscriber_high,
+            remote_high,
+        }
+    }
+
+    #[inline(always)]
+    fn hash(&self) -> u32 {
+        hash(&[
+            self.subscriber_low,
+            self.remote_low,
+            self.link,
+            self.conversation,
+            self.subscriber_high,
+            self.remote_high,
+        ])
+    }
+
+    /// Whether a place is theirs.
+    #[inline(always)]
+    fn are_of(&self, slot: &FlowSlot) -> bool {
+        let differs =
+            (self.subscriber_high ^ slot.subscriber_high) | (self.remote_high ^ slot.remote_high);
+        self.are_of_v4(slot) && differs == 0
+    }
+
+    /// Whether a place is theirs, if they are of a flow between IPv4 addresses.
+    #[inline(always)]
+    fn are_of_v4(&self, slot: &FlowSlot) -> bool {
+        let differs = (self.subscriber_low ^ slot.subscriber_low)
+            | (self.remote_low ^ slot.remote_low)
+            | (self.link ^ slot.link)
+            | (self.conversation ^ slot.conversation);
+        differs == 0
+    }
+}
+
+/// The row of a flow after one packet.
+#[inline(always)]
+fn first_packet(
+    words: Words,
+    found: &Match,
+    decision: u64,
+    latest: u64,
+    bytes: u64,
+    now: Now,
+) -> FlowSlot {
+    let (subscriber_port, _) = found.packet.ports();
+    FlowSlot {
+        subscriber_low: words.subscriber_low,
+        remote_low: words.remote_low,
+        link: words.link,
+        conversation: words.conversation,
+        decision,
+        packets: 1,
+        bytes,
+        latest,
+        subscriber_high: words.subscriber_high,
+        remote_high: words.remote_high,
+        first_ns: now.0,
+        first_packet: u64::from(subscriber_port) | u64::from(found.packet.tcp_flags()) << 16,
+        inner_subscriber: found.inner_subscriber,
+        outer_remote: found.outer_remote,
     }
 }
 
@@ -200,10 +303,10 @@ fn still(reason: u8, lease_holds: bool) -> Option<Reason> {
 }
 
 #[inline(always)]
-fn add(slot: &mut FlowSlot, bytes: u64, now: Now) {
-    slot.totals.packets += 1;
-    slot.totals.bytes += bytes;
-    slot.totals.last_ns = now.0;
+fn add(slot: &mut FlowSlot, bytes: u64, latest: u64) {
+    slot.packets += 1;
+    slot.bytes += bytes;
+    slot.latest = latest;
 }
 
 /// Counts what no place of the flow table can hold.
@@ -217,31 +320,6 @@ fn overflow(rule: u16, bytes: u64) {
     }
 }
 
-/// What the packets of a flow are, in the layout of [`FlowKey`] on a little-endian machine.
-#[inline(always)]
-fn words_of(packet: &Sighting) -> [u64; DECISION] {
-    let [subscriber_high, subscriber_low] = packet.subscriber.words();
-    let [remote_high, remote_low] = packet.remote.words();
-    let class = FlagClass::of_tcp(packet.tcp_flags());
-    let (_, remote_port) = packet.ports();
-    let link = &packet.link;
-    [
-        subscriber_high,
-        subscriber_low,
-        remote_high,
-        remote_low,
-        u64::from(link.vlans)
-            | u64::from(link.pppoe_session.to_be()) << 32
-            | u64::from(link.tags) << 48
-            | u64::from(packet.encapsulation.0) << 56,
-        u64::from(remote_port.to_be())
-            | u64::from(packet.transport.protocol) << 16
-            | (class as u64) << 24
-            | (packet.direction as u64) << 32
-            | u64::from(constant::port()) << 40,
-    ]
-}
-
 /// A number that is the same for all packets of a flow in one direction.
 #[inline(always)]
 pub(super) fn flow_hash(packet: &Sighting) -> u32 {
@@ -252,11 +330,11 @@ pub(super) fn flow_hash(packet: &Sighting) -> u32 {
     hash(&[subscriber, remote, ports])
 }
 
-/// Spreads flows over places. The words are multiplied side by side: one after the other, that would
-/// take as long as everything else here.
+/// Spreads flows over buckets and places. The words are multiplied side by side: one after the other,
+/// that would take as long as everything else here. Words of zero count for nothing.
 #[inline(always)]
 fn hash<const N: usize>(words: &[u64; N]) -> u32 {
-    const ODD: [u64; DECISION] = [
+    const ODD: [u64; 6] = [
         0x9e37_79b9_7f4a_7c15,
         0xbf58_476d_1ce4_e5b9,
         0x94d0_49bb_1331_11eb,
@@ -268,7 +346,7 @@ fn hash<const N: usize>(words: &[u64; N]) -> u32 {
         .iter()
         .zip(ODD)
         .fold(0_u64, |sum, (word, odd)| sum.wrapping_add(word.wrapping_mul(odd)));
-    (sum >> 40 ^ sum >> 20) as u32
+    ((sum ^ sum >> 32).wrapping_mul(ODD[0]) >> 32) as u32
 }
 
 /// Sends a flow's first packet to whoever watches, within the rate limit.

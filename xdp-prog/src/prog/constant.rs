@@ -27,7 +27,7 @@ static PEER: u32 = 0x5ec1_5405;
 #[unsafe(no_mangle)]
 static UNWRAPPED: u32 = 0x5ec1_5406;
 #[unsafe(no_mangle)]
-static FLOW_PLACES: u32 = 0x5ec1_5407;
+static FLOW_BUCKETS: u32 = 0x5ec1_5407;
 #[unsafe(no_mangle)]
 static EMBEDDING: Prefixes = prefixes(0x5ec1_5400_0000_0003);
 #[unsafe(no_mangle)]
@@ -79,8 +79,8 @@ pub(super) fn peer() -> u32 {
 
 /// A power of two.
 #[inline(always)]
-pub(super) fn flow_places() -> u32 {
-    read!(FLOW_PLACES)
+pub(super) fn flow_buckets() -> u32 {
+    read!(FLOW_BUCKETS)
 }
 
 #[inline(always)]

@@ -1,6 +1,11 @@
 //! Every map and constant of the program. Names are those of [`sekisho_abi::names`].
 
-use super::constant::{self, ONLY};
+use core::mem::MaybeUninit;
+
+use super::{
+    Matched,
+    constant::{self, ONLY},
+};
 use aya_ebpf::{
     btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, PerCpuArray, RingBuf},
     helpers::bpf_map_lookup_elem,
@@ -8,11 +13,10 @@ use aya_ebpf::{
 };
 use sekisho_abi::{
     MAX_PORTS,
+    flow::{FlowBucket, FlowRegion, FlowSlot},
     image::layout::rule,
     opt_out::{BlockKey, BlockPorts},
-    record::{
-        Count, EventCounters, FlowRegion, FlowSlot, HitEvent, Lease, Modes, PortCounters, Sinkhole,
-    },
+    record::{Count, EventCounters, Lease, Modes, PortCounters, Sinkhole},
 };
 
 /// User space may map the value: `BPF_F_MMAPABLE` of linux/bpf.h.
@@ -50,9 +54,9 @@ static COUNTERS: PerCpuArray<PortCounters, MAX_PORTS> = PerCpuArray::new();
 #[btf_map]
 pub(super) static OVERFLOW: PerCpuArray<Count, { rule::MAX }> = PerCpuArray::new();
 
-/// The loader sets how many places there are, and how many regions.
+/// The loader sets how many buckets there are, and how many regions.
 #[btf_map]
-pub(super) static FLOWS: Array<FlowSlot, 1, MMAPABLE> = Array::new();
+pub(super) static FLOWS: Array<FlowBucket, 1, MMAPABLE> = Array::new();
 
 #[btf_map]
 pub(super) static FLOW_REGIONS: Array<FlowRegion, 1> = Array::new();
@@ -60,19 +64,26 @@ pub(super) static FLOW_REGIONS: Array<FlowRegion, 1> = Array::new();
 #[btf_map]
 static EVENT_COUNTERS: PerCpuArray<EventCounters, 1> = PerCpuArray::new();
 
+/// Memory for a [`Matched`]; each program has its own.
+#[repr(C, align(8))]
+pub(super) struct MatchedBytes([u8; 384]);
+
 #[btf_map]
-pub(super) static EVENTS: RingBuf<HitEvent, { 1 << 20 }> = RingBuf::new();
+static MATCHED: PerCpuArray<MatchedBytes, 1> = PerCpuArray::new();
+
+const _: () = assert!(size_of::<Matched>() <= size_of::<MatchedBytes>());
+
+#[btf_map]
+pub(super) static EVENTS: RingBuf<FlowSlot, { 1 << 20 }> = RingBuf::new();
 
 /// The only value of a map, or the one of this port.
 ///
-/// A key on the stack would have to be written and read back for every packet.
+/// A key on the stack would have to be written and read back for every packet. The map must have keys
+/// of four bytes and values of this type.
 macro_rules! at {
     ($map:ident, $key:expr, $value:ty) => {{
         let key: *const u32 = $key;
-        // SAFETY: the map has keys of four bytes and values of this type, and both outlive us.
-        unsafe {
-            bpf_map_lookup_elem((&raw const $map).cast_mut().cast(), key.cast()).cast::<$value>()
-        }
+        bpf_map_lookup_elem((&raw const $map).cast_mut().cast(), key.cast()).cast::<$value>()
     }};
 }
 
@@ -115,6 +126,13 @@ pub(super) fn counters() -> Option<&'static mut PortCounters> {
 pub(super) fn event_counters() -> Option<&'static mut EventCounters> {
     // SAFETY: the pointer is to this CPU's value, which nobody else writes while we run.
     EVENT_COUNTERS.get_ptr_mut(0).map(|counters| unsafe { &mut *counters })
+}
+
+/// This CPU's memory for a match.
+#[inline(always)]
+pub(super) fn matched() -> Option<&'static mut MaybeUninit<Matched>> {
+    // SAFETY: null, or memory that is long and aligned enough, and that nobody else uses meanwhile.
+    unsafe { at!(MATCHED, &raw const ONLY, MaybeUninit<Matched>).as_mut() }
 }
 
 #[inline(always)]

@@ -65,7 +65,7 @@ pub(super) struct Place {
     /// That of the other end of its wire.
     pub(super) peer: u8,
     /// Places of the flow table for a CPU on a side.
-    pub(super) flow_places: u32,
+    pub(super) flow_buckets: u32,
 }
 
 pub(super) fn load(
@@ -92,8 +92,8 @@ pub(super) fn load(
         .override_global(globals::UNWRAPPED, &unwrapped, true)
         .override_global(globals::EMBEDDING, &settings.embedding, true)
         .override_global(globals::INFRASTRUCTURE, &settings.infrastructure, true)
-        .override_global(globals::FLOW_PLACES, &place.flow_places, true)
-        .map_max_entries(names::FLOWS, regions * place.flow_places)
+        .override_global(globals::FLOW_BUCKETS, &place.flow_buckets, true)
+        .map_max_entries(names::FLOWS, regions * place.flow_buckets)
         .map_max_entries(names::FLOW_REGIONS, regions)
         .map_max_entries(names::OPT_OUT_BLOCKS, settings.opt_out_rows)
         .map_pin_path(names::RULESET, pins.ruleset(settings.image_capacity))

@@ -8,9 +8,10 @@ use std::{mem::offset_of, os::fd::AsFd as _};
 
 use aya::maps::{Array, Map, MapData};
 use sekisho_abi::{
+    flow::{Decision, FLOWS_PER_BUCKET, FlowBucket, FlowRegion, FlowSlot, flow_region},
     image::layout::rule,
     names,
-    record::{Count, FLOW_PROBES, FlowRegion, FlowSlot, FlowTotals, flow_region},
+    record::Count,
 };
 
 use super::{ledger::typed, map_error, ruleset::open_fd, unfit};
@@ -36,12 +37,13 @@ impl FlowTable {
         let info = MapData::from_pin(&path).and_then(|map| map.info());
         let entries = info.map_err(|error| unfit(&path, &error))?.max_entries();
         let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
-        let length = entries as usize * size_of::<FlowSlot>();
+        let length = entries as usize * size_of::<FlowBucket>();
         let slots = Mapping::writable(open_fd(&path)?.as_fd(), length)
             .map_err(|error| system("map the flow table", error))?;
         let regions = typed(pins, names::FLOW_REGIONS, Map::Array, size_of::<FlowRegion>())?;
         let freed = vec![Count::default(); rule::MAX];
-        Ok(Self { places: entries / regions_of(cpus), cpus, slots, regions, freed })
+        let places = entries / regions_of(cpus) * FLOWS_PER_BUCKET;
+        Ok(Self { places, cpus, slots, regions, freed })
     }
 
     /// Every row of a side on which no program runs any more.
@@ -78,10 +80,11 @@ impl FlowTable {
                 if left == 0 {
                     break;
                 }
-                let Some(FlowRow { key, totals }) = self.row(place) else { continue };
+                let Some(slot) = self.slot(place) else { continue };
                 left -= 1;
-                if let Some(sum) = self.freed.get_mut(usize::from(key.rule)) {
-                    *sum += Count { packets: totals.packets, bytes: totals.bytes };
+                let rule = Decision::of(slot.decision).rule;
+                if let Some(sum) = self.freed.get_mut(usize::from(rule)) {
+                    *sum += Count { packets: slot.packets, bytes: slot.bytes };
                 }
                 self.slots.clear::<FlowSlot>(place * size_of::<FlowSlot>());
             }
@@ -107,7 +110,7 @@ impl FlowTable {
     }
 
     fn rows(&self, region: u32) -> impl Iterator<Item = FlowRow> {
-        self.places_of(region).filter_map(|place| self.row(place))
+        self.places_of(region).filter_map(|place| self.slot(place)).map(FlowRow::from)
     }
 
     fn places_of(&self, region: u32) -> std::ops::Range<usize> {
@@ -115,15 +118,13 @@ impl FlowTable {
         first..first + self.places as usize
     }
 
-    /// The row in a place, if it is taken.
-    fn row(&self, place: usize) -> Option<FlowRow> {
-        const PACKETS: usize = offset_of!(FlowSlot, totals) + offset_of!(FlowTotals, packets);
-        let slot = place * size_of::<FlowSlot>();
-        if self.slots.read::<u64>(slot + PACKETS)? == 0 {
+    /// A place, if it is taken.
+    fn slot(&self, place: usize) -> Option<FlowSlot> {
+        let at = place * size_of::<FlowSlot>();
+        if self.slots.read::<u64>(at + offset_of!(FlowSlot, packets))? == 0 {
             return None;
         }
-        let FlowSlot { key, totals } = self.slots.read(slot)?;
-        Some(FlowRow { key, totals })
+        self.slots.read(at)
     }
 }
 
@@ -132,11 +133,11 @@ pub(super) const fn regions_of(cpus: u32) -> u32 {
     flow_region(cpus, 0)
 }
 
-/// How many places a CPU has on each side: those of the table that is pinned, or its share of what is
+/// How many buckets a CPU has on each side: those of the table that is pinned, or its share of what is
 /// configured.
-pub(super) fn places(pins: &Pins, configured: u32, cpus: usize) -> Result<u32, DataplaneError> {
+pub(super) fn buckets(pins: &Pins, configured: u32, cpus: usize) -> Result<u32, DataplaneError> {
     let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
-    let wanted = configured.div_ceil(cpus).max(FLOW_PROBES).next_power_of_two();
+    let wanted = configured.div_ceil(cpus * FLOWS_PER_BUCKET).max(1).next_power_of_two();
     let path = pins.map(names::FLOWS);
     if !path.exists() {
         return Ok(wanted);
@@ -145,8 +146,8 @@ pub(super) fn places(pins: &Pins, configured: u32, cpus: usize) -> Result<u32, D
     let pinned = info.map_err(|error| unfit(&path, &error))?.max_entries() / regions_of(cpus);
     if pinned != wanted {
         tracing::warn!(
-            places = pinned,
-            configured = wanted,
+            flows = pinned * FLOWS_PER_BUCKET * cpus,
+            configured,
             "the flow table keeps its size until `sekisho detach` and a new start"
         );
     }

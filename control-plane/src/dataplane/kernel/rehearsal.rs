@@ -10,7 +10,7 @@ use nix::{
 use sekisho_abi::{
     encapsulation::Encapsulation,
     prefix::{MAX_PREFIXES, Prefix, Prefixes},
-    record::{FLOW_PROBES, Forwarding, Role},
+    record::{Forwarding, Role},
 };
 
 use super::{
@@ -57,7 +57,7 @@ fn load_each_role() -> Result<Option<u32>, DataplaneError> {
     let mut most = None;
     for role in [Role::Subscriber, Role::Uplink, Role::Both] {
         let guarded = Guarded { forwarding: Forwarding::Wire, ..Guarded::routed("", role) };
-        let place = Place { slot: 0, peer: 1, flow_places: FLOW_PROBES };
+        let place = Place { slot: 0, peer: 1, flow_buckets: 1 };
         let mut program = attach::load(&pins, &settings, &guarded, place)?;
         let info = attach::xdp(&mut program)?.info().map_err(|error| rejected(&error))?;
         most = most.max(info.verified_instruction_count());
