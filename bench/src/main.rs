@@ -18,7 +18,7 @@ use sekisho_bench::{
 };
 
 /// The product's defaults.
-const ROOM: Room = Room { capacity: 64 << 20, flow_table_entries: 524_288 };
+const ROOM: Room = Room { capacity: 64 << 20, flow_table_entries: 1_048_576 };
 /// The same with the longest ruleset that the product can be given room for.
 const LARGEST_ROOM: Room = Room { capacity: 512 << 20, ..ROOM };
 

@@ -3,12 +3,14 @@
 use sekisho_abi::{
     canary,
     encapsulation::Encapsulation,
+    flow::ConversationKey,
     image::{self, Bytes, Lists},
     reason::{Reason, Verdict},
-    record::{Address, Direction, Mode, Modes},
+    record::{Address, Direction, FlagClass, Mode, Modes},
 };
 
 use crate::{
+    flow::{self, Words},
     frame::Frame,
     lookup::{self, Remote},
     opted_out::is_opted_out,
@@ -54,7 +56,9 @@ pub struct Match {
 /// What became of flows.
 pub trait Known {
     /// What became of earlier packets of the same flow, if that holds for this one too.
-    fn known(&mut self, packet: &Sighting) -> Option<Reason>;
+    fn known(&mut self, flow: Words) -> Option<Reason>;
+    /// Port slot of the interface.
+    fn port(&self) -> u8;
 }
 
 /// Where packets go that matched.
@@ -96,19 +100,26 @@ impl Match {
 /// session at most, if they are not listed, or are of an IPv4 flow that is known. `None` for others,
 /// and for all who have somebody in their neighbourhood that opted out.
 ///
-/// Not where either end may be the remote: the verifier would follow all that comes after twice.
+/// The direction is that of every packet on the interface: where either end may be the remote, the
+/// verifier would follow all that comes after twice.
 #[inline(always)]
-pub fn shortcut<F, I, S, K>(frame: &F, image: &I, site: &S, flows: &mut K) -> Option<Reason>
+pub fn shortcut<F, I, S, K>(
+    frame: &F,
+    image: &I,
+    site: &S,
+    direction: Direction,
+    flows: &mut K,
+) -> Option<Reason>
 where
     F: Frame + ?Sized,
     I: Bytes + ?Sized,
     S: Site,
     K: Known,
 {
-    let mut link = parse::usual_link(frame, || site.unwrapped())?;
+    let link = parse::usual_link(frame, || site.unwrapped())?;
+    let link_word = frame.forget(flow::link(&link).word());
     let ip = parse::usual_network(frame, link.offset, link.is_ipv6)?;
-    let (direction, remote) = lookup::remote_end(site.role(), &ip.ends)?;
-    let (subscriber, _) = by_end(direction, ip.ends.source, ip.ends.destination);
+    let (subscriber, remote) = by_end(direction, ip.ends.source, ip.ends.destination);
     if let Some(opt_outs) = site.opt_outs()
         && lookup::may_hold(&opt_outs, subscriber)
     {
@@ -120,24 +131,28 @@ where
             && site.embedding().find(remote).is_none();
         return is_clean.then_some(Reason::NotListed);
     }
-    if image::find_v4(image, remote.1 as u32).is_none() {
+    if !image::may_hold_v4(image, remote.1 as u32) {
         return Some(Reason::NotListed);
     }
-    link.forget(frame);
-    let transport = parse::transport(frame, &ip);
-    if is_service(&transport) {
+    let (source_port, destination_port, flags) = parse::usual_transport(frame, &ip)?;
+    if is_service(ip.protocol, source_port, destination_port) {
         return None;
     }
-    let shown = |(high, low): (u64, u64)| Address::v6(high, frame.forget(low));
-    flows.known(&Sighting {
-        subscriber: shown(subscriber),
-        remote: shown(remote),
-        direction,
-        link,
-        encapsulation: link.encapsulation,
-        ip,
-        transport,
-    })
+    // Asked before the ruleset: what is known needs no more of that.
+    let (_, remote_port) = by_end(direction, source_port, destination_port);
+    let conversation = ConversationKey {
+        remote_port,
+        protocol: ip.protocol,
+        class: FlagClass::number_of_tcp(flags),
+        direction: direction as u8,
+        port: flows.port(),
+    }
+    .word();
+    let known = flows.known(Words::of_v4(subscriber.1, remote.1, link_word, conversation));
+    if known.is_some() {
+        return known;
+    }
+    image::find_v4(image, remote.1 as u32).is_none().then_some(Reason::NotListed)
 }
 
 /// The reason of any packet but those that `matches` takes.

@@ -12,6 +12,7 @@
 
 pub mod decide;
 pub mod embedded;
+pub mod flow;
 pub mod frame;
 pub mod lookup;
 pub mod opted_out;

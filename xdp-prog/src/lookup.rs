@@ -51,16 +51,6 @@ pub(crate) fn is_mapped((high, low): (u64, u64)) -> bool {
     high == 0 && low >> 32 == 0xffff
 }
 
-/// The end of a packet that is its remote, if the interface's role says which.
-#[inline(always)]
-pub fn remote_end(role: Role, ends: &Ends) -> Option<(Direction, (u64, u64))> {
-    match role {
-        Role::Subscriber => Some((Direction::Outbound, ends.destination)),
-        Role::Uplink => Some((Direction::Inbound, ends.source)),
-        Role::Both => None,
-    }
-}
-
 /// The end of a packet that the interface's role makes its remote; where that may be either, the one
 /// that is listed, and the destination if both are.
 #[inline(always)]

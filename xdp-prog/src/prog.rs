@@ -23,10 +23,11 @@ use sekisho_abi::{
     image::Bytes,
     opt_out::BlockKey,
     reason::{Reason, Verdict},
-    record::{Forwarding, Mode, Modes, Role},
+    record::{Direction, Forwarding, Mode, Modes, Role},
 };
 use sekisho_xdp::{
-    decide::{self, Known, Match, Matches, Sighting},
+    decide::{self, Known, Match, Matches},
+    flow::Words,
     frame::Frame,
     site::{PrefixSet, Site},
 };
@@ -45,19 +46,33 @@ use self::{
 /// processor's registers to itself, and the verifier follows each way only to the end of one of them.
 #[xdp(frags)]
 fn sekisho(ctx: XdpContext) -> u32 {
-    // Where either end may be the remote, the verifier would follow all of this twice.
-    if constant::role() != Role::Both {
-        let packet = Packet::new(&ctx);
-        if let Some(mut counters) = Counters::here()
-            && let Some(reason) = judge::<true>(&packet, &mut counters)
-        {
-            return end(&packet, &mut counters, reason);
-        }
+    let done = match constant::role() {
+        Role::Subscriber => in_short(&ctx, Direction::Outbound),
+        Role::Uplink => in_short(&ctx, Direction::Inbound),
+        Role::Both => None,
+    };
+    if let Some(done) = done {
+        return done;
     }
     match find(ctx.ctx) {
         MATCHED => stop(ctx.ctx),
         done => done,
     }
+}
+
+#[inline(always)]
+fn in_short(ctx: &XdpContext, direction: Direction) -> Option<u32> {
+    let packet = Packet::new(ctx);
+    let mut counters = Counters::here()?;
+    let reason = match Live::find() {
+        Ok(Live { modes, image }) => {
+            let mut flows =
+                Flows { packet: &packet, counters: &mut counters, modes, image: &image };
+            decide::shortcut(&packet, &image, &Here { modes }, direction, &mut flows)?
+        }
+        Err(reason) => reason,
+    };
+    Some(end(&packet, &mut counters, reason))
 }
 
 /// No verdict: a packet that matched is still to be stopped, or not.
@@ -69,7 +84,13 @@ fn find(ctx: *mut xdp_md) -> u32 {
     let ctx = XdpContext::new(ctx);
     let packet = Packet::new(&ctx);
     let Some(mut counters) = Counters::here() else { return forward() };
-    match judge::<false>(&packet, &mut counters) {
+    let reason = match Live::find() {
+        Ok(Live { modes, image }) => {
+            decide::whole_way(&packet, &image, &Here { modes }, &mut Found { image: &image })
+        }
+        Err(reason) => Some(reason),
+    };
+    match reason {
         Some(reason) => end(&packet, &mut counters, reason),
         None => MATCHED,
     }
@@ -82,23 +103,22 @@ fn end(packet: &Packet<'_>, counters: &mut Counters, reason: Reason) -> u32 {
     if reason.verdict() == Verdict::Pass { forward() } else { XDP_DROP }
 }
 
-#[inline(always)]
-fn judge<const IN_SHORT: bool>(packet: &Packet<'_>, counters: &mut Counters) -> Option<Reason> {
-    let Some(modes) = maps::modes() else { return Some(Reason::ModeBypass) };
-    if modes.of_port(constant::port() as usize) == Mode::Bypass {
-        return Some(Reason::ModeBypass);
-    }
-    let Some(image) = images::live(&RULES) else { return Some(Reason::NoRuleset) };
-    let here = Here { modes };
-    if IN_SHORT {
-        decide::shortcut(
-            packet,
-            &image,
-            &here,
-            &mut Flows { packet, counters, modes, image: &image },
-        )
-    } else {
-        decide::whole_way(packet, &image, &here, &mut Found { image: &image })
+/// What packets are judged by.
+struct Live {
+    modes: &'static Modes,
+    image: LiveImage,
+}
+
+impl Live {
+    /// The reason of every packet, if there is nothing to judge them by.
+    #[inline(always)]
+    fn find() -> Result<Self, Reason> {
+        let modes = maps::modes().ok_or(Reason::ModeBypass)?;
+        if modes.of_port(constant::port() as usize) == Mode::Bypass {
+            return Err(Reason::ModeBypass);
+        }
+        let image = images::live(&RULES).ok_or(Reason::NoRuleset)?;
+        Ok(Self { modes, image })
     }
 }
 
@@ -112,15 +132,20 @@ struct Flows<'a> {
 
 impl Known for Flows<'_> {
     #[inline(always)]
-    fn known(&mut self, packet: &Sighting) -> Option<Reason> {
+    fn port(&self) -> u8 {
+        constant::port() as u8
+    }
+
+    #[inline(always)]
+    fn known(&mut self, flow: Words) -> Option<Reason> {
+        let lease = maps::lease()?;
         let now = self.counters.now();
-        let lease = Lease::read(now);
         let under = Under {
-            generation: self.image.generation(),
+            generation: self.image.generation()?,
             switches: self.modes.version,
-            lease_holds: lease.holds,
+            lease_holds: now.is_before(lease.enforce_until_ns),
         };
-        Flow::of(packet, lease.side).go_on(under, self.packet.length(), now)
+        Flow::of(flow, lease.side()).go_on(under, self.packet.length(), now)
     }
 }
 
@@ -132,8 +157,8 @@ struct Found<'a> {
 impl Matches for Found<'_> {
     #[inline(always)]
     fn take(&mut self, found: &Match) {
-        let generation = self.image.generation();
         if let Some(matched) = maps::matched() {
+            let generation = self.image.generation().unwrap_or(0);
             matched.write(Matched { found: *found, generation });
         }
     }
@@ -163,10 +188,10 @@ fn stop(ctx: *mut xdp_md) -> u32 {
     found.packet.ip.payload = packet.forget_offset(found.packet.ip.payload);
     found.packet.link.offset = packet.forget_offset(found.packet.link.offset);
     let now = counters.now();
-    let lease = Lease::read(now);
-    let under = Under { generation, switches, lease_holds: lease.holds };
+    let lease = maps::lease().copied().unwrap_or_default();
+    let under = Under { generation, switches, lease_holds: now.is_before(lease.enforce_until_ns) };
     let length = packet.length();
-    let reason = decide::decide(found.lists, modes, mode, || lease.holds);
+    let reason = decide::decide(found.lists, modes, mode, || under.lease_holds);
     let reason = if found.is_canary() {
         decide::of_canary(reason)
     } else {
@@ -175,7 +200,8 @@ fn stop(ctx: *mut xdp_md) -> u32 {
     // What follows is followed once, not once for each reason.
     let reason = Reason::from_u8(packet.forget(reason as u64) as u8).unwrap_or(reason);
     if reason.is_hit() {
-        Flow::of(&found.packet, lease.side).enter(&found, reason, under, length, now);
+        let words = Words::of(&found.packet, constant::port() as u8);
+        Flow::of(words, lease.side()).enter(&found, reason, under, length, now);
     }
     counters.count(reason, length);
     match reason.verdict() {
@@ -183,25 +209,6 @@ fn stop(ctx: *mut xdp_md) -> u32 {
         Verdict::Drop => XDP_DROP,
         Verdict::Reject => answer::send(&packet, &found.packet),
         Verdict::Sinkhole => sinkhole::divert(&packet, &found.packet),
-    }
-}
-
-/// What the daemon vouches for at this moment.
-struct Lease {
-    holds: bool,
-    /// The side of the flow table that is written.
-    side: u32,
-}
-
-impl Lease {
-    #[inline(always)]
-    fn read(now: Now) -> Self {
-        match maps::lease() {
-            Some(lease) => {
-                Self { holds: now.is_before(lease.enforce_until_ns), side: lease.side() }
-            }
-            None => Self { holds: false, side: 0 },
-        }
     }
 }
 

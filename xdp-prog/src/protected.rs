@@ -19,7 +19,7 @@ pub fn is_protected(
     if is_network_control(transport) {
         return true;
     }
-    is_service(transport)
+    is_service(transport.protocol, transport.source_port, transport.destination_port)
         && (infrastructure.count() == 0 || infrastructure.find(subscriber).is_some())
 }
 
@@ -37,19 +37,13 @@ fn is_network_control(transport: &Transport) -> bool {
 
 /// Whether a TCP or UDP packet comes from or goes to a port of such a service.
 #[inline(always)]
-pub fn is_service(transport: &Transport) -> bool {
-    let of_it = match transport.protocol {
+pub fn is_service(protocol: u8, source_port: u16, destination_port: u16) -> bool {
+    let of_it = match protocol {
         protocol::TCP => OVER_TCP,
         protocol::UDP => OVER_UDP,
         _ => return false,
     };
-    // Masked rather than compared: the verifier of kernel 6.1 forgets a comparison of what lies on
-    // the stack.
-    let of = |port: u16| {
-        let over = SERVICES[usize::from(port) % SERVICES.len()];
-        if usize::from(port) < SERVICES.len() { over } else { 0 }
-    };
-    (of(transport.source_port) | of(transport.destination_port)) & of_it != 0
+    (SERVICES[usize::from(source_port)] | SERVICES[usize::from(destination_port)]) & of_it != 0
 }
 
 const OVER_TCP: u8 = 1;
@@ -70,8 +64,8 @@ const UDP_SERVICES: &[u16] = &[
 ];
 
 /// Over what a port is a service: one look instead of a comparison with each.
-static SERVICES: [u8; 8192] = {
-    let mut services = [0; 8192];
+static SERVICES: [u8; 1 << 16] = {
+    let mut services = [0; 1 << 16];
     let mut at = 0;
     while at < TCP_SERVICES.len() {
         services[TCP_SERVICES[at] as usize] |= OVER_TCP;

@@ -33,11 +33,11 @@ pub struct DataplaneConfig {
     /// Folder on bpffs for programs and maps, which outlive the daemon. Default:
     /// /sys/fs/bpf/sekisho.
     pub pin_dir: PathBuf,
-    /// Room for the ruleset in MiB, 8 to 512; twice as much is in use while a ruleset is replaced.
+    /// Room for the ruleset in MiB, 12 to 512; twice as much is in use while a ruleset is replaced.
     /// 1,000,000 IPv4 hosts need about 13. Default: 64.
     pub image_capacity_mib: u32,
     /// Flows that the kernel accounts between two drains, 1024 to 16777216; what is beyond is still
-    /// counted by rule. Default: 524288.
+    /// counted by rule. Default: 1048576.
     pub flow_table_entries: u32,
     /// How programs are attached. Default: auto.
     pub attach: Attach,
@@ -121,7 +121,7 @@ impl Default for DataplaneConfig {
         Self {
             pin_dir: PathBuf::from("/sys/fs/bpf/sekisho"),
             image_capacity_mib: 64,
-            flow_table_entries: 524_288,
+            flow_table_entries: 1_048_576,
             attach: Attach::Auto,
             unwrap: Unwrap::ALL.to_vec(),
             embedded_ipv4: vec![WELL_KNOWN_NAT64],

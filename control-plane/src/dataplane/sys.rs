@@ -170,18 +170,25 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// Maps `length` bytes of the map's value, for reading only.
     pub(super) fn read_only(map: BorrowedFd<'_>, length: usize) -> io::Result<Self> {
-        Self::new(map, length, ProtFlags::PROT_READ)
+        Self::new(map, 0, length, ProtFlags::PROT_READ)
     }
 
-    /// Maps `length` bytes of the map's values, for reading and writing.
-    pub(super) fn writable(map: BorrowedFd<'_>, length: usize) -> io::Result<Self> {
-        Self::new(map, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)
+    /// Maps `length` bytes of the map's values from an offset on, a multiple of the page size, for
+    /// reading and writing.
+    pub(super) fn writable(map: BorrowedFd<'_>, offset: usize, length: usize) -> io::Result<Self> {
+        Self::new(map, offset, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)
     }
 
-    fn new(map: BorrowedFd<'_>, length: usize, protection: ProtFlags) -> io::Result<Self> {
+    fn new(
+        map: BorrowedFd<'_>,
+        offset: usize,
+        length: usize,
+        protection: ProtFlags,
+    ) -> io::Result<Self> {
         let length = NonZeroUsize::new(length).ok_or(io::ErrorKind::InvalidInput)?;
+        let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
         // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing of ours.
-        let start = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, map, 0) }?;
+        let start = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, map, offset) }?;
         Ok(Self { start, length })
     }
 
@@ -226,7 +233,7 @@ impl Drop for Mapping {
 
 /// Writes `bytes` to the beginning of the map's value.
 pub(super) fn fill(map: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
-    let mapping = Mapping::writable(map, bytes.len())?;
+    let mapping = Mapping::writable(map, 0, bytes.len())?;
     // SAFETY: the mapping has `bytes.len()` writable bytes and nobody else knows the map yet.
     unsafe {
         std::ptr::copy_nonoverlapping(bytes.as_ptr(), mapping.start.as_ptr().cast(), bytes.len());

@@ -33,7 +33,8 @@ macro_rules! reasons {
                 match self { $(Self::$name => $text,)+ }
             }
 
-            /// What becomes of the packet.
+            /// What becomes of the packet. All that pass come first, so that the program asks with one
+            /// comparison whether one does.
             #[inline(always)]
             pub const fn verdict(self) -> Verdict {
                 match self { $(Self::$name => Verdict::$verdict,)+ }
@@ -103,14 +104,14 @@ reasons! {
     NoRuleset = "no_ruleset" => Pass,
     /// The canary entry, while it would not be dropped. Nothing but our own probes gets here.
     CanaryPassed = "canary_passed" => Pass,
-    /// The canary entry, dropped as every listed address would be.
-    CanaryDropped = "canary_dropped" => Drop,
     /// Listed; the list only observes.
     ListObserved = "list_observed" => Pass,
     /// Listed and would have been stopped, but the mode is `observe`.
     ModeObserved = "mode_observed" => Pass,
     /// Listed and would have been stopped, but the ruleset outlived its lifetime.
     LifetimeOver = "lifetime_over" => Pass,
+    /// The canary entry, dropped as every listed address would be.
+    CanaryDropped = "canary_dropped" => Drop,
     /// Listed and dropped.
     Dropped = "dropped" => Drop,
     /// Listed, dropped and answered towards the subscriber.
@@ -192,6 +193,12 @@ mod tests {
             assert!(reason.as_str().bytes().all(|b| matches!(b, b'_' | b'a'..=b'z' | b'0'..=b'9')));
             assert!(Reason::ALL[..at].iter().all(|other| other.as_str() != reason.as_str()));
         }
+    }
+
+    #[test]
+    fn all_that_pass_come_first() {
+        let passes = Reason::ALL.map(|reason| reason.verdict() == Verdict::Pass);
+        assert!(passes.is_sorted_by(|before, after| before >= after), "{passes:?}");
     }
 
     #[test]

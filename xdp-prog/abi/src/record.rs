@@ -163,20 +163,43 @@ pub enum FlagClass {
     Response = 2,
 }
 
+/// The [`FlagClass`] of each value that SYN, RST and ACK can have, as they lie in bits 0, 1 and 3: two
+/// bits each.
+const CLASSES: u32 = {
+    const SYN: u32 = 1;
+    const RST: u32 = 2;
+    const ACK: u32 = 8;
+    let mut classes = 0;
+    let mut flags = 0;
+    while flags < 16 {
+        let class = if flags & RST != 0 || flags & (SYN | ACK) == SYN | ACK {
+            FlagClass::Response
+        } else if flags & SYN != 0 {
+            FlagClass::Initiated
+        } else {
+            FlagClass::Other
+        };
+        classes |= (class as u32) << (2 * flags);
+        flags += 1;
+    }
+    classes
+};
+
 impl FlagClass {
     /// The class of a TCP header's flag byte (RFC 9293, 3.1).
     #[inline(always)]
     pub const fn of_tcp(flags: u8) -> Self {
-        const SYN: u8 = 0x02;
-        const RST: u8 = 0x04;
-        const ACK: u8 = 0x10;
-        if flags & RST != 0 || flags & (SYN | ACK) == SYN | ACK {
-            Self::Response
-        } else if flags & SYN != 0 {
-            Self::Initiated
-        } else {
-            Self::Other
+        match Self::number_of_tcp(flags) {
+            1 => Self::Initiated,
+            2 => Self::Response,
+            _ => Self::Other,
         }
+    }
+
+    /// The discriminant of that class, by a table instead of branches.
+    #[inline(always)]
+    pub const fn number_of_tcp(flags: u8) -> u8 {
+        (CLASSES >> (2 * (flags >> 1 & 0b1011)) & 3) as u8
     }
 
     /// The name used in reports.

@@ -10,7 +10,7 @@ mod tunnel;
 
 pub use link::{Link, MAX_LABELS, MAX_VLAN_TAGS, link, usual_link};
 pub use network::{Ends, Ip, MAX_EXTENSION_HEADERS, network, usual_network};
-pub use transport::{Transport, transport};
+pub use transport::{Transport, transport, usual_transport};
 pub use tunnel::{Inner, kind, tunnel};
 
 /// IANA protocol numbers.

@@ -9,14 +9,11 @@ use aya_ebpf::helpers::generated::{
     bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_coarse_ns,
 };
 use sekisho_abi::{
-    flow::{
-        ConversationKey, Decision, FLOWS_PER_BUCKET, FlowBucket, FlowSlot, IS_WIDE, LinkKey,
-        flow_region, latest,
-    },
+    flow::{Decision, FLOWS_PER_BUCKET, FlowBucket, FlowSlot, flow_region, latest},
     reason::Reason,
-    record::{EVENT_WINDOW_NS, EVENTS_PER_WINDOW, FlagClass, PortCounters},
+    record::{EVENT_WINDOW_NS, EVENTS_PER_WINDOW, PortCounters},
 };
-use sekisho_xdp::decide::{Match, Sighting};
+use sekisho_xdp::{decide::Match, flow::Words};
 
 use super::{
     constant,
@@ -79,18 +76,6 @@ impl Now {
     }
 }
 
-/// What the packets of a flow are, as the words of a [`FlowSlot`]: bytes that were just written cannot
-/// be read back as words without waiting for them.
-#[derive(Clone, Copy)]
-struct Words {
-    subscriber_low: u64,
-    remote_low: u64,
-    link: u64,
-    conversation: u64,
-    subscriber_high: u64,
-    remote_high: u64,
-}
-
 /// Where the hits of a flow are counted.
 pub(super) struct Flow {
     words: Words,
@@ -112,8 +97,7 @@ pub(super) struct Under {
 
 impl Flow {
     #[inline(always)]
-    pub(super) fn of(packet: &Sighting, side: u32) -> Self {
-        let words = Words::of(packet);
+    pub(super) fn of(words: Words, side: u32) -> Self {
         // SAFETY: the helper takes nothing.
         let cpu = unsafe { bpf_get_smp_processor_id() };
         let region = flow_region(cpu, side);
@@ -195,69 +179,6 @@ impl Flow {
     }
 }
 
-impl Words {
-    #[inline(always)]
-    fn of(packet: &Sighting) -> Self {
-        let [subscriber_high, subscriber_low] = packet.subscriber.words();
-        let [remote_high, remote_low] = packet.remote.words();
-        let (_, remote_port) = packet.ports();
-        let link = LinkKey {
-            vlans: packet.link.vlans,
-            pppoe_session: packet.link.pppoe_session,
-            vlan_tags: packet.link.tags,
-            encapsulation: packet.encapsulation,
-        };
-        let conversation = ConversationKey {
-            remote_port,
-            protocol: packet.transport.protocol,
-            class: FlagClass::of_tcp(packet.tcp_flags()) as u8,
-            direction: packet.direction as u8,
-            port: constant::port() as u8,
-        };
-        let highs = subscriber_high | remote_high;
-        // The highest bit of a number or of its opposite is set, unless it is 0.
-        let is_wide = (highs | highs.wrapping_neg()) & IS_WIDE;
-        Self {
-            subscriber_low,
-            remote_low,
-            link: link.word(),
-            conversation: conversation.word() | is_wide,
-            subscriber_high,
-            remote_high,
-        }
-    }
-
-    #[inline(always)]
-    fn hash(&self) -> u32 {
-        hash(&[
-            self.subscriber_low,
-            self.remote_low,
-            self.link,
-            self.conversation,
-            self.subscriber_high,
-            self.remote_high,
-        ])
-    }
-
-    /// Whether a place is theirs.
-    #[inline(always)]
-    fn are_of(&self, slot: &FlowSlot) -> bool {
-        let differs =
-            (self.subscriber_high ^ slot.subscriber_high) | (self.remote_high ^ slot.remote_high);
-        self.are_of_v4(slot) && differs == 0
-    }
-
-    /// Whether a place is theirs, if they are of a flow between IPv4 addresses.
-    #[inline(always)]
-    fn are_of_v4(&self, slot: &FlowSlot) -> bool {
-        let differs = (self.subscriber_low ^ slot.subscriber_low)
-            | (self.remote_low ^ slot.remote_low)
-            | (self.link ^ slot.link)
-            | (self.conversation ^ slot.conversation);
-        differs == 0
-    }
-}
-
 /// The row of a flow after one packet.
 #[inline(always)]
 fn first_packet(
@@ -318,35 +239,6 @@ fn overflow(rule: u16, bytes: u64) {
         count.packets += 1;
         count.bytes += bytes;
     }
-}
-
-/// A number that is the same for all packets of a flow in one direction.
-#[inline(always)]
-pub(super) fn flow_hash(packet: &Sighting) -> u32 {
-    let [_, subscriber] = packet.subscriber.words();
-    let [_, remote] = packet.remote.words();
-    let (subscriber_port, remote_port) = packet.ports();
-    let ports = u64::from(subscriber_port) << 16 | u64::from(remote_port);
-    hash(&[subscriber, remote, ports])
-}
-
-/// Spreads flows over buckets and places. The words are multiplied side by side: one after the other,
-/// that would take as long as everything else here. Words of zero count for nothing.
-#[inline(always)]
-fn hash<const N: usize>(words: &[u64; N]) -> u32 {
-    const ODD: [u64; 6] = [
-        0x9e37_79b9_7f4a_7c15,
-        0xbf58_476d_1ce4_e5b9,
-        0x94d0_49bb_1331_11eb,
-        0xff51_afd7_ed55_8ccd,
-        0xc4ce_b9fe_1a85_ec53,
-        0x87c3_7b91_1142_53d5,
-    ];
-    let sum = words
-        .iter()
-        .zip(ODD)
-        .fold(0_u64, |sum, (word, odd)| sum.wrapping_add(word.wrapping_mul(odd)));
-    ((sum ^ sum >> 32).wrapping_mul(ODD[0]) >> 32) as u32
 }
 
 /// Sends a flow's first packet to whoever watches, within the rate limit.

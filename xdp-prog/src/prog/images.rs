@@ -37,8 +37,8 @@ pub(super) fn live(slot: &Slot) -> Option<LiveImage> {
 
 impl LiveImage {
     #[inline(always)]
-    pub(super) fn generation(&self) -> u32 {
-        self.u32(header::GENERATION as u64).unwrap_or(0)
+    pub(super) fn generation(&self) -> Option<u32> {
+        self.u32(header::GENERATION as u64)
     }
 
     #[inline(always)]

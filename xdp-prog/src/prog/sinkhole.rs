@@ -7,11 +7,12 @@ use sekisho_abi::{
 };
 use sekisho_xdp::{
     decide::Sighting,
+    flow::hash_of,
     frame::Frame as _,
     parse::{Ip, protocol},
 };
 
-use super::{account, answer::put_ipv4, constant, maps, packet::Packet, redirect};
+use super::{answer::put_ipv4, constant, maps, packet::Packet, redirect};
 
 const ETHERNET_BYTES: usize = 14;
 const HOPS: u32 = 64;
@@ -80,7 +81,7 @@ fn wrap(packet: &Packet<'_>, found: &Sighting) -> Option<()> {
     let length = packet.length().saturating_sub(ip.offset as u64) as u16;
     // Only as many low bits of the source as the operator gave away.
     let bits = u32::from(sinkhole.flow_bits) & 63;
-    let flow = account::flow_hash(found) & ((1_u64 << bits) - 1) as u32;
+    let flow = hash_of(found) & ((1_u64 << bits) - 1) as u32;
     if ip.is_ipv6 {
         let header = packet.part::<40>(ETHERNET_BYTES)?;
         // SAFETY: forty bytes were asked for.

@@ -4,7 +4,10 @@
 //! A drain leaves the rows where they are. They are freed when whoever asked says that they are
 //! recorded, so that a daemon killed between the two neither loses nor doubles a hit.
 
-use std::{mem::offset_of, os::fd::AsFd as _};
+use std::{
+    mem::offset_of,
+    os::fd::{AsFd as _, OwnedFd},
+};
 
 use aya::maps::{Array, Map, MapData};
 use sekisho_abi::{
@@ -23,13 +26,19 @@ use crate::dataplane::{
 
 /// The flow table of a dataplane.
 pub(super) struct FlowTable {
-    places: u32,
+    map: OwnedFd,
+    /// Those of one CPU on one side.
+    places: usize,
     cpus: u32,
-    slots: Mapping,
     regions: Array<MapData, FlowRegion>,
     /// What was freed since this process opened the table, by rule.
     freed: Vec<Count>,
 }
+
+/// Places that are mapped at a time, 4 MiB: mapped memory counts as this process's.
+const WINDOW: usize = 32_768;
+/// Offsets of mappings are multiples of it, whatever the page size.
+const ALIGNMENT: usize = 65_536;
 
 impl FlowTable {
     pub(super) fn open(pins: &Pins, cpus: usize) -> Result<Self, DataplaneError> {
@@ -37,13 +46,11 @@ impl FlowTable {
         let info = MapData::from_pin(&path).and_then(|map| map.info());
         let entries = info.map_err(|error| unfit(&path, &error))?.max_entries();
         let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
-        let length = entries as usize * size_of::<FlowBucket>();
-        let slots = Mapping::writable(open_fd(&path)?.as_fd(), length)
-            .map_err(|error| system("map the flow table", error))?;
+        let map = open_fd(&path)?;
         let regions = typed(pins, names::FLOW_REGIONS, Map::Array, size_of::<FlowRegion>())?;
         let freed = vec![Count::default(); rule::MAX];
-        let places = entries / regions_of(cpus) * FLOWS_PER_BUCKET;
-        Ok(Self { places, cpus, slots, regions, freed })
+        let places = (entries / regions_of(cpus) * FLOWS_PER_BUCKET) as usize;
+        Ok(Self { map, places, cpus, regions, freed })
     }
 
     /// Every row of a side on which no program runs any more.
@@ -51,9 +58,8 @@ impl FlowTable {
         let mut rows = Vec::new();
         for cpu in 0..self.cpus {
             let region = flow_region(cpu, side);
-            let taken = self.taken(region)?;
-            rows.reserve(taken);
-            rows.extend(self.rows(region).take(taken));
+            rows.reserve(self.taken(region)?);
+            self.visit(region, |slot, _| rows.push(slot.into()))?;
         }
         Ok(rows)
     }
@@ -72,22 +78,19 @@ impl FlowTable {
     pub(super) fn free(&mut self, side: u32) -> Result<(), DataplaneError> {
         for cpu in 0..self.cpus {
             let region = flow_region(cpu, side);
-            let mut left = self.taken(region)?;
-            if left == 0 {
+            if self.taken(region)? == 0 {
                 continue;
             }
-            for place in self.places_of(region) {
-                if left == 0 {
-                    break;
-                }
-                let Some(slot) = self.slot(place) else { continue };
-                left -= 1;
+            let mut freed = std::mem::take(&mut self.freed);
+            let all = self.visit(region, |slot, place| {
                 let rule = Decision::of(slot.decision).rule;
-                if let Some(sum) = self.freed.get_mut(usize::from(rule)) {
+                if let Some(sum) = freed.get_mut(usize::from(rule)) {
                     *sum += Count { packets: slot.packets, bytes: slot.bytes };
                 }
-                self.slots.clear::<FlowSlot>(place * size_of::<FlowSlot>());
-            }
+                place.clear();
+            });
+            self.freed = freed;
+            all?;
             self.regions
                 .set(region, FlowRegion::default(), 0)
                 .map_err(|error| map_error("write FLOW_REGIONS", error))?;
@@ -106,25 +109,58 @@ impl FlowTable {
             .get(&region, 0)
             .map_err(|error| map_error("read FLOW_REGIONS", error))?
             .taken;
-        Ok(usize::try_from(taken).unwrap_or(usize::MAX).min(self.places as usize))
+        Ok(usize::try_from(taken).unwrap_or(usize::MAX).min(self.places))
     }
 
-    fn rows(&self, region: u32) -> impl Iterator<Item = FlowRow> {
-        self.places_of(region).filter_map(|place| self.slot(place)).map(FlowRow::from)
+    /// Shows every place of a region that is taken.
+    fn visit(
+        &self,
+        region: u32,
+        mut each: impl FnMut(FlowSlot, Place<'_>),
+    ) -> Result<(), DataplaneError> {
+        let mut left = self.taken(region)?;
+        let first = region as usize * self.places;
+        for start in (first..first + self.places).step_by(WINDOW) {
+            if left == 0 {
+                break;
+            }
+            let end = (start + WINDOW).min(first + self.places);
+            let offset = start * size_of::<FlowSlot>() / ALIGNMENT * ALIGNMENT;
+            let length = end * size_of::<FlowSlot>() - offset;
+            let mut window = Mapping::writable(self.map.as_fd(), offset, length)
+                .map_err(|error| system("map the flow table", error))?;
+            for place in start..end {
+                let mut place =
+                    Place { window: &mut window, at: place * size_of::<FlowSlot>() - offset };
+                let Some(slot) = place.slot() else { continue };
+                each(slot, place);
+                left = left.saturating_sub(1);
+                if left == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
+}
 
-    fn places_of(&self, region: u32) -> std::ops::Range<usize> {
-        let first = region as usize * self.places as usize;
-        first..first + self.places as usize
-    }
+/// A place in mapped memory.
+struct Place<'a> {
+    window: &'a mut Mapping,
+    at: usize,
+}
 
-    /// A place, if it is taken.
-    fn slot(&self, place: usize) -> Option<FlowSlot> {
-        let at = place * size_of::<FlowSlot>();
-        if self.slots.read::<u64>(at + offset_of!(FlowSlot, packets))? == 0 {
+impl Place<'_> {
+    /// What is in it, if it is taken.
+    fn slot(&mut self) -> Option<FlowSlot> {
+        if self.window.read::<u64>(self.at + offset_of!(FlowSlot, packets))? == 0 {
             return None;
         }
-        self.slots.read(at)
+        self.window.read(self.at)
+    }
+
+    fn clear(self) {
+        self.window.clear::<FlowSlot>(self.at);
     }
 }
 

@@ -73,7 +73,7 @@ impl Settings {
         Self {
             pin_dir,
             image_capacity,
-            flow_table_entries: 524_288,
+            flow_table_entries: 1_048_576,
             attach: Attach::Auto,
             initial_mode: Mode::Enforce,
             unwrapped: Encapsulation::ALL,

@@ -45,39 +45,30 @@ pub const SLOT_BITS: u32 = 24;
 /// How many slots a family has.
 pub const SLOTS: usize = 1 << SLOT_BITS;
 
-/// A block of slots: which of them are set and where their words are, next to each other, so that a
-/// listed address takes one memory access less.
-pub mod block {
-    /// `u32`: the word offset of the first set slot's word.
-    pub const FIRST: usize = 0;
-    /// `u32`: bits set before the first, second and third `u64`, a byte each from the lowest on.
-    pub const RANKS: usize = 4;
-    /// Three `u64`: the bits of the slots, bit 0 first.
-    pub const BITS: usize = 8;
-    /// How many `u64` there are.
-    pub const GROUPS: u32 = 3;
+/// A group of slots: a `u64` that says which of them are set, and where their words are. Both are found by
+/// one memory access, which is all that most addresses take.
+///
+/// Bits 0 to 31 are those of the slots; bits 32 to 63 the word offset of the first set slot's word.
+pub mod group {
+    /// Bits of a slot's number that choose its bit.
+    pub const SLOT_BITS: u32 = 5;
+    /// How many slots a group has.
+    pub const SLOTS: u32 = 1 << SLOT_BITS;
     /// Size.
-    pub const BYTES: usize = 32;
-
-    /// The block of a group of 64 slots, and which of its three it is.
-    #[inline(always)]
-    pub const fn of_group(group: u32) -> (u32, u32) {
-        // A division by three; BPF's own takes longer. Exact for every `u32`.
-        let block = ((group as u64 * 0xaaaa_aaab) >> 33) as u32;
-        (block, group - block * GROUPS)
-    }
+    pub const BYTES: usize = 8;
+    /// Where the word offset begins.
+    pub const FIRST_SHIFT: u32 = 32;
 }
 
-/// How many blocks a family has.
-pub const BLOCKS: usize = (SLOTS / 64).div_ceil(block::GROUPS as usize);
-const BLOCKS_BYTES: usize = (BLOCKS * block::BYTES).next_multiple_of(HEADER_BYTES);
+/// How many groups a family has.
+pub const GROUPS: usize = SLOTS / group::SLOTS as usize;
 
-/// The blocks of the IPv4 slots.
-pub const BLOCKS_V4: usize = HEADER_BYTES;
-/// The blocks of the IPv6 slots.
-pub const BLOCKS_V6: usize = BLOCKS_V4 + BLOCKS_BYTES;
+/// The groups of the IPv4 slots.
+pub const GROUPS_V4: usize = HEADER_BYTES;
+/// The groups of the IPv6 slots.
+pub const GROUPS_V6: usize = GROUPS_V4 + GROUPS * group::BYTES;
 /// Where the parts of changing size begin: slot words, pool, selectors, ports, rules.
-pub const DYNAMIC: usize = BLOCKS_V6 + BLOCKS_BYTES;
+pub const DYNAMIC: usize = GROUPS_V6 + GROUPS * group::BYTES;
 
 /// What a slot word, or a child word of a node, stands for; the two highest bits.
 pub mod tag {

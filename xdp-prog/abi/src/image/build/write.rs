@@ -6,7 +6,7 @@ use crate::{
     image::{
         Lists,
         layout::{
-            BLOCKS, BLOCKS_V4, BLOCKS_V6, DYNAMIC, LIST_NAME_BYTES, MAGIC, block, header, port,
+            DYNAMIC, GROUPS, GROUPS_V4, GROUPS_V6, LIST_NAME_BYTES, MAGIC, group, header, port,
             rule, selector,
         },
         lookup,
@@ -42,8 +42,8 @@ impl Parts<'_> {
             return Err(full(Limit::Bytes, total, capacity));
         }
         let mut out = Writer { bytes: vec![0; total] };
-        out.slots(&self.slots_v4, BLOCKS_V4, slots_v4);
-        out.slots(&self.slots_v6, BLOCKS_V6, slots_v6);
+        out.slots(&self.slots_v4, GROUPS_V4, slots_v4);
+        out.slots(&self.slots_v6, GROUPS_V6, slots_v6);
         out.words(pool, self.pool.iter().copied());
         out.words(selectors, tables.selectors.iter().flat_map(|&(shape, first)| [shape, first]));
         out.words(ports, tables.ports.iter().flat_map(|&(key, rule)| [key, rule]));
@@ -89,24 +89,19 @@ impl Writer {
         }
     }
 
-    /// A family's blocks and slot words, the words beginning at this word offset.
-    fn slots(&mut self, slots: &[(u32, u32)], blocks: usize, words: usize) {
+    /// A family's groups and slot words, the words beginning at this word offset.
+    fn slots(&mut self, slots: &[(u32, u32)], groups: usize, words: usize) {
         let mut first = words as u32;
         let mut rest = slots.iter().peekable();
-        for block in 0..BLOCKS as u32 {
-            let mut bits = [0_u64; block::GROUPS as usize];
-            while let Some((slot, _)) =
-                rest.next_if(|(slot, _)| block::of_group(slot >> 6).0 == block)
+        for number in 0..GROUPS as u32 {
+            let mut bits = 0_u32;
+            while let Some((slot, _)) = rest.next_if(|(slot, _)| slot >> group::SLOT_BITS == number)
             {
-                bits[block::of_group(slot >> 6).1 as usize] |= 1 << (slot & 63);
+                bits |= 1 << (slot % group::SLOTS);
             }
-            let [before_second, in_second, in_third] = bits.map(u64::count_ones);
-            let before_third = before_second + in_second;
-            let at = blocks + block as usize * block::BYTES;
-            self.put(at + block::FIRST, &first.to_le_bytes());
-            self.put(at + block::RANKS, &(before_second << 8 | before_third << 16).to_le_bytes());
-            self.words((at + block::BITS) / 4, bits.into_iter().flat_map(halves));
-            first += before_third + in_third;
+            let packed = u64::from(bits) | u64::from(first) << group::FIRST_SHIFT;
+            self.put(groups + number as usize * group::BYTES, &packed.to_le_bytes());
+            first += bits.count_ones();
         }
         self.words(words, slots.iter().map(|(_, word)| *word));
     }
