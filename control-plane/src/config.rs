@@ -23,8 +23,8 @@ use sekisho_rules::{
 use serde::{Deserialize, Serialize};
 pub use share::Share;
 
-/// Smallest ruleset image: the groups of both families alone take 8 MiB.
-pub const SMALLEST_IMAGE_MIB: u32 = 12;
+/// Smallest ruleset image: the bitmaps and ranks over both families alone take 6 MiB.
+pub const SMALLEST_IMAGE_MIB: u32 = 8;
 /// Largest ruleset image: the layout counts words in 29 bits.
 pub const LARGEST_IMAGE_MIB: u32 = 512;
 /// Longest that hits may be kept, whatever is configured.

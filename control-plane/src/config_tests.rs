@@ -63,7 +63,7 @@ fn a_wrong_type_is_refused_at_its_place() {
 #[test]
 fn limits_are_named_at_their_place() {
     let cases = [
-        ("dataplane:\n  image_capacity_mib: 4\n", "c.yaml:4:3: expected 12 to 512 MiB"),
+        ("dataplane:\n  image_capacity_mib: 4\n", "c.yaml:4:3: expected 8 to 512 MiB"),
         ("dataplane:\n  flow_table_entries: 5\n", "c.yaml:4:3: expected 1024 to"),
         ("hits:\n  retention: 181d\n", "c.yaml:4:3: hits may be kept for at most 180d"),
         ("drain_interval: 2m\n", "c.yaml:3:1: expected at most 1m"),

@@ -36,13 +36,13 @@ pub(crate) type Row<'a> = (&'a str, &'a str, Option<u16>, Option<&'a str>);
 
 /// The image of rows that are sorted by network.
 pub(crate) fn image(number: u32, rows: &[Row<'_>]) -> Image {
-    tables::build(&table(rows), &Slots::default(), number, 12 << 20).unwrap().image
+    tables::build(&table(rows), &Slots::default(), number, 8 << 20).unwrap().image
 }
 
 /// A ruleset, and the list sets of its rules. Rows are sorted by network.
 pub(crate) fn generation(number: u32, rows: &[Row<'_>]) -> (Generation, Vec<ListSet>) {
     let table = table(rows);
-    let built = tables::build(&table, &Slots::default(), number, 12 << 20).unwrap();
+    let built = tables::build(&table, &Slots::default(), number, 8 << 20).unwrap();
     let rules = built.image.rules().iter().map(|lists| lists.all()).collect();
     let compiled = Compiled { table, ..Compiled::default() };
     (Generation::new(number, built.slots, Arc::new(compiled)), rules)

@@ -33,7 +33,7 @@ pub const UPLINK: &str = "uplink";
 /// The Internet's end.
 pub const CORE: &str = "core";
 /// Room for a ruleset.
-pub const CAPACITY: usize = 12 << 20;
+pub const CAPACITY: usize = 8 << 20;
 /// Listed by [`image`].
 pub const LISTED: &str = "198.18.0.1";
 /// Listed by [`image`].

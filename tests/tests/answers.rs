@@ -36,7 +36,7 @@ use sekisho_tests::{
 };
 use socket2::{Domain, Socket, Type};
 
-const CAPACITY: usize = 12 << 20;
+const CAPACITY: usize = 8 << 20;
 const LEASE: Duration = Duration::from_secs(600);
 /// A SYN is repeated after a second: what is answered sooner was answered at once.
 const AT_ONCE: Duration = Duration::from_millis(900);

@@ -29,7 +29,7 @@ use sekisho_abi::{
 };
 use sekisho_tests::{pcap, site::HostSite};
 
-const CAPACITY: usize = 12 << 20;
+const CAPACITY: usize = 8 << 20;
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 /// The kernel's test run takes no shorter frames.

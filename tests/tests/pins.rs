@@ -15,7 +15,7 @@ use sekisho_abi::{
 };
 use sekisho_tests::packet::{Ipv4, UDP, udp};
 
-const CAPACITY: usize = 12 << 20;
+const CAPACITY: usize = 8 << 20;
 const XDP_DROP: u32 = 1;
 
 /// A network namespace with veth pairs, and a pin folder.

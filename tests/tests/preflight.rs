@@ -90,7 +90,7 @@ fn a_veth_is_fit_and_nothing_stays_on_it() {
 fn the_program_that_is_tried_is_the_one_that_would_run() {
     stage();
     let pin_dir = format!("/sys/fs/bpf/sekisho-preflight-whole-{}", std::process::id()).into();
-    let settings = Settings { flow_table_entries: 1024, ..Settings::new(pin_dir, 12 << 20) };
+    let settings = Settings { flow_table_entries: 1024, ..Settings::new(pin_dir, 8 << 20) };
     let dataplane = KernelDataplane::start(&settings, &[Guarded::routed("one", Role::Both)]);
     let dataplane = dataplane.expect("starts");
     let least = dataplane.verified_instructions("one").expect("readable").expect("counted");
@@ -176,7 +176,7 @@ fn our_own_program_is_no_hindrance() {
     let settings = Settings {
         flow_table_entries: 1024,
         attach: Attach::Native,
-        ..Settings::new(pin_dir, 12 << 20)
+        ..Settings::new(pin_dir, 8 << 20)
     };
     let guarded = [Guarded::routed("one", Role::Subscriber)];
     let dataplane = KernelDataplane::start(&settings, &guarded).expect("starts");

@@ -52,7 +52,7 @@ fn start(pins: &Path, guarded: &[Guarded]) -> KernelDataplane {
     let settings = Settings {
         flow_table_entries: 1024,
         attach: Attach::Native,
-        ..Settings::new(pins.to_owned(), 12 << 20)
+        ..Settings::new(pins.to_owned(), 8 << 20)
     };
     KernelDataplane::start(&settings, guarded).expect("starts")
 }

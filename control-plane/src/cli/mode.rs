@@ -147,7 +147,7 @@ mod tests {
     }
 
     fn dataplane() -> FakeDataplane {
-        let dataplane = FakeDataplane::new(12 << 20);
+        let dataplane = FakeDataplane::new(8 << 20);
         dataplane
             .publish(&crate::testing::image(
                 1,

@@ -33,7 +33,7 @@ pub struct DataplaneConfig {
     /// Folder on bpffs for programs and maps, which outlive the daemon. Default:
     /// /sys/fs/bpf/sekisho.
     pub pin_dir: PathBuf,
-    /// Room for the ruleset in MiB, 12 to 512; twice as much is in use while a ruleset is replaced.
+    /// Room for the ruleset in MiB, 8 to 512; twice as much is in use while a ruleset is replaced.
     /// 1,000,000 IPv4 hosts need about 13. Default: 64.
     pub image_capacity_mib: u32,
     /// Flows that the kernel accounts between two drains, 1024 to 16777216; what is beyond is still

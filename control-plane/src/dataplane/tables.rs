@@ -268,7 +268,7 @@ mod tests {
         testing::FIRST_RULE,
     };
 
-    const CAPACITY: usize = 12 << 20;
+    const CAPACITY: usize = 8 << 20;
 
     fn table(feeds: &[(&str, Action)], entries: &[(&str, u8, Traffic)]) -> Table {
         let mut table = Table {

@@ -210,7 +210,7 @@ async fn the_lease_ends_a_lifetime_after_the_last_confirmation() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let now = Timestamp::from_second(1_800_000_000).unwrap();
-    let service = Service::new(Arc::new(FakeDataplane::new(12 << 20)), store, now);
+    let service = Service::new(Arc::new(FakeDataplane::new(8 << 20)), store, now);
     service.set_list_lifetime(Duration::from_secs(100));
     assert_eq!(service.lease(now), None, "nothing was ever confirmed");
     let mut status = testing::status("one");

@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn the_answer_is_what_the_kernel_holds_under_the_switch_and_the_lease_of_now() {
         let folder = tempfile::tempdir().unwrap();
-        let kernel = Arc::new(FakeDataplane::new(12 << 20));
+        let kernel = Arc::new(FakeDataplane::new(8 << 20));
         let store = Store::open(folder.path()).unwrap();
         let service = Service::new(kernel.clone(), store, Timestamp::now());
         let reason = |query: &str| {

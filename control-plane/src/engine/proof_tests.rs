@@ -134,7 +134,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let kernel = Arc::new(FakeDataplane::new(12 << 20));
+        let kernel = Arc::new(FakeDataplane::new(8 << 20));
         kernel.publish(&testing::image(7, &[("198.18.0.1/32", "one", None, None)])).unwrap();
         kernel.renew_lease(Duration::from_secs(60)).unwrap();
         let store = Store::open(folder.path()).unwrap();

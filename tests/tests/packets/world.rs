@@ -18,7 +18,7 @@ use sekisho_tests::{
     site::HostSite,
 };
 
-pub(crate) const CAPACITY: usize = 12 << 20;
+pub(crate) const CAPACITY: usize = 8 << 20;
 
 pub(crate) const SUBSCRIBER: &str = "100.64.7.9";
 pub(crate) const SUBSCRIBER_V6: &str = "2001:db8:7::9";

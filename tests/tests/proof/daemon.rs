@@ -40,7 +40,7 @@ impl Daemon {
         let config = format!(
             "interfaces: [{{name: one, role: subscriber}}]\nfeeds: feeds.yaml\nstate_dir: state\n\
              never_block: {{shipped: false}}\napi: {{listen: '{}'}}\n\
-             dataplane: {{pin_dir: {}, image_capacity_mib: 12, flow_table_entries: 1024}}\n",
+             dataplane: {{pin_dir: {}, image_capacity_mib: 8, flow_table_entries: 1024}}\n",
             Self::API,
             pin_dir.display()
         );

@@ -21,7 +21,7 @@ use sekisho_abi::{
 };
 use sekisho_tests::packet::{Ipv4, UDP, udp};
 
-pub(crate) const CAPACITY: usize = 12 << 20;
+pub(crate) const CAPACITY: usize = 8 << 20;
 pub(crate) const XDP_DROP: u32 = 1;
 
 /// A dataplane on one end of a veth pair, with a ruleset of one address that it drops.

@@ -254,6 +254,8 @@ const _: () = {
 
 #[cfg(test)]
 mod tests {
+    use zerocopy::FromZeros as _;
+
     use super::*;
 
     fn slot() -> FlowSlot {

@@ -11,7 +11,7 @@ use std::{
 
 use aya::maps::{Array, Map, MapData};
 use sekisho_abi::{
-    flow::{Decision, FLOWS_PER_BUCKET, FlowBucket, FlowRegion, FlowSlot, flow_region},
+    flow::{Decision, FLOWS_PER_BUCKET, FlowRegion, FlowSlot, flow_region},
     image::layout::rule,
     names,
     record::Count,

@@ -44,31 +44,19 @@ pub const LIST_NAME_BYTES: usize = 40;
 pub const SLOT_BITS: u32 = 24;
 /// How many slots a family has.
 pub const SLOTS: usize = 1 << SLOT_BITS;
+const BITMAP_BYTES: usize = SLOTS / 8;
+const RANK_BYTES: usize = SLOTS / 64 * 4;
 
-/// A group of slots: a `u64` that says which of them are set, and where their words are. Both are found by
-/// one memory access, which is all that most addresses take.
-///
-/// Bits 0 to 31 are those of the slots; bits 32 to 63 the word offset of the first set slot's word.
-pub mod group {
-    /// Bits of a slot's number that choose its bit.
-    pub const SLOT_BITS: u32 = 5;
-    /// How many slots a group has.
-    pub const SLOTS: u32 = 1 << SLOT_BITS;
-    /// Size.
-    pub const BYTES: usize = 8;
-    /// Where the word offset begins.
-    pub const FIRST_SHIFT: u32 = 32;
-}
-
-/// How many groups a family has.
-pub const GROUPS: usize = SLOTS / group::SLOTS as usize;
-
-/// The groups of the IPv4 slots.
-pub const GROUPS_V4: usize = HEADER_BYTES;
-/// The groups of the IPv6 slots.
-pub const GROUPS_V6: usize = GROUPS_V4 + GROUPS * group::BYTES;
+/// Bitmap over the IPv4 slots: 64-bit words, bit 0 first.
+pub const BITMAP_V4: usize = HEADER_BYTES;
+/// Bitmap over the IPv6 slots.
+pub const BITMAP_V6: usize = BITMAP_V4 + BITMAP_BYTES;
+/// For each 64-bit word of the IPv4 bitmap, the word offset of its first slot's word.
+pub const RANKS_V4: usize = BITMAP_V6 + BITMAP_BYTES;
+/// The same for IPv6.
+pub const RANKS_V6: usize = RANKS_V4 + RANK_BYTES;
 /// Where the parts of changing size begin: slot words, pool, selectors, ports, rules.
-pub const DYNAMIC: usize = GROUPS_V6 + GROUPS * group::BYTES;
+pub const DYNAMIC: usize = RANKS_V6 + RANK_BYTES;
 
 /// What a slot word, or a child word of a node, stands for; the two highest bits.
 pub mod tag {

@@ -3,8 +3,8 @@
 use core::num::NonZeroU32;
 
 use super::layout::{
-    GROUPS_V4, GROUPS_V6, HEADER_BYTES, LIST_NAME_BYTES, MAGIC, group, header as at, leaf, node,
-    port, rule, selector, tag,
+    BITMAP_V4, BITMAP_V6, HEADER_BYTES, LIST_NAME_BYTES, MAGIC, RANKS_V4, RANKS_V6, header as at,
+    leaf, node, port, rule, selector, tag,
 };
 use crate::MAX_LISTS;
 #[cfg(any(feature = "build", test))]
@@ -71,7 +71,7 @@ impl Lists {
 #[inline(always)]
 pub fn find_v4<B: Bytes + ?Sized>(image: &B, address: u32) -> Option<Selector> {
     let slot = address >> 8;
-    let word = slot_word(image, GROUPS_V4, slot)?;
+    let word = slot_word(image, BITMAP_V4, RANKS_V4, slot)?;
     let payload = word & tag::PAYLOAD;
     let found = match word >> tag::SHIFT {
         tag::SELECTOR => payload,
@@ -99,7 +99,7 @@ pub fn find_v6<B: Bytes + ?Sized>(image: &B, high: u64, low: u64) -> Option<Sele
     }
     let (high, low) = (high << 3 | low >> 61, low << 3);
     let slot = (high >> 40) as u32;
-    let mut word = slot_word(image, GROUPS_V6, slot)?;
+    let mut word = slot_word(image, BITMAP_V6, RANKS_V6, slot)?;
     let pool = pool(image)?;
     let (mut next, mut rest) = (high << 24 | low >> 40, low << 24);
     for _ in 0..=LEVELS_V6 {
@@ -124,30 +124,30 @@ pub fn find_v6<B: Bytes + ?Sized>(image: &B, high: u64, low: u64) -> Option<Sele
 /// Whether anything is listed in the /24 of an IPv4 address in host byte order.
 #[inline(always)]
 pub fn may_hold_v4<B: Bytes + ?Sized>(image: &B, address: u32) -> bool {
-    set_group(image, GROUPS_V4, address >> 8).is_some()
+    set_bits(image, BITMAP_V4, address >> 8).is_some()
 }
 
 /// Whether anything is listed in the /27 of an IPv6 address, given its upper half in host byte order.
 #[inline(always)]
 pub fn may_hold_v6<B: Bytes + ?Sized>(image: &B, high: u64) -> bool {
     let slot = (high << 3 >> 40) as u32;
-    high >> 61 == 1 && set_group(image, GROUPS_V6, slot).is_some()
+    high >> 61 == 1 && set_bits(image, BITMAP_V6, slot).is_some()
 }
 
-/// A slot's group, if its bit is set.
+/// The bits among which a slot's is, if that is set.
 #[inline(always)]
-fn set_group<B: Bytes + ?Sized>(image: &B, groups: usize, slot: u32) -> Option<u64> {
-    let at = groups as u64 + u64::from(slot >> group::SLOT_BITS) * group::BYTES as u64;
-    let found = image.u64(at)?;
-    (found >> (slot % group::SLOTS) & 1 != 0).then_some(found)
+fn set_bits<B: Bytes + ?Sized>(image: &B, bitmap: usize, slot: u32) -> Option<u64> {
+    let bits = image.u64(bitmap as u64 + u64::from(slot >> 6) * 8)?;
+    (bits >> (slot & 63) & 1 != 0).then_some(bits)
 }
 
 /// The word of a slot, if its bit is set.
 #[inline(always)]
-fn slot_word<B: Bytes + ?Sized>(image: &B, groups: usize, slot: u32) -> Option<u32> {
-    let found = set_group(image, groups, slot)?;
-    let before = found & ((1 << (slot % group::SLOTS)) - 1);
-    image.u32(((found >> group::FIRST_SHIFT) + ones(before)) * 4)
+fn slot_word<B: Bytes + ?Sized>(image: &B, bitmap: usize, ranks: usize, slot: u32) -> Option<u32> {
+    let bits = set_bits(image, bitmap, slot)?;
+    let first = image.u32(ranks as u64 + u64::from(slot >> 6) * 4)?;
+    let before = bits & ((1 << (slot & 63)) - 1);
+    image.u32((u64::from(first) + ones(before)) * 4)
 }
 
 enum Child {

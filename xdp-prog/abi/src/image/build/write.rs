@@ -6,8 +6,8 @@ use crate::{
     image::{
         Lists,
         layout::{
-            DYNAMIC, GROUPS, GROUPS_V4, GROUPS_V6, LIST_NAME_BYTES, MAGIC, group, header, port,
-            rule, selector,
+            BITMAP_V4, BITMAP_V6, DYNAMIC, LIST_NAME_BYTES, MAGIC, RANKS_V4, RANKS_V6, SLOT_BITS,
+            header, port, rule, selector,
         },
         lookup,
     },
@@ -42,8 +42,8 @@ impl Parts<'_> {
             return Err(full(Limit::Bytes, total, capacity));
         }
         let mut out = Writer { bytes: vec![0; total] };
-        out.slots(&self.slots_v4, GROUPS_V4, slots_v4);
-        out.slots(&self.slots_v6, GROUPS_V6, slots_v6);
+        out.slots(&self.slots_v4, BITMAP_V4, RANKS_V4, slots_v4);
+        out.slots(&self.slots_v6, BITMAP_V6, RANKS_V6, slots_v6);
         out.words(pool, self.pool.iter().copied());
         out.words(selectors, tables.selectors.iter().flat_map(|&(shape, first)| [shape, first]));
         out.words(ports, tables.ports.iter().flat_map(|&(key, rule)| [key, rule]));
@@ -89,19 +89,20 @@ impl Writer {
         }
     }
 
-    /// A family's groups and slot words, the words beginning at this word offset.
-    fn slots(&mut self, slots: &[(u32, u32)], groups: usize, words: usize) {
-        let mut first = words as u32;
+    /// A family's bitmap, ranks and slot words, the words beginning at this word offset.
+    fn slots(&mut self, slots: &[(u32, u32)], bitmap: usize, ranks: usize, words: usize) {
+        let mut at = words as u32;
         let mut rest = slots.iter().peekable();
-        for number in 0..GROUPS as u32 {
-            let mut bits = 0_u32;
-            while let Some((slot, _)) = rest.next_if(|(slot, _)| slot >> group::SLOT_BITS == number)
-            {
-                bits |= 1 << (slot % group::SLOTS);
+        for group in 0..1_u32 << (SLOT_BITS - 6) {
+            self.put(ranks + group as usize * 4, &at.to_le_bytes());
+            let mut bits = 0_u64;
+            while let Some((slot, _)) = rest.next_if(|(slot, _)| slot >> 6 == group) {
+                bits |= 1 << (slot & 63);
+                at += 1;
             }
-            let packed = u64::from(bits) | u64::from(first) << group::FIRST_SHIFT;
-            self.put(groups + number as usize * group::BYTES, &packed.to_le_bytes());
-            first += bits.count_ones();
+            if bits != 0 {
+                self.put(bitmap + group as usize * 8, &bits.to_le_bytes());
+            }
         }
         self.words(words, slots.iter().map(|(_, word)| *word));
     }
