@@ -23,7 +23,7 @@ use sekisho_rules::{
 use serde::{Deserialize, Serialize};
 pub use share::Share;
 
-/// Smallest ruleset image: the bitmaps and ranks over both families alone take 6 MiB.
+/// Smallest ruleset image: the blocks of both families alone take 5.4 MiB.
 pub const SMALLEST_IMAGE_MIB: u32 = 8;
 /// Largest ruleset image: the layout counts words in 29 bits.
 pub const LARGEST_IMAGE_MIB: u32 = 512;

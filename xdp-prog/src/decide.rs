@@ -126,7 +126,7 @@ where
         return None;
     }
     if link.is_ipv6 {
-        let is_clean = !image::may_hold_v6(image, remote.0)
+        let is_clean = !image::may_hold_v6(image, remote.0, remote.1)
             && !lookup::is_mapped(remote)
             && site.embedding().find(remote).is_none();
         return is_clean.then_some(Reason::NotListed);

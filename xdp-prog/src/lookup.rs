@@ -34,14 +34,14 @@ pub fn find<I: Bytes + ?Sized>(image: &I, (high, low): (u64, u64)) -> Option<Sel
     }
 }
 
-/// Whether anything is listed in the network that chooses an address's slot: one memory access, after
-/// which most addresses are done with. Halves in host byte order; IPv4 as `::ffff:a.b.c.d`.
+/// Whether an address may be listed, halves in host byte order; IPv4 as `::ffff:a.b.c.d`. What this says
+/// of most addresses that are not takes one memory access.
 #[inline(always)]
 pub(crate) fn may_hold<I: Bytes + ?Sized>(image: &I, (high, low): (u64, u64)) -> bool {
     if is_mapped((high, low)) {
         image::may_hold_v4(image, low as u32)
     } else {
-        image::may_hold_v6(image, high)
+        image::may_hold_v6(image, high, low)
     }
 }
 

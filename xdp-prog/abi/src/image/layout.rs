@@ -44,19 +44,40 @@ pub const LIST_NAME_BYTES: usize = 40;
 pub const SLOT_BITS: u32 = 24;
 /// How many slots a family has.
 pub const SLOTS: usize = 1 << SLOT_BITS;
-const BITMAP_BYTES: usize = SLOTS / 8;
-const RANK_BYTES: usize = SLOTS / 64 * 4;
 
-/// Bitmap over the IPv4 slots: 64-bit words, bit 0 first.
-pub const BITMAP_V4: usize = HEADER_BYTES;
-/// Bitmap over the IPv6 slots.
-pub const BITMAP_V6: usize = BITMAP_V4 + BITMAP_BYTES;
-/// For each 64-bit word of the IPv4 bitmap, the word offset of its first slot's word.
-pub const RANKS_V4: usize = BITMAP_V6 + BITMAP_BYTES;
-/// The same for IPv6.
-pub const RANKS_V6: usize = RANKS_V4 + RANK_BYTES;
+/// A block of slots: which of them are set and where their words are, next to each other, so that a
+/// listed address takes one memory access less.
+pub mod block {
+    /// `u32`: the word offset of the first set slot's word.
+    pub const FIRST: usize = 0;
+    /// `u32`: bits set before the first, second and third `u64`, a byte each from the lowest on.
+    pub const RANKS: usize = 4;
+    /// Three `u64`: the bits of the slots, bit 0 first.
+    pub const BITS: usize = 8;
+    /// How many `u64` there are.
+    pub const GROUPS: u32 = 3;
+    /// Size.
+    pub const BYTES: usize = 32;
+
+    /// The block of a group of 64 slots, and which of its three it is.
+    #[inline(always)]
+    pub const fn of_group(group: u32) -> (u32, u32) {
+        // A division by three; BPF's own takes longer. Exact for every `u32`.
+        let block = ((group as u64 * 0xaaaa_aaab) >> 33) as u32;
+        (block, group - block * GROUPS)
+    }
+}
+
+/// How many blocks a family has.
+pub const BLOCKS: usize = (SLOTS / 64).div_ceil(block::GROUPS as usize);
+const BLOCKS_BYTES: usize = (BLOCKS * block::BYTES).next_multiple_of(HEADER_BYTES);
+
+/// The blocks of the IPv4 slots.
+pub const BLOCKS_V4: usize = HEADER_BYTES;
+/// The blocks of the IPv6 slots.
+pub const BLOCKS_V6: usize = BLOCKS_V4 + BLOCKS_BYTES;
 /// Where the parts of changing size begin: slot words, pool, selectors, ports, rules.
-pub const DYNAMIC: usize = RANKS_V6 + RANK_BYTES;
+pub const DYNAMIC: usize = BLOCKS_V6 + BLOCKS_BYTES;
 
 /// What a slot word, or a child word of a node, stands for; the two highest bits.
 pub mod tag {

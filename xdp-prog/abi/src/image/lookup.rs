@@ -3,8 +3,8 @@
 use core::num::NonZeroU32;
 
 use super::layout::{
-    BITMAP_V4, BITMAP_V6, HEADER_BYTES, LIST_NAME_BYTES, MAGIC, RANKS_V4, RANKS_V6, header as at,
-    leaf, node, port, rule, selector, tag,
+    BLOCKS_V4, BLOCKS_V6, HEADER_BYTES, LIST_NAME_BYTES, MAGIC, block, header as at, leaf, node,
+    port, rule, selector, tag,
 };
 use crate::MAX_LISTS;
 #[cfg(any(feature = "build", test))]
@@ -71,7 +71,7 @@ impl Lists {
 #[inline(always)]
 pub fn find_v4<B: Bytes + ?Sized>(image: &B, address: u32) -> Option<Selector> {
     let slot = address >> 8;
-    let word = slot_word(image, BITMAP_V4, RANKS_V4, slot)?;
+    let word = slot_word(image, BLOCKS_V4, slot)?;
     let payload = word & tag::PAYLOAD;
     let found = match word >> tag::SHIFT {
         tag::SELECTOR => payload,
@@ -99,7 +99,7 @@ pub fn find_v6<B: Bytes + ?Sized>(image: &B, high: u64, low: u64) -> Option<Sele
     }
     let (high, low) = (high << 3 | low >> 61, low << 3);
     let slot = (high >> 40) as u32;
-    let mut word = slot_word(image, BITMAP_V6, RANKS_V6, slot)?;
+    let mut word = slot_word(image, BLOCKS_V6, slot)?;
     let pool = pool(image)?;
     let (mut next, mut rest) = (high << 24 | low >> 40, low << 24);
     for _ in 0..=LEVELS_V6 {
@@ -121,33 +121,64 @@ pub fn find_v6<B: Bytes + ?Sized>(image: &B, high: u64, low: u64) -> Option<Sele
     None
 }
 
-/// Whether anything is listed in the /24 of an IPv4 address in host byte order.
+/// Whether an IPv4 address in host byte order has anything listed in its /24.
 #[inline(always)]
 pub fn may_hold_v4<B: Bytes + ?Sized>(image: &B, address: u32) -> bool {
-    set_bits(image, BITMAP_V4, address >> 8).is_some()
+    Slot::of(BLOCKS_V4, address >> 8).bits(image).is_some()
 }
 
-/// Whether anything is listed in the /27 of an IPv6 address, given its upper half in host byte order.
+/// Whether an IPv6 address, as its two halves in host byte order, may be listed. What this says of most
+/// addresses that are not takes one memory access.
 #[inline(always)]
-pub fn may_hold_v6<B: Bytes + ?Sized>(image: &B, high: u64) -> bool {
-    let slot = (high << 3 >> 40) as u32;
-    high >> 61 == 1 && set_bits(image, BITMAP_V6, slot).is_some()
+pub fn may_hold_v6<B: Bytes + ?Sized>(image: &B, high: u64, low: u64) -> bool {
+    if high >> 61 != 1 {
+        return false;
+    }
+    let (high, low) = (high << 3 | low >> 61, low << 3);
+    let Some(word) = slot_word(image, BLOCKS_V6, (high >> 40) as u32) else { return false };
+    if word >> tag::SHIFT != tag::LEAF {
+        return true;
+    }
+    // All that is listed in this slot is one prefix.
+    let Some(pool) = pool(image) else { return true };
+    at_leaf(image, pool, word & tag::PAYLOAD, high, low) != Some(0)
 }
 
-/// The bits among which a slot's is, if that is set.
-#[inline(always)]
-fn set_bits<B: Bytes + ?Sized>(image: &B, bitmap: usize, slot: u32) -> Option<u64> {
-    let bits = image.u64(bitmap as u64 + u64::from(slot >> 6) * 8)?;
-    (bits >> (slot & 63) & 1 != 0).then_some(bits)
+/// Where a slot's bit is.
+struct Slot {
+    block: u64,
+    group: u64,
+    bit: u64,
+}
+
+impl Slot {
+    #[inline(always)]
+    fn of(blocks: usize, slot: u32) -> Self {
+        let (block, group) = block::of_group(slot >> 6);
+        Self {
+            block: blocks as u64 + u64::from(block) * block::BYTES as u64,
+            group: u64::from(group),
+            bit: 1 << (slot & 63),
+        }
+    }
+
+    /// The bits of its group, if its own is set.
+    #[inline(always)]
+    fn bits<B: Bytes + ?Sized>(&self, image: &B) -> Option<u64> {
+        let bits = image.u64(self.block + block::BITS as u64 + self.group * 8)?;
+        (bits & self.bit != 0).then_some(bits)
+    }
 }
 
 /// The word of a slot, if its bit is set.
 #[inline(always)]
-fn slot_word<B: Bytes + ?Sized>(image: &B, bitmap: usize, ranks: usize, slot: u32) -> Option<u32> {
-    let bits = set_bits(image, bitmap, slot)?;
-    let first = image.u32(ranks as u64 + u64::from(slot >> 6) * 4)?;
-    let before = bits & ((1 << (slot & 63)) - 1);
-    image.u32((u64::from(first) + ones(before)) * 4)
+fn slot_word<B: Bytes + ?Sized>(image: &B, blocks: usize, slot: u32) -> Option<u32> {
+    let slot = Slot::of(blocks, slot);
+    let bits = slot.bits(image)?;
+    let first = u64::from(image.u32(slot.block + block::FIRST as u64)?);
+    let ranks = u64::from(image.u32(slot.block + block::RANKS as u64)?);
+    let before = ranks >> (slot.group * 8) & 0xff;
+    image.u32((first + before + ones(bits & (slot.bit - 1))) * 4)
 }
 
 enum Child {

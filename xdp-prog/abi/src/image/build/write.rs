@@ -6,8 +6,8 @@ use crate::{
     image::{
         Lists,
         layout::{
-            BITMAP_V4, BITMAP_V6, DYNAMIC, LIST_NAME_BYTES, MAGIC, RANKS_V4, RANKS_V6, SLOT_BITS,
-            header, port, rule, selector,
+            BLOCKS, BLOCKS_V4, BLOCKS_V6, DYNAMIC, LIST_NAME_BYTES, MAGIC, block, header, port,
+            rule, selector,
         },
         lookup,
     },
@@ -42,8 +42,8 @@ impl Parts<'_> {
             return Err(full(Limit::Bytes, total, capacity));
         }
         let mut out = Writer { bytes: vec![0; total] };
-        out.slots(&self.slots_v4, BITMAP_V4, RANKS_V4, slots_v4);
-        out.slots(&self.slots_v6, BITMAP_V6, RANKS_V6, slots_v6);
+        out.slots(&self.slots_v4, BLOCKS_V4, slots_v4);
+        out.slots(&self.slots_v6, BLOCKS_V6, slots_v6);
         out.words(pool, self.pool.iter().copied());
         out.words(selectors, tables.selectors.iter().flat_map(|&(shape, first)| [shape, first]));
         out.words(ports, tables.ports.iter().flat_map(|&(key, rule)| [key, rule]));
@@ -89,20 +89,24 @@ impl Writer {
         }
     }
 
-    /// A family's bitmap, ranks and slot words, the words beginning at this word offset.
-    fn slots(&mut self, slots: &[(u32, u32)], bitmap: usize, ranks: usize, words: usize) {
-        let mut at = words as u32;
+    /// A family's blocks and slot words, the words beginning at this word offset.
+    fn slots(&mut self, slots: &[(u32, u32)], blocks: usize, words: usize) {
+        let mut first = words as u32;
         let mut rest = slots.iter().peekable();
-        for group in 0..1_u32 << (SLOT_BITS - 6) {
-            self.put(ranks + group as usize * 4, &at.to_le_bytes());
-            let mut bits = 0_u64;
-            while let Some((slot, _)) = rest.next_if(|(slot, _)| slot >> 6 == group) {
-                bits |= 1 << (slot & 63);
-                at += 1;
+        for block in 0..BLOCKS as u32 {
+            let mut bits = [0_u64; block::GROUPS as usize];
+            while let Some((slot, _)) =
+                rest.next_if(|(slot, _)| block::of_group(slot >> 6).0 == block)
+            {
+                bits[block::of_group(slot >> 6).1 as usize] |= 1 << (slot & 63);
             }
-            if bits != 0 {
-                self.put(bitmap + group as usize * 8, &bits.to_le_bytes());
-            }
+            let [before_second, in_second, in_third] = bits.map(u64::count_ones);
+            let before_third = before_second + in_second;
+            let at = blocks + block as usize * block::BYTES;
+            self.put(at + block::FIRST, &first.to_le_bytes());
+            self.put(at + block::RANKS, &(before_second << 8 | before_third << 16).to_le_bytes());
+            self.words((at + block::BITS) / 4, bits.into_iter().flat_map(halves));
+            first += before_third + in_third;
         }
         self.words(words, slots.iter().map(|(_, word)| *word));
     }
