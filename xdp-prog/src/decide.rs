@@ -53,12 +53,38 @@ pub struct Match {
     pub lists: Lists,
 }
 
-/// What became of flows.
-pub trait Known {
-    /// What became of earlier packets of the same flow, if that holds for this one too.
-    fn known(&mut self, flow: Words) -> Option<Reason>;
+/// The flows of an interface.
+pub trait Flows {
     /// Port slot of the interface.
     fn port(&self) -> u8;
+    /// What became of earlier packets of the same flow.
+    fn known(&mut self, flow: Words) -> Known;
+    /// Begins the flow that was asked for last, if its first packet is dropped.
+    fn begin(&mut self, first: &First) -> Option<Reason>;
+}
+
+/// What is known of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// Nothing: this may be its first packet.
+    Not,
+    /// What became of earlier packets holds for this one too.
+    As(Reason),
+    /// The whole way has to be gone.
+    Elsewhere,
+}
+
+/// A flow's first packet, between IPv4 addresses and in no tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct First {
+    /// The subscriber's port.
+    pub subscriber_port: u16,
+    /// Flag byte of a TCP header, else 0.
+    pub tcp_flags: u8,
+    /// The rule that matched.
+    pub rule: u16,
+    /// The lists behind the rule that ask for a drop.
+    pub dropping: u64,
 }
 
 /// Where packets go that matched.
@@ -97,24 +123,24 @@ impl Match {
 }
 
 /// The reason of most packets, by a way that is half as long: TCP and UDP, in two VLAN tags and a PPPoE
-/// session at most, if they are not listed, or are of an IPv4 flow that is known. `None` for others,
-/// and for all who have somebody in their neighbourhood that opted out.
+/// session at most, if they are not listed, or between IPv4 addresses of which one is listed for all
+/// ports. `None` for others, and for all who have somebody in their neighbourhood that opted out.
 ///
 /// The direction is that of every packet on the interface: where either end may be the remote, the
 /// verifier would follow all that comes after twice.
 #[inline(always)]
-pub fn shortcut<F, I, S, K>(
+pub fn shortcut<F, I, S, L>(
     frame: &F,
     image: &I,
     site: &S,
     direction: Direction,
-    flows: &mut K,
+    flows: &mut L,
 ) -> Option<Reason>
 where
     F: Frame + ?Sized,
     I: Bytes + ?Sized,
     S: Site,
-    K: Known,
+    L: Flows,
 {
     let link = parse::usual_link(frame, || site.unwrapped())?;
     let link_word = frame.forget(flow::link(&link).word());
@@ -139,7 +165,7 @@ where
         return None;
     }
     // Asked before the ruleset: what is known needs no more of that.
-    let (_, remote_port) = by_end(direction, source_port, destination_port);
+    let (subscriber_port, remote_port) = by_end(direction, source_port, destination_port);
     let conversation = ConversationKey {
         remote_port,
         protocol: ip.protocol,
@@ -148,11 +174,17 @@ where
         port: flows.port(),
     }
     .word();
-    let known = flows.known(Words::of_v4(subscriber.1, remote.1, link_word, conversation));
-    if known.is_some() {
-        return known;
+    match flows.known(Words::of_v4(subscriber.1, remote.1, link_word, conversation)) {
+        Known::Not => {}
+        Known::As(reason) => return Some(reason),
+        Known::Elsewhere => return None,
     }
-    image::find_v4(image, remote.1 as u32).is_none().then_some(Reason::NotListed)
+    let Some(selector) = image::find_v4(image, remote.1 as u32) else {
+        return Some(Reason::NotListed);
+    };
+    let rule = image::rule_of_all(image, selector)?;
+    let dropping = image::dropping(image, rule)?;
+    flows.begin(&First { subscriber_port, tcp_flags: flags, rule, dropping })
 }
 
 /// The reason of any packet but those that `matches` takes.
@@ -285,6 +317,14 @@ pub fn decide(
     }
 }
 
+/// Whether a packet is dropped that lists name which ask for that, while the lease holds. The canary is
+/// none of them.
+#[inline(always)]
+pub fn is_dropped(dropping: u64, modes: &Modes, mode: Mode) -> bool {
+    let stopping = !(modes.bypassed_lists | modes.observed_lists | 1 << canary::LIST);
+    dropping & stopping != 0 && mode == Mode::Enforce
+}
+
 /// The reason of a probe of the canary entry that has this reason as a packet.
 #[inline(always)]
 pub fn of_canary(reason: Reason) -> Reason {
@@ -324,6 +364,24 @@ mod tests {
         }
         modes.bypassed_lists = 0b1111;
         assert_eq!(enforced(LISTS, &modes), Reason::ListBypassed);
+    }
+
+    #[test]
+    fn what_is_dropped_at_once_is_what_would_be_dropped() {
+        for bits in 0..1_u64 << 8 {
+            let lists = Lists { drop: bits & 3 | (bits & 4) << 61, ..LISTS };
+            let mut modes = Modes::all(Mode::Enforce);
+            modes.observed_lists = bits >> 3 & 3;
+            modes.bypassed_lists = bits >> 5 & 3;
+            let mode = Mode::from_u8((bits >> 7) as u8 + 1);
+            let reason =
+                decide(Lists { drop: lists.drop & !(1 << 63), ..lists }, &modes, mode, || true);
+            assert_eq!(
+                is_dropped(lists.drop, &modes, mode),
+                reason == Reason::Dropped,
+                "{bits:#b}"
+            );
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ use sekisho_abi::{
     image::Bytes,
     opt_out::BlockKey,
     reason::{Reason, Verdict},
-    record::{Direction, Forwarding, Mode, Modes, Role},
+    record::{Address, Direction, Forwarding, Lease, Mode, Modes, Role},
 };
 use sekisho_xdp::{
     decide::{self, Known, Match, Matches},
@@ -33,10 +33,10 @@ use sekisho_xdp::{
 };
 
 use self::{
-    account::{Counters, Flow, Now, Under},
+    account::{Counters, First, Flow, Now, Under},
     images::{LiveImage, OPT_OUTS, RULES},
     packet::Packet,
-    verifier::before_what_follows,
+    verifier::{before_what_follows, forget_memory},
 };
 
 /// Judges one packet. Whatever it cannot read, it passes; accounting never decides.
@@ -67,7 +67,7 @@ fn in_short(ctx: &XdpContext, direction: Direction) -> Option<u32> {
     let reason = match Live::find() {
         Ok(Live { modes, image }) => {
             let mut flows =
-                Flows { packet: &packet, counters: &mut counters, modes, image: &image };
+                LiveFlows { packet: &packet, counters: &mut counters, modes, image: &image };
             decide::shortcut(&packet, &image, &Here { modes }, direction, &mut flows)?
         }
         Err(reason) => reason,
@@ -122,31 +122,68 @@ impl Live {
     }
 }
 
-/// Knows flows between IPv4 addresses.
-struct Flows<'a> {
+/// The flows between IPv4 addresses.
+struct LiveFlows<'a> {
     packet: &'a Packet<'a>,
     counters: &'a mut Counters,
     modes: &'static Modes,
     image: &'a LiveImage,
 }
 
-impl Known for Flows<'_> {
+impl decide::Flows for LiveFlows<'_> {
     #[inline(always)]
     fn port(&self) -> u8 {
         constant::port() as u8
     }
 
     #[inline(always)]
-    fn known(&mut self, flow: Words) -> Option<Reason> {
-        let lease = maps::lease()?;
+    fn known(&mut self, flow: Words) -> Known {
         let now = self.counters.now();
-        let under = Under {
-            generation: self.image.generation()?,
-            switches: self.modes.version,
-            lease_holds: now.is_before(lease.enforce_until_ns),
-        };
+        let Some((lease, under)) = self.under(now) else { return Known::Elsewhere };
         Flow::of(flow, lease.side()).go_on(under, self.packet.length(), now)
     }
+
+    #[inline(always)]
+    fn begin(&mut self, first: &decide::First) -> Option<Reason> {
+        // All of it anew: what is kept until then would be kept for every packet.
+        forget_memory();
+        let now = self.counters.now();
+        let (_, under) = self.under(now)?;
+        let mode = self.modes.of_port(constant::port() as usize);
+        if !under.lease_holds || !decide::is_dropped(first.dropping, self.modes, mode) {
+            return None;
+        }
+        let first = First {
+            rule: first.rule,
+            reason: Reason::Dropped,
+            subscriber_port: first.subscriber_port,
+            tcp_flags: first.tcp_flags,
+            inner_subscriber: Address::v6(0, 0),
+            outer_remote: Address::v6(0, 0),
+        };
+        account::begin(first, under, self.packet.length(), now)?;
+        Some(Reason::Dropped)
+    }
+}
+
+impl LiveFlows<'_> {
+    #[inline(always)]
+    fn under(&self, now: Now) -> Option<(&'static Lease, Under)> {
+        let lease = maps::lease()?;
+        let under = Under {
+            generation: self.image.generation()?,
+            switches: version(self.modes),
+            lease_holds: now.is_before(lease.enforce_until_ns),
+        };
+        Some((lease, under))
+    }
+}
+
+/// The number of the switch, read before the rest of it: what is decided under a switch that changes
+/// meanwhile is kept under the number of the old one, and so only for this packet.
+#[inline(always)]
+fn version(modes: &Modes) -> u32 {
+    before_what_follows(modes.version.into()) as u32
 }
 
 /// Notes a match for [`stop`].
@@ -178,9 +215,7 @@ fn stop(ctx: *mut xdp_md) -> u32 {
     let packet = Packet::new(&ctx);
     let Some(mut counters) = Counters::here() else { return forward() };
     let (Some(modes), Some(matched)) = (maps::modes(), maps::matched()) else { return forward() };
-    // Before the rest of it: what is decided under a switch that changes meanwhile is kept under the
-    // number of the old one, and so only for this packet.
-    let switches = before_what_follows(modes.version.into()) as u32;
+    let switches = version(modes);
     let mode = modes.of_port(constant::port() as usize);
     // SAFETY: `find` has written it for this packet, and nobody else writes this CPU's.
     let Matched { mut found, generation } = unsafe { matched.assume_init_read() };
@@ -201,7 +236,16 @@ fn stop(ctx: *mut xdp_md) -> u32 {
     let reason = Reason::from_u8(packet.forget(reason as u64) as u8).unwrap_or(reason);
     if reason.is_hit() {
         let words = Words::of(&found.packet, constant::port() as u8);
-        Flow::of(words, lease.side()).enter(&found, reason, under, length, now);
+        let (subscriber_port, _) = found.packet.ports();
+        let first = First {
+            rule: found.rule,
+            reason,
+            subscriber_port,
+            tcp_flags: found.packet.tcp_flags(),
+            inner_subscriber: found.inner_subscriber,
+            outer_remote: found.outer_remote,
+        };
+        Flow::of(words, lease.side()).enter(first, under, length, now);
     }
     counters.count(reason, length);
     match reason.verdict() {

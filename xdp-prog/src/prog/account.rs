@@ -11,9 +11,9 @@ use aya_ebpf::helpers::generated::{
 use sekisho_abi::{
     flow::{Decision, FLOWS_PER_BUCKET, FlowBucket, FlowSlot, flow_region, latest},
     reason::Reason,
-    record::{EVENT_WINDOW_NS, EVENTS_PER_WINDOW, PortCounters},
+    record::{Address, EVENT_WINDOW_NS, EVENTS_PER_WINDOW, PortCounters},
 };
-use sekisho_xdp::{decide::Match, flow::Words};
+use sekisho_xdp::{decide::Known, flow::Words};
 
 use super::{
     constant,
@@ -83,6 +83,7 @@ pub(super) struct Flow {
     bucket: Option<&'static mut FlowBucket>,
     /// The first place of the bucket that is looked at.
     first: u32,
+    at: u32,
 }
 
 /// What a packet is judged under. What was decided under another ruleset or other switches is decided
@@ -106,60 +107,59 @@ impl Flow {
         let at = region * buckets + (hash & (buckets - 1));
         // SAFETY: the bucket is in this CPU's region of the side that nobody reads while we run.
         let bucket = FLOWS.get_ptr_mut(at).map(|bucket| unsafe { &mut *bucket });
-        Self { words, region, bucket, first: hash >> 24 }
+        Self { words, region, bucket, at, first: hash >> 24 }
     }
 
     /// Counts a packet between IPv4 addresses like those before it: the rule and the reason are theirs.
-    /// `None` if there were none that were judged under the same.
     #[inline(always)]
-    pub(super) fn go_on(&mut self, under: Under, bytes: u64, now: Now) -> Option<Reason> {
+    pub(super) fn go_on(&mut self, under: Under, bytes: u64, now: Now) -> Known {
         let words = self.words;
         for probe in 0..FLOWS_PER_BUCKET {
-            let slot = self.place(probe)?;
+            let Some(slot) = self.place(probe) else { return Known::Elsewhere };
             if slot.packets == 0 {
-                return None;
+                return self.note(probe);
             }
-            let decision = Decision::of(slot.decision);
-            let is_like_this = words.are_of_v4(slot)
-                && decision.generation == under.generation
-                && (slot.latest >> 32) as u32 == under.switches;
-            if is_like_this {
-                let reason = still(decision.reason, under.lease_holds)?;
+            if words.are_of_v4(slot) {
+                let decision = Decision::of(slot.decision);
+                let is_under = decision.generation == under.generation
+                    && (slot.latest >> 32) as u32 == under.switches;
+                let still = if is_under { still(decision.reason, under.lease_holds) } else { None };
+                let Some(reason) = still else { return Known::Elsewhere };
                 add(slot, bytes, latest(now.0, under.switches));
-                return Some(reason);
+                return Known::As(reason);
             }
         }
-        None
+        Known::Elsewhere
+    }
+
+    /// Notes that a place is free.
+    #[inline(always)]
+    fn note(&self, probe: u32) -> Known {
+        let Some(free) = maps::free_place() else { return Known::Elsewhere };
+        let place = self.first ^ probe;
+        *free = FreePlace { words: self.words, bucket: self.at, place };
+        Known::Not
     }
 
     /// Accounts a packet that was judged anew to this flow.
     #[inline(always)]
-    pub(super) fn enter(
-        &mut self,
-        found: &Match,
-        reason: Reason,
-        under: Under,
-        bytes: u64,
-        now: Now,
-    ) {
-        let Under { generation, switches, .. } = under;
-        let decision = Decision { generation, rule: found.rule, reason: reason as u8 }.word();
-        let latest = latest(now.0, switches);
+    pub(super) fn enter(&mut self, first: First, under: Under, bytes: u64, now: Now) {
+        let decision = first.decision(under.generation);
         let words = self.words;
         for probe in 0..FLOWS_PER_BUCKET {
             let Some(slot) = self.place(probe) else { break };
             if slot.packets == 0 {
-                *slot = first_packet(words, found, decision, latest, bytes, now);
+                *slot = row(words, first, under, bytes, now);
                 announce(slot, now);
-                self.take_place();
+                take_place(self.region);
                 return;
             }
             if slot.decision == decision && words.are_of(slot) {
-                add(slot, bytes, latest);
+                add(slot, bytes, latest(now.0, under.switches));
                 return;
             }
         }
-        overflow(found.rule, bytes);
+        overflow(first.rule, bytes);
     }
 
     /// One of its places.
@@ -168,43 +168,68 @@ impl Flow {
         let at = opaque((self.first ^ probe).into()) as usize % FLOWS_PER_BUCKET as usize;
         self.bucket.as_mut()?.0.get_mut(at)
     }
+}
 
-    /// Tells the drain that there is one place more to read.
+/// A free place that [`Flow::go_on`] came upon, and whose it may become.
+///
+/// It is noted in memory of this CPU's own: most packets need none of it, and what is kept for them on
+/// the stack leaves less of that for the functions that are called.
+pub(super) struct FreePlace {
+    words: Words,
+    bucket: u32,
+    place: u32,
+}
+
+/// Puts a flow's first packet into the place that was free for it.
+#[inline(always)]
+pub(super) fn begin(first: First, under: Under, bytes: u64, now: Now) -> Option<()> {
+    let &mut FreePlace { words, bucket, place } = maps::free_place()?;
+    let region = bucket.checked_div(constant::flow_buckets())?;
+    // SAFETY: the bucket is in this CPU's region of the side that nobody reads while we run.
+    let bucket = unsafe { &mut *FLOWS.get_ptr_mut(bucket)? };
+    let slot = bucket.0.get_mut(opaque(place.into()) as usize % FLOWS_PER_BUCKET as usize)?;
+    *slot = row(words, first, under, bytes, now);
+    announce(slot, now);
+    take_place(region);
+    Some(())
+}
+
+/// What a flow's row keeps of its first packet.
+#[derive(Clone, Copy)]
+pub(super) struct First {
+    pub(super) rule: u16,
+    pub(super) reason: Reason,
+    pub(super) subscriber_port: u16,
+    pub(super) tcp_flags: u8,
+    pub(super) inner_subscriber: Address,
+    pub(super) outer_remote: Address,
+}
+
+impl First {
     #[inline(always)]
-    fn take_place(&self) {
-        if let Some(region) = FLOW_REGIONS.get_ptr_mut(self.region) {
-            // SAFETY: as with the bucket.
-            unsafe { (*region).taken += 1 };
-        }
+    fn decision(&self, generation: u32) -> u64 {
+        Decision { generation, rule: self.rule, reason: self.reason as u8 }.word()
     }
 }
 
 /// The row of a flow after one packet.
 #[inline(always)]
-fn first_packet(
-    words: Words,
-    found: &Match,
-    decision: u64,
-    latest: u64,
-    bytes: u64,
-    now: Now,
-) -> FlowSlot {
-    let (subscriber_port, _) = found.packet.ports();
+fn row(words: Words, first: First, under: Under, bytes: u64, now: Now) -> FlowSlot {
     FlowSlot {
         subscriber_low: words.subscriber_low,
         remote_low: words.remote_low,
         link: words.link,
         conversation: words.conversation,
-        decision,
+        decision: first.decision(under.generation),
         packets: 1,
         bytes,
-        latest,
+        latest: latest(now.0, under.switches),
         subscriber_high: words.subscriber_high,
         remote_high: words.remote_high,
         first_ns: now.0,
-        first_packet: u64::from(subscriber_port) | u64::from(found.packet.tcp_flags()) << 16,
-        inner_subscriber: found.inner_subscriber,
-        outer_remote: found.outer_remote,
+        first_packet: u64::from(first.subscriber_port) | u64::from(first.tcp_flags) << 16,
+        inner_subscriber: first.inner_subscriber,
+        outer_remote: first.outer_remote,
     }
 }
 
@@ -228,6 +253,15 @@ fn add(slot: &mut FlowSlot, bytes: u64, latest: u64) {
     slot.packets += 1;
     slot.bytes += bytes;
     slot.latest = latest;
+}
+
+/// Tells the drain that there is one place more to read.
+#[inline(always)]
+fn take_place(region: u32) {
+    if let Some(region) = FLOW_REGIONS.get_ptr_mut(region) {
+        // SAFETY: as with the bucket.
+        unsafe { (*region).taken += 1 };
+    }
 }
 
 /// Counts what no place of the flow table can hold.

@@ -4,6 +4,7 @@ use core::mem::MaybeUninit;
 
 use super::{
     Matched,
+    account::FreePlace,
     constant::{self, ONLY},
 };
 use aya_ebpf::{
@@ -64,14 +65,18 @@ pub(super) static FLOW_REGIONS: Array<FlowRegion, 1> = Array::new();
 #[btf_map]
 static EVENT_COUNTERS: PerCpuArray<EventCounters, 1> = PerCpuArray::new();
 
-/// Memory for a [`Matched`]; each program has its own.
+/// Memory for a [`Matched`] or a [`FreePlace`]; each program has its own.
 #[repr(C, align(8))]
-pub(super) struct MatchedBytes([u8; 384]);
+pub(super) struct Notes([u8; 384]);
 
 #[btf_map]
-static MATCHED: PerCpuArray<MatchedBytes, 1> = PerCpuArray::new();
+static MATCHED: PerCpuArray<Notes, 1> = PerCpuArray::new();
 
-const _: () = assert!(size_of::<Matched>() <= size_of::<MatchedBytes>());
+#[btf_map]
+static FREE_PLACE: PerCpuArray<Notes, 1> = PerCpuArray::new();
+
+const _: () = assert!(size_of::<Matched>() <= size_of::<Notes>());
+const _: () = assert!(size_of::<FreePlace>() <= size_of::<Notes>());
 
 #[btf_map]
 pub(super) static EVENTS: RingBuf<FlowSlot, { 1 << 20 }> = RingBuf::new();
@@ -133,6 +138,13 @@ pub(super) fn event_counters() -> Option<&'static mut EventCounters> {
 pub(super) fn matched() -> Option<&'static mut MaybeUninit<Matched>> {
     // SAFETY: null, or memory that is long and aligned enough, and that nobody else uses meanwhile.
     unsafe { at!(MATCHED, &raw const ONLY, MaybeUninit<Matched>).as_mut() }
+}
+
+/// This CPU's note of a free place, all zero before the first.
+#[inline(always)]
+pub(super) fn free_place() -> Option<&'static mut FreePlace> {
+    // SAFETY: as above, and every bit pattern makes one.
+    unsafe { at!(FREE_PLACE, &raw const ONLY, FreePlace).as_mut() }
 }
 
 #[inline(always)]

@@ -22,6 +22,12 @@ pub(super) fn before_what_follows(mut number: u64) -> u64 {
     number
 }
 
+/// What comes after reads memory anew, so that nothing of it is kept on the stack meanwhile.
+#[inline(always)]
+pub(super) fn forget_memory() {
+    before_what_follows(0);
+}
+
 /// The same number, but the verifier no longer knows which it is, given another that it does not
 /// know: what was mixed with that is unknown too, and stays so when it is mixed out again.
 #[inline(always)]

@@ -230,8 +230,7 @@ pub fn resolve<B: Bytes + ?Sized>(
     protocol: u8,
     port: Option<u16>,
 ) -> Option<u16> {
-    let selectors = u64::from(image.u32(at::SELECTORS as u64)?) * 4;
-    let packed = image.u64(selectors + u64::from(selector.0.get()) * selector::BYTES as u64)?;
+    let packed = packed(image, selector)?;
     let any = packed as u16;
     let table = Table {
         probes: u32::from((packed >> (selector::PROBES * 8)) as u8),
@@ -250,6 +249,21 @@ pub fn resolve<B: Bytes + ?Sized>(
     }
     let every = table.search(image, port::key(protocol, 0))?;
     Some(if every != 0 { every } else { any })
+}
+
+/// The rule of a selector that is the same for all protocols and ports, never 0.
+#[inline(always)]
+pub fn rule_of_all<B: Bytes + ?Sized>(image: &B, selector: Selector) -> Option<u16> {
+    let packed = packed(image, selector)?;
+    let probes = (packed >> (selector::PROBES * 8)) as u8;
+    let any = packed as u16;
+    (probes == 0 && any != 0).then_some(any)
+}
+
+#[inline(always)]
+fn packed<B: Bytes + ?Sized>(image: &B, selector: Selector) -> Option<u64> {
+    let selectors = u64::from(image.u32(at::SELECTORS as u64)?) * 4;
+    image.u64(selectors + u64::from(selector.0.get()) * selector::BYTES as u64)
 }
 
 /// A selector's port table.
@@ -308,6 +322,13 @@ fn ones(bits: u64) -> u64 {
     let bits = (bits & 0x3333_3333_3333_3333) + (bits >> 2 & 0x3333_3333_3333_3333);
     let bits = (bits + (bits >> 4)) & 0x0f0f_0f0f_0f0f_0f0f;
     bits.wrapping_mul(0x0101_0101_0101_0101) >> 56
+}
+
+/// The lists behind a rule that ask for a drop.
+#[inline(always)]
+pub fn dropping<B: Bytes + ?Sized>(image: &B, rule: u16) -> Option<u64> {
+    let rules = u64::from(image.u32(at::RULES as u64)?) * 4;
+    image.u64(rules + u64::from(rule) * rule::BYTES as u64 + rule::DROP as u64)
 }
 
 /// What an image says of itself.
