@@ -161,7 +161,7 @@ where
         return Some(Reason::NotListed);
     }
     let (source_port, destination_port, flags) = parse::usual_transport(frame, &ip)?;
-    if is_service(ip.protocol, source_port, destination_port) {
+    if is_service(frame, ip.protocol, source_port, destination_port) {
         return None;
     }
     // Asked before the ruleset: what is known needs no more of that.
@@ -229,7 +229,7 @@ where
     let direction = remote.direction;
     let (subscriber, far_end) = by_end(direction, outer.ends.source, outer.ends.destination);
     let (inner_subscriber, _) = by_end(direction, ip.ends.source, ip.ends.destination);
-    let is_protected = is_protected(&transport, inner_subscriber, &site.infrastructure());
+    let is_protected = is_protected(frame, &transport, inner_subscriber, &site.infrastructure());
     // A listed IPv4 address has an upper half of zero, which no listed IPv6 address has.
     let is_embedded = ip.is_ipv6 && remote.address.0 == 0;
     if is_embedded {

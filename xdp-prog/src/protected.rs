@@ -1,6 +1,7 @@
 //! Traffic that a network cannot live without: it passes whatever a list says.
 
 use crate::{
+    frame::Frame,
     parse::{Transport, protocol},
     site::PrefixSet,
 };
@@ -11,7 +12,8 @@ use crate::{
 /// Such services are known by their port alone, and a bot may use that port too. Once the network's
 /// infrastructure is known, only what comes from there or goes there counts.
 #[inline(always)]
-pub fn is_protected(
+pub fn is_protected<F: Frame + ?Sized>(
+    frame: &F,
     transport: &Transport,
     subscriber: (u64, u64),
     infrastructure: &impl PrefixSet,
@@ -19,7 +21,8 @@ pub fn is_protected(
     if is_network_control(transport) {
         return true;
     }
-    is_service(transport.protocol, transport.source_port, transport.destination_port)
+    let Transport { protocol, source_port, destination_port, .. } = *transport;
+    is_service(frame, protocol, source_port, destination_port)
         && (infrastructure.count() == 0 || infrastructure.find(subscriber).is_some())
 }
 
@@ -37,13 +40,20 @@ fn is_network_control(transport: &Transport) -> bool {
 
 /// Whether a TCP or UDP packet comes from or goes to a port of such a service.
 #[inline(always)]
-pub fn is_service(protocol: u8, source_port: u16, destination_port: u16) -> bool {
+pub fn is_service<F: Frame + ?Sized>(
+    frame: &F,
+    protocol: u8,
+    source_port: u16,
+    destination_port: u16,
+) -> bool {
     let of_it = match protocol {
         protocol::TCP => OVER_TCP,
         protocol::UDP => OVER_UDP,
         _ => return false,
     };
-    (SERVICES[usize::from(source_port)] | SERVICES[usize::from(destination_port)]) & of_it != 0
+    // Masked, as the verifier of kernel 6.1 forgets that what lies on the stack has two bytes only.
+    let of = |port: u16| SERVICES[frame.forget(port.into()) as usize % SERVICES.len()];
+    (of(source_port) | of(destination_port)) & of_it != 0
 }
 
 const OVER_TCP: u8 = 1;

@@ -160,7 +160,7 @@ fn reasons(lab: &Lab) {
     }
     let later = Ipv4 { fragment: 4, ..Ipv4::new(SUBSCRIBER, LISTED, UDP) };
     let row = row_of(lab, Role::Subscriber, &later.frame(&[], &[0xff; 32]));
-    assert_eq!((row.key.conversation.remote_port, row.totals.subscriber_port), ([0; 2], [0; 2]));
+    assert_eq!((row.key.conversation.remote_port, row.totals.subscriber_port), (0, 0));
 }
 
 /// A scan's answer is a response, no infection.
