@@ -6,7 +6,9 @@
 mod broken;
 mod entries;
 mod false_positives;
+mod overview;
 mod query;
+mod rollup;
 mod schema;
 pub mod walk;
 mod writer;
@@ -33,6 +35,7 @@ use crate::{
     dataplane::DrainId,
     hits::Hit,
 };
+pub use overview::{Busy, Counts, Day, MOST_NAMED, OftenMet, Outcome, Overview, Share};
 pub use query::{Cursor, Filter, LARGEST_PAGE, Page, StoredHit};
 
 /// Name of the file below the state folder.
@@ -217,6 +220,11 @@ impl Store {
         walk::often(&self.path, remote, since)
     }
 
+    /// What the hits of the last so many days come to, the day of `now` included; blocks.
+    pub fn overview(&self, now: Timestamp, days: u32) -> Result<Overview, StoreError> {
+        overview_of(&self.path, now, days)
+    }
+
     /// Reads hits; blocks.
     pub fn hits(&self, filter: &Filter) -> Result<Page, StoreError> {
         hits(&self.path, filter)
@@ -226,6 +234,12 @@ impl Store {
 /// Reads hits from the store of a daemon that may or may not run; blocks.
 pub fn read_hits(state_dir: &Path, filter: &Filter) -> Result<Page, StoreError> {
     hits(&state_dir.join(FILE), filter)
+}
+
+/// What the hits of the last so many days come to, from the store of a daemon that may or may not run;
+/// blocks.
+pub fn read_overview(state_dir: &Path, now: Timestamp, days: u32) -> Result<Overview, StoreError> {
+    overview_of(&state_dir.join(FILE), now, days)
 }
 
 /// Reads the operator's own entries from the store of a daemon that may or may not run; none if
@@ -246,6 +260,10 @@ fn hits(path: &Path, filter: &Filter) -> Result<Page, StoreError> {
     reading(path, |connection| query::page(connection, filter))
 }
 
+fn overview_of(path: &Path, now: Timestamp, days: u32) -> Result<Overview, StoreError> {
+    reading(path, |connection| overview::overview(connection, now, days))
+}
+
 fn entries_of(path: &Path) -> Result<Vec<StoredEntry>, StoreError> {
     reading(path, entries::all)
 }
@@ -264,6 +282,9 @@ fn reading<T>(
 #[cfg(test)]
 #[path = "false_positive_tests.rs"]
 mod false_positive_tests;
+#[cfg(test)]
+#[path = "overview_tests.rs"]
+mod overview_tests;
 #[cfg(test)]
 #[path = "store_tests.rs"]
 mod tests;
