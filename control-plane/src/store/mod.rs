@@ -72,6 +72,17 @@ pub enum StoreError {
         /// The newest known one.
         known: i64,
     },
+    /// The file was written by an older program that kept no sums of days.
+    #[error(
+        "{}: version {found} has no sums of days: the daemon makes them when it starts next",
+        path.display()
+    )]
+    WithoutDays {
+        /// The file.
+        path: PathBuf,
+        /// The file's version.
+        found: i64,
+    },
     /// The writer is gone.
     #[error("the writer of hits has stopped")]
     Stopped,
@@ -261,7 +272,10 @@ fn hits(path: &Path, filter: &Filter) -> Result<Page, StoreError> {
 }
 
 fn overview_of(path: &Path, now: Timestamp, days: u32) -> Result<Overview, StoreError> {
-    reading(path, |connection| overview::overview(connection, now, days))
+    match reading(path, schema::without_days)? {
+        Some(found) => Err(StoreError::WithoutDays { path: path.to_owned(), found }),
+        None => reading(path, |connection| overview::overview(connection, now, days)),
+    }
 }
 
 fn entries_of(path: &Path) -> Result<Vec<StoredEntry>, StoreError> {

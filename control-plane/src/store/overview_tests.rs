@@ -188,6 +188,8 @@ async fn hits_of_before_there_were_overviews_are_in_them() {
     }
     connection.pragma_update(None, "user_version", 6).unwrap();
     drop(connection);
+    let error = read_overview(dir.path(), now(), 30).unwrap_err().to_string();
+    assert!(error.ends_with("the daemon makes them when it starts next"), "{error}");
     assert_exact(&Store::open(dir.path()).unwrap());
 }
 

@@ -178,6 +178,12 @@ const MIGRATIONS: [&str; 7] = [
 /// The version that brought the sums of days, which are made of the hits that are there.
 const WITH_DAYS: i64 = 7;
 
+/// The version of a file that has no sums of days yet.
+pub(super) fn without_days(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok((found < WITH_DAYS).then_some(found))
+}
+
 /// Opens or creates a file and brings it up to date.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
