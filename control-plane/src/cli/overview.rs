@@ -77,13 +77,15 @@ fn row(columns: &mut Columns, name: String, counts: Counts) {
 fn shares(name: &str, shares: &[Share]) -> String {
     let mut columns = counted(name);
     for share in shares {
-        row(&mut columns, share.name.clone(), share.counts);
+        // A hit whose ruleset the daemon no longer knew was recorded without its lists.
+        let name = if share.name.is_empty() { "(unknown)" } else { &share.name };
+        row(&mut columns, name.to_owned(), share.counts);
     }
     columns.render(0)
 }
 
 fn remotes(overview: &Overview) -> String {
-    let mut columns = Columns::new(&["MOST CALLED", "FLOWS>", "PACKETS>"]);
+    let mut columns = Columns::new(&["MOST MET", "FLOWS>", "PACKETS>"]);
     for met in &overview.remotes {
         columns.row([met.remote.clone(), met.flows.to_string(), met.packets.to_string()]);
     }
@@ -115,7 +117,7 @@ mod tests {
         let overview = Overview {
             total: counts,
             days: vec![day("2027-01-14", Counts::default()), day("2027-01-15", counts)],
-            lists: vec![share("feodo")],
+            lists: vec![share("feodo"), share("")],
             outcomes: vec![Outcome { action: "drop", reason: "dropped".to_owned(), counts }],
             classes: vec![share("initiated")],
             directions: vec![share("outbound")],
@@ -132,8 +134,9 @@ DAY         FLOWS  PACKETS  BYTES  SUBSCRIBERS
 2027-01-15      3        9    540            2
 all             3        9    540            2
 
-LIST   FLOWS  PACKETS  BYTES  SUBSCRIBERS
-feodo      3        9    540            2
+LIST       FLOWS  PACKETS  BYTES  SUBSCRIBERS
+feodo          3        9    540            2
+(unknown)      3        9    540            2
 
 ACTION, REASON  FLOWS  PACKETS  BYTES  SUBSCRIBERS
 drop, dropped       3        9    540            2
@@ -144,8 +147,8 @@ initiated      3        9    540            2
 DIRECTION  FLOWS  PACKETS  BYTES  SUBSCRIBERS
 outbound       3        9    540            2
 
-MOST CALLED  FLOWS  PACKETS
-198.18.0.7       3        9
+MOST MET    FLOWS  PACKETS
+198.18.0.7      3        9
 
 BUSIEST         FLOWS  PACKETS
 C-1001 (north)      2        5

@@ -33,7 +33,7 @@ pub struct Counts {
 /// One of several things that are told apart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Share {
-    /// A list, a class, a direction.
+    /// A list, a class, a direction; empty for hits whose lists are not known.
     pub name: String,
     /// What came of it.
     #[serde(flatten)]
@@ -62,7 +62,7 @@ pub struct Day {
     pub counts: Counts,
 }
 
-/// A listed address that was met often.
+/// A listed address that was met often, whoever began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OftenMet {
     /// The address.
@@ -73,7 +73,7 @@ pub struct OftenMet {
     pub packets: u64,
 }
 
-/// A subscriber who met listed addresses often.
+/// A subscriber who met listed addresses often, whoever began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Busy {
     /// As the operator's systems name it, or the address of one that is not known by name.
