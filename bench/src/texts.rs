@@ -159,12 +159,16 @@ mod tests {
     use crate::lists::uniform_v4;
 
     #[test]
-    fn every_format_lists_every_host() {
+    fn every_format_lists_every_host_and_urlhaus_a_url_on_it() {
         let hosts = uniform_v4(500);
         for format in Format::ALL {
             let read = parse(format, text(format, &hosts).as_bytes(), &Limits::default());
             let read = read.unwrap_or_else(|failure| panic!("{format}: {failure}"));
-            assert_eq!(read.indicators.len(), hosts.len(), "{format}");
+            let expected = match format {
+                Format::UrlhausCsv => (0, hosts.len()),
+                _ => (hosts.len(), 0),
+            };
+            assert_eq!((read.indicators.len(), read.named.len()), expected, "{format}");
         }
     }
 }
