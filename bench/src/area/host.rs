@@ -218,3 +218,20 @@ fn push(written: &[Written], name: &str, unit: &'static str, results: &mut Resul
     results.push(Row::new(name, unit, &samples));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lists::Shape;
+
+    #[test]
+    fn every_benchmark_has_a_figure_in_what_criterion_writes() {
+        let run = Run { is_quick: true, rounds: 1, turns: 1, sizes: vec![1, 100] };
+        let mut results = Results::default();
+        measure(&run, &Entries::new(Shape::Uniform, 100), 64 << 20, &mut results).unwrap();
+        assert_eq!(results.rows().len(), Format::ALL.len() + 3 * run.sizes.len());
+        for row in results.rows() {
+            assert!(row.value.is_some_and(|value| value > 0.0), "{}", row.bench);
+        }
+    }
+}
