@@ -1,6 +1,6 @@
 //! The benchmarks, area by area.
 //!
-//! - [`lists`], [`trace`], [`records`]: what is loaded, sent, and recorded
+//! - [`lists`], [`texts`], [`trace`], [`records`]: what is loaded, read, sent, and recorded
 //! - [`tracer`]: the BPF programs that put a trace through a program, or onto a cable
 //! - [`lab`]: the network namespace, the cable and the dataplane on it
 //! - [`area`]: what is measured
@@ -17,5 +17,6 @@ pub mod records;
 pub mod report;
 pub mod requirements;
 pub mod sampling;
+pub mod texts;
 pub mod trace;
 pub mod tracer;

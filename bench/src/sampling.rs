@@ -62,6 +62,11 @@ impl Samples {
     }
 }
 
+/// Processor time of all threads of this process together.
+pub fn process_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
 /// Processor time of this thread, in user space and in the kernel: whatever else the machine does
 /// meanwhile does not count.
 pub fn thread_time() -> Duration {

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::{
+    accept::{Accepted, accept},
     catalogue::MAX_LISTS,
     demotion::Demotion,
     feed::{Class, FeedName, FeedSpec, Ports},
@@ -17,7 +18,7 @@ use crate::{
     parse::{ParseFailure, Parsed, Rejects},
     policy::{FalsePositive, Findings, Guards, Judge, NeverBlock, Policy, Scorer, Trust, sinkhole},
     refusal::{MAX_KEPT_PER_FEED, Refusal, RefusalReason, Refusals, Why},
-    table::{Claim, Table, TableFeed},
+    table::{Claim, FeedSlot, Table, TableFeed},
 };
 
 /// A feed and what was last read of it.
@@ -157,7 +158,7 @@ pub fn compile_decided(
 }
 
 impl<'a> FeedInput<'a> {
-    fn indicators(&self) -> &'a [Indicator] {
+    pub(crate) fn indicators(&self) -> &'a [Indicator] {
         self.parsed.map_or(&[], |parsed| &parsed.indicators)
     }
 
@@ -210,31 +211,21 @@ struct Feeds<'a> {
 impl Feeds<'_> {
     /// Every indicator that passes all stages that look at it alone.
     fn accepted(&mut self) -> Rows {
-        let mut rows = Rows::default();
-        let all = || self.inputs.iter().flat_map(FeedInput::indicators);
-        let v4 = all().filter(|indicator| matches!(indicator.network, IpNet::V4(_))).count();
-        rows.reserve(v4, all().count() - v4);
-        for (input, feed) in self.inputs.iter().zip(0..) {
-            for (indicator, at) in input.indicators().iter().zip(0..) {
-                let place = Place { feed, at };
-                let meant = meant(indicator, input.spec);
-                if self.guards.warning(indicator.network).is_some() {
-                    self.reports[usize::from(feed)].warned += 1;
-                }
-                match self.judges[usize::from(feed)].check(indicator, meant) {
-                    Ok(()) => {
-                        rows.push(place, indicator.network, meant);
-                        for allowed in self.guards.allowed_inside(indicator.network, meant) {
-                            self.findings.note(&input.spec.name, allowed, self.now);
-                        }
-                    }
-                    Err(why) => {
-                        if let Why::Operator { range, .. } = why {
-                            self.findings.note(&input.spec.name, range, self.now);
-                        }
-                        self.refuse(place, why);
-                    }
-                }
+        let pieces = accept(self.inputs, &self.judges, self.guards);
+        let mut rows = Rows::with_room_for(pieces.iter().map(|piece| &piece.rows));
+        for piece in pieces {
+            let Accepted { feed, warned, met, refused, refused_besides, .. } = piece;
+            rows.append(piece.rows);
+            let report = &mut self.reports[usize::from(feed)];
+            report.warned += warned;
+            for network in met {
+                self.findings.note(&report.name, network, self.now);
+            }
+            for (place, why) in refused {
+                self.refuse(place, why);
+            }
+            for (reason, count) in refused_besides {
+                self.count_refused(feed, reason, count);
             }
         }
         rows
@@ -249,32 +240,47 @@ impl Feeds<'_> {
         let specs = self.inputs.iter().map(|input| input.spec);
         self.scorer = Scorer::new(specs, weights, policy.score, self.now);
     }
+
+    fn count_refused(&mut self, feed: FeedSlot, reason: RefusalReason, count: u64) {
+        let report = &mut self.reports[usize::from(feed)];
+        report.accepted = report.accepted.saturating_sub(count);
+        report.refused += count;
+        *report.refused_by_reason.entry(reason).or_default() += count;
+        *self.refusals.by_reason.entry(reason).or_default() += count;
+    }
 }
 
 impl Indicators for Feeds<'_> {
+    type Tally = Tally;
+
     fn get(&self, place: Place) -> &Indicator {
         &self.inputs[usize::from(place.feed)].indicators()[place.at as usize]
     }
 
-    fn ends(&self, place: Place) -> Moment {
-        self.judges[usize::from(place.feed)].ends(self.get(place))
+    fn ends(&self, feed: FeedSlot, indicator: &Indicator) -> Moment {
+        self.judges[usize::from(feed)].ends(indicator)
     }
 
-    fn confidence(&self, place: Place) -> Option<u8> {
-        self.judges[usize::from(place.feed)].confidence(self.get(place))
+    fn confidence(&self, feed: FeedSlot, indicator: &Indicator) -> Option<u8> {
+        self.judges[usize::from(feed)].confidence(indicator)
     }
 
-    fn class(&self, place: Place) -> Class {
-        match self.get(place).compromised {
+    fn class(&self, feed: FeedSlot, indicator: &Indicator) -> Class {
+        match indicator.compromised {
             true => Class::Compromised,
-            false => self.inputs[usize::from(place.feed)].spec.class,
+            false => self.inputs[usize::from(feed)].spec.class,
         }
     }
 
-    fn settle(&mut self, network: IpNet, claims: &mut [Claim]) {
+    fn tally(&self) -> Tally {
+        let feeds = self.inputs.len();
+        Tally { overlaps: Overlaps::new(feeds), demoted: vec![BTreeMap::new(); feeds] }
+    }
+
+    fn settle(&self, network: IpNet, claims: &mut [Claim], tally: &mut Tally) {
         self.scorer.settle(claims);
         let own = claims.partition_point(|claim| usize::from(claim.feed) < self.remote);
-        self.overlaps.count(claims.get(..own).unwrap_or_default());
+        tally.overlaps.count(claims.get(..own).unwrap_or_default());
         for claim in claims {
             if let Some(demotion) = sinkhole::check(network, claim.class, self.guards) {
                 claim.demotions.insert(demotion);
@@ -282,27 +288,39 @@ impl Indicators for Feeds<'_> {
             if claim.demotions.is_empty() {
                 continue;
             }
-            if let Some(report) = self.reports.get_mut(usize::from(claim.feed)) {
+            if let Some(demoted) = tally.demoted.get_mut(usize::from(claim.feed)) {
                 for demotion in claim.demotions.iter() {
-                    *report.demoted_by_reason.entry(demotion).or_default() += 1;
+                    *demoted.entry(demotion).or_default() += 1;
                 }
             }
         }
     }
 
+    fn add(&mut self, tally: Tally) {
+        self.overlaps.add(&tally.overlaps);
+        for (report, demoted) in self.reports.iter_mut().zip(tally.demoted) {
+            for (demotion, count) in demoted {
+                *report.demoted_by_reason.entry(demotion).or_default() += count;
+            }
+        }
+    }
+
     fn refuse(&mut self, place: Place, why: Why) {
-        let reason = why.reason();
-        let report = &mut self.reports[usize::from(place.feed)];
-        report.accepted = report.accepted.saturating_sub(1);
-        report.refused += 1;
-        *report.refused_by_reason.entry(reason).or_default() += 1;
-        *self.refusals.by_reason.entry(reason).or_default() += 1;
+        self.count_refused(place.feed, why.reason(), 1);
+        let report = &self.reports[usize::from(place.feed)];
         if report.refused <= MAX_KEPT_PER_FEED {
             let feed = report.name.clone();
             let &Indicator { network, traffic, line, .. } = self.get(place);
             self.refusals.kept.push(Refusal { network, traffic, feed, line, why });
         }
     }
+}
+
+/// What is counted of the networks of one piece of the table.
+struct Tally {
+    overlaps: Overlaps,
+    /// Claims that stand and do less, by feed.
+    demoted: Vec<BTreeMap<Demotion, u64>>,
 }
 
 /// The traffic that the feed's claim is about, as the catalogue wants it read. Of a host that was

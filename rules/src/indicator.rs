@@ -94,6 +94,35 @@ pub struct Indicator {
     pub line: u32,
 }
 
+impl Indicator {
+    /// One that says nothing but what it is about.
+    pub(crate) const fn bare(network: IpNet, traffic: Traffic, line: u32) -> Self {
+        Self {
+            network,
+            traffic,
+            malware: None,
+            first_seen: None,
+            last_seen: None,
+            confidence: None,
+            valid_until: None,
+            compromised: false,
+            line,
+        }
+    }
+
+    /// Whether it says nothing but what it is about.
+    pub(crate) const fn is_bare(&self) -> bool {
+        let Self { malware, first_seen, last_seen, confidence, valid_until, compromised, .. } =
+            self;
+        malware.is_none()
+            && first_seen.is_none()
+            && last_seen.is_none()
+            && confidence.is_none()
+            && valid_until.is_none()
+            && !*compromised
+    }
+}
+
 /// One claim of one feed about what has no address of its own.
 ///
 /// It is kept for reports and exports. The compiler takes no such claim, so that a name never

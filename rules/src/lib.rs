@@ -1,6 +1,7 @@
 //! From the bytes of threat lists to a table that is safe to block.
 //!
-//! Pure: no I/O, no clock (the time is an argument), no threads. In the order of the data:
+//! Pure: no I/O, no clock (the time is an argument). Long lists are gone through by several threads within
+//! one call, and nothing depends on how many there are. In the order of the data:
 //!
 //! - [`yaml`]: configuration text to values, with errors that point at the place
 //! - [`period`]: lengths of time in configuration
@@ -29,6 +30,7 @@
 //! - [`shipped`]: the catalogue, policy and never-block lists that come with the program
 #![forbid(unsafe_code)]
 
+mod accept;
 pub mod access;
 pub mod catalogue;
 pub mod change;

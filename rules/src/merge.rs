@@ -1,8 +1,12 @@
 //! Accepted indicators to a table: sorted, capped, one entry a network, one claim a feed and port.
 //!
-//! A row is a key and a pointer to its indicator, so that a million of them sort in 16 MB.
+//! A row is a key and a pointer to its indicator, so that a million of them sort in 20 MB. The sorted rows'
+//! indicators lie anywhere in memory, and each is waited for; of a list of addresses alone the rows say it all.
+
+use std::mem;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use rayon::prelude::*;
 
 use crate::{
     feed::Class,
@@ -23,15 +27,25 @@ pub(crate) struct Place {
     pub(crate) at: u32,
 }
 
-/// What the merge asks of its caller about an indicator.
-pub(crate) trait Indicators {
+/// Entries of a piece whose claims are settled in one go.
+const PIECE: usize = 1 << 14;
+
+/// What the merge asks of its caller about an indicator; several pieces of the table ask at once.
+pub(crate) trait Indicators: Sync {
+    /// What is counted of the networks of one piece.
+    type Tally: Send;
+
     fn get(&self, place: Place) -> &Indicator;
-    fn ends(&self, place: Place) -> Moment;
-    fn class(&self, place: Place) -> Class;
-    fn confidence(&self, place: Place) -> Option<u8>;
+    fn ends(&self, feed: FeedSlot, indicator: &Indicator) -> Moment;
+    fn class(&self, feed: FeedSlot, indicator: &Indicator) -> Class;
+    fn confidence(&self, feed: FeedSlot, indicator: &Indicator) -> Option<u8>;
     fn refuse(&mut self, place: Place, why: Why);
+    /// One in which nothing is counted yet.
+    fn tally(&self) -> Self::Tally;
     /// Has the policy judge all claims on one network together.
-    fn settle(&mut self, network: IpNet, claims: &mut [Claim]);
+    fn settle(&self, network: IpNet, claims: &mut [Claim], tally: &mut Self::Tally);
+    /// Takes what was counted of a piece.
+    fn add(&mut self, tally: Self::Tally);
 }
 
 /// Accepted indicators of both families.
@@ -42,20 +56,28 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    pub(crate) fn reserve(&mut self, v4: usize, v6: usize) {
-        self.v4.reserve_exact(v4);
-        self.v6.reserve_exact(v6);
+    /// None yet, with room for all of these.
+    pub(crate) fn with_room_for<'a>(all: impl Iterator<Item = &'a Self> + Clone) -> Self {
+        let v4 = all.clone().map(|rows| rows.v4.len()).sum();
+        let v6 = all.map(|rows| rows.v6.len()).sum();
+        Self { v4: Vec::with_capacity(v4), v6: Vec::with_capacity(v6) }
     }
 
-    pub(crate) fn push(&mut self, place: Place, network: IpNet, traffic: Traffic) {
-        let Place { feed, at } = place;
-        let (length, traffic) = (network.prefix_len(), pack(traffic));
-        match network {
+    pub(crate) fn append(&mut self, mut next: Self) {
+        self.v4.append(&mut next.v4);
+        self.v6.append(&mut next.v6);
+    }
+
+    pub(crate) fn push(&mut self, place: Place, indicator: &Indicator, traffic: Traffic) {
+        let traffic = pack(traffic);
+        match indicator.network {
             IpNet::V4(net) => {
-                self.v4.push(Row { address: net.network().into(), length, feed, traffic, at });
+                let address = net.network().into();
+                self.v4.push(Row::new(address, net.prefix_len(), place, traffic, indicator));
             }
             IpNet::V6(net) => {
-                self.v6.push(Row { address: net.network().into(), length, feed, traffic, at });
+                let address = net.network().into();
+                self.v6.push(Row::new(address, net.prefix_len(), place, traffic, indicator));
             }
         }
     }
@@ -65,10 +87,11 @@ impl Rows {
         let Self { mut v4, mut v6 } = self;
         prepare(&mut v4, policy.max_ports_per_network, policy.max_addresses_v4, source);
         prepare(&mut v6, policy.max_ports_per_network, policy.max_sites_v6, source);
-        table.claims.reserve_exact(count(&v4, Row::same_claim) + count(&v6, Row::same_claim));
-        table.v4 = entries(&v4, source, &mut table.claims);
-        drop(v4);
-        table.v6 = entries(&v6, source, &mut table.claims);
+        let (groups_v4, groups_v6) = (Groups::of(&v4), Groups::of(&v6));
+        table.claims.reserve_exact(groups_v4.claims.len() + groups_v6.claims.len());
+        table.v4 = entries(&v4, &groups_v4, source, &mut table.claims);
+        drop((v4, groups_v4));
+        table.v6 = entries(&v6, &groups_v6, source, &mut table.claims);
     }
 }
 
@@ -78,11 +101,26 @@ struct Row<A> {
     address: A,
     length: u8,
     feed: FeedSlot,
+    /// Whether the indicator says no more than the row does.
+    is_bare: bool,
     traffic: u32,
     at: u32,
+    line: u32,
 }
 
 impl<A: Address> Row<A> {
+    const fn new(
+        address: A,
+        length: u8,
+        place: Place,
+        traffic: u32,
+        indicator: &Indicator,
+    ) -> Self {
+        let Place { feed, at } = place;
+        let (is_bare, line) = (indicator.is_bare(), indicator.line);
+        Self { address, length, feed, is_bare, traffic, at, line }
+    }
+
     /// Everything that the order depends on after the address, in one number.
     fn rest(&self) -> u128 {
         u128::from(self.length) << 72
@@ -104,8 +142,8 @@ impl<A: Address> Row<A> {
     }
 }
 
-trait Address: Copy + Ord {
-    type Net: Copy + Into<IpNet>;
+trait Address: Copy + Ord + Send + Sync {
+    type Net: Copy + Into<IpNet> + Send + Sync;
     type Key: Ord;
     const LONGEST: u8;
     /// What the cap on coverage counts.
@@ -182,7 +220,7 @@ fn prepare<A: Address>(
     most_units: u64,
     source: &mut impl Indicators,
 ) {
-    rows.sort_unstable_by_key(A::key);
+    rows.par_sort_unstable_by_key(A::key);
     let mut last: Option<Row<A>> = None;
     let mut ports = 0_u32;
     rows.retain(|row| {
@@ -217,51 +255,125 @@ fn prepare<A: Address>(
     }
 }
 
-/// How many groups of neighbours there are.
-fn count<A>(rows: &[Row<A>], same: impl Fn(&Row<A>, &Row<A>) -> bool) -> usize {
-    rows.chunk_by(same).count()
+/// Where neighbours that belong together begin, in order.
+struct Groups {
+    /// The rows that begin a claim.
+    claims: Vec<u32>,
+    /// Of these, the ones that begin a network.
+    networks: Vec<u32>,
+}
+
+impl Groups {
+    fn of<A: Address>(rows: &[Row<A>]) -> Self {
+        let mut groups = Self {
+            claims: Vec::with_capacity(rows.len()),
+            networks: Vec::with_capacity(rows.len()),
+        };
+        let mut last: Option<&Row<A>> = None;
+        for (row, at) in rows.iter().zip(0..) {
+            if !last.is_some_and(|last| last.same_claim(row)) {
+                if !last.is_some_and(|last| last.same_network(row)) {
+                    groups.networks.push(groups.claims.len() as u32);
+                }
+                groups.claims.push(at);
+            }
+            last = Some(row);
+        }
+        groups
+    }
+}
+
+/// The nth group, given where each begins and where all end.
+fn group(begins: &[u32], at: usize, end: usize) -> std::ops::Range<usize> {
+    begins[at] as usize..begins.get(at + 1).map_or(end, |next| *next as usize)
 }
 
 /// One entry for each network; its claims go to the end of `claims`.
-fn entries<A: Address>(
+fn entries<A: Address, I: Indicators>(
     rows: &[Row<A>],
-    source: &mut impl Indicators,
+    groups: &Groups,
+    source: &mut I,
     claims: &mut Vec<Claim>,
 ) -> Vec<Entry<A::Net>> {
-    let mut entries = Vec::with_capacity(count(rows, Row::same_network));
-    for group in rows.chunk_by(Row::same_network) {
-        let Some(first) = group.first() else { continue };
-        let claims_at = claims.len() as u32;
-        for repeats in group.chunk_by(Row::same_claim) {
-            claims.extend(claim(repeats, &*source));
+    let before = claims.len();
+    let reader = &*source;
+    let of_rows = |at| claim(&rows[group(&groups.claims, at, rows.len())], reader);
+    claims.par_extend((0..groups.claims.len()).into_par_iter().map(of_rows));
+    let entry = |at| {
+        let of_network = group(&groups.networks, at, groups.claims.len());
+        let first = &rows[groups.claims[of_network.start] as usize];
+        Entry {
+            network: first.address.net(first.length),
+            claims_at: (before + of_network.start) as u32,
+            claims_len: of_network.len() as u32,
         }
-        let claims_len = claims.len() as u32 - claims_at;
-        let network = first.address.net(first.length);
-        source.settle(network.into(), &mut claims[claims_at as usize..]);
-        entries.push(Entry { network, claims_at, claims_len });
-    }
+    };
+    let entries: Vec<_> = (0..groups.networks.len()).into_par_iter().map(entry).collect();
+    settle(&entries, source, &mut claims[before..]);
     entries
 }
 
+/// Has the claims of each entry judged together.
+fn settle<N, I>(entries: &[Entry<N>], source: &mut I, mut claims: &mut [Claim])
+where
+    N: Copy + Into<IpNet> + Sync,
+    I: Indicators,
+{
+    let pieces: Vec<_> = entries
+        .chunks(PIECE)
+        .map(|entries| {
+            let count = entries.iter().map(|entry| entry.claims_len as usize).sum();
+            let (own, rest) = mem::take(&mut claims).split_at_mut(count);
+            claims = rest;
+            (entries, own)
+        })
+        .collect();
+    let reader = &*source;
+    let settled = |(entries, mut claims): (&[Entry<N>], &mut [Claim])| {
+        let mut tally = reader.tally();
+        for entry in entries {
+            let (own, rest) = mem::take(&mut claims).split_at_mut(entry.claims_len as usize);
+            reader.settle(entry.network.into(), own, &mut tally);
+            claims = rest;
+        }
+        tally
+    };
+    let tallies: Vec<_> = pieces.into_par_iter().map(settled).collect();
+    tallies.into_iter().for_each(|tally| source.add(tally));
+}
+
 /// The claim of one feed: what it says of the one that it saw last, since the earliest time.
-fn claim<A: Address>(repeats: &[Row<A>], source: &impl Indicators) -> Option<Claim> {
-    let newest = repeats
-        .iter()
-        .map(|row| (source.get(row.place()).last_seen, row))
-        .reduce(|a, b| if b.0 > a.0 { b } else { a });
-    let (_, row) = newest?;
-    let newest = source.get(row.place());
-    let first_seen = repeats.iter().filter_map(|row| source.get(row.place()).first_seen).min();
-    let expires = repeats.iter().map(|row| source.ends(row.place())).max()?;
-    Some(Claim {
-        malware: newest.malware.clone(),
-        first_seen,
-        last_seen: newest.last_seen,
-        confidence: source.confidence(row.place()),
-        class: source.class(row.place()),
-        line: newest.line,
-        ..Claim::new(row.feed, unpack(row.traffic), expires)
-    })
+fn claim<A: Address>(repeats: &[Row<A>], source: &impl Indicators) -> Claim {
+    let Row { feed, traffic, .. } = repeats[0];
+    let claim = |first: &Indicator, others: &[Row<A>]| {
+        let mut newest = first;
+        let mut first_seen = first.first_seen;
+        let mut expires = source.ends(feed, first);
+        for repeat in others {
+            let repeat = source.get(repeat.place());
+            first_seen = first_seen.into_iter().chain(repeat.first_seen).min();
+            expires = expires.max(source.ends(feed, repeat));
+            if repeat.last_seen > newest.last_seen {
+                newest = repeat;
+            }
+        }
+        Claim {
+            malware: newest.malware.clone(),
+            first_seen,
+            last_seen: newest.last_seen,
+            confidence: source.confidence(feed, newest),
+            class: source.class(feed, newest),
+            line: newest.line,
+            ..Claim::new(feed, unpack(traffic), expires)
+        }
+    };
+    match repeats {
+        [alone] if alone.is_bare => {
+            let network = alone.address.net(alone.length).into();
+            claim(&Indicator::bare(network, unpack(traffic), alone.line), &[])
+        }
+        _ => claim(source.get(repeats[0].place()), &repeats[1..]),
+    }
 }
 
 #[cfg(test)]

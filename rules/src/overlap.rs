@@ -48,6 +48,12 @@ impl Overlaps {
         }
     }
 
+    /// Adds the counts of other networks of the same feeds.
+    pub(crate) fn add(&mut self, others: &Self) {
+        self.unique.iter_mut().zip(&others.unique).for_each(|(sum, count)| *sum += count);
+        self.pairs.iter_mut().zip(&others.pairs).for_each(|(sum, count)| *sum += count);
+    }
+
     /// Writes the counts into the accounts of the feeds.
     pub(crate) fn tell(&self, reports: &mut [FeedReport]) {
         let names: Vec<_> = reports.iter().map(|report| report.name.shared()).collect();

@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Run;
 use crate::{
-    lab::{Cable, Guard, Room},
+    lab::{Cable, Guard, Room, use_all_processors},
     lists::{Entries, label, uniform_v4},
     report::{Results, Row},
     sampling::Samples,
@@ -146,7 +146,10 @@ fn in_child(guard: &Guard, lists: &[PathBuf]) -> Result<Stages> {
 }
 
 /// Publishes lists into the dataplane under a pin folder: the life of the child process.
+///
+/// On all processors, as the daemon does it; the process that started this one keeps to one.
 pub fn once(lists: &[PathBuf], pin_dir: &Path, capacity: usize) -> Result<Stages> {
+    use_all_processors()?;
     let policy = shipped::policy()?;
     let never_block = shipped::never_block()?;
     let feed = |(at, list): (usize, &PathBuf)| {
@@ -320,7 +323,7 @@ fn under_fire(
 }
 
 fn swap(guard: &Guard, images: &[Image; 2]) -> Result<()> {
-    crate::lab::use_all_processors()?;
+    use_all_processors()?;
     for image in images.iter().cycle().take(SWAPS) {
         guard.publish(image)?;
     }

@@ -1,6 +1,8 @@
 //! store/: what the record of hits answers, after a month of them.
 
-use anyhow::Result;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
 use jiff::SignedDuration;
 use sekisho::store::{Filter, LARGEST_PAGE};
 
@@ -15,6 +17,8 @@ use crate::{
 const PAGE: u32 = 100;
 /// Subscribers and addresses that are asked for.
 const ASKED: usize = 40;
+/// How often the overview is asked for.
+const OVERVIEWS: usize = 10;
 
 /// Measures the questions that a help desk and an overview ask.
 pub fn measure(record: &Record, results: &mut Results) -> Result<()> {
@@ -22,8 +26,7 @@ pub fn measure(record: &Record, results: &mut Results) -> Result<()> {
     let mut written = Samples::default();
     written.push(record.rows as f64 / record.written_in.as_secs_f64());
     results.push(Row::new(format!("store/record/{rows}"), "rows/s", &written));
-    let why = "the product has no overview yet; latest-page and remote-page are what comes nearest";
-    results.push(Row::absent(format!("store/overview-30-days/{rows}"), why));
+    results.push(overview(record, &rows)?);
 
     let since = Some(record.now - SignedDuration::from_hours(24 * DAYS));
     let subscribers = record.subscribers();
@@ -65,6 +68,23 @@ pub fn measure(record: &Record, results: &mut Results) -> Result<()> {
     }
     results.push(Row::new(format!("store/latest-page/{rows}"), "ms", &samples).by_worst());
     Ok(())
+}
+
+/// The overview of all days of the record, the one that has begun included.
+fn overview(record: &Record, rows: &str) -> Result<Row> {
+    let days = u32::try_from(DAYS)? + 1;
+    let mut samples = Samples::default();
+    for _ in 0..OVERVIEWS {
+        let begin = Instant::now();
+        let overview = record.store.overview(record.now, days)?;
+        samples.push(begin.elapsed().as_secs_f64() * 1e3);
+        let (flows, subscribers) = (overview.total.flows, overview.total.subscribers);
+        ensure!(flows == record.rows as u64, "{flows} flows, {} rows", record.rows);
+        let known = record.by_subscriber.len() as u64;
+        ensure!(subscribers == known, "{subscribers} subscribers, {known} known");
+    }
+    let row = Row::new(format!("store/overview-30-days/{rows}"), "ms", &samples);
+    Ok(row.by_worst().with("subscribers", record.by_subscriber.len()))
 }
 
 fn ask(record: &Record, filter: &Filter, expected: usize, samples: &mut Samples) -> Result<()> {

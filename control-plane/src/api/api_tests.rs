@@ -312,6 +312,11 @@ async fn every_route_answers() {
     assert_eq!((status, &body["feeds"][0]["accepted"]), (200, &1.into()));
     let (status, body) = bench.get("/api/v1/hits?limit=5").await;
     assert_eq!((status, body), (200, serde_json::json!({"hits": [], "next": null})));
+    let (status, body) = bench.get("/api/v1/overview?days=7").await;
+    assert_eq!((status, &body["total"]["flows"]), (200, &0.into()));
+    assert_eq!(body["days"].as_array().map(Vec::len), Some(7));
+    let (_, body) = bench.get("/api/v1/overview").await;
+    assert_eq!(body["days"].as_array().map(Vec::len), Some(30));
     let (status, body) = bench.get("/api/v1/explain?address=198.18.0.7:443/tcp").await;
     assert_eq!((status, &body["verdict"]), (200, &"drop".into()));
     let live = &body["live"];
@@ -385,6 +390,8 @@ async fn every_error_has_a_stable_code_and_a_sentence() {
         ("/api/v1/hits?remote=example.net", 400, "bad_query"),
         ("/api/v1/hits?cursor=x", 400, "bad_query"),
         ("/api/v1/hits?colour=red", 400, "bad_query"),
+        ("/api/v1/overview?days=0", 400, "bad_query"),
+        ("/api/v1/overview?days=181", 400, "bad_query"),
         ("/api/v1/preview?days=0", 400, "bad_query"),
         ("/api/v1/preview?feed=nobody", 404, "not_found"),
         ("/api/v1/feeds/worth?days=181", 400, "bad_query"),

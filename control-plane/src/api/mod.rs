@@ -108,6 +108,7 @@ pub fn router(service: Arc<Service>, address: SocketAddr, token_file: Option<Pat
         .route("/feeds", get(routes::feeds))
         .route("/ruleset", get(routes::ruleset))
         .route("/hits", get(routes::hits))
+        .route("/overview", get(preview::overview))
         .route("/explain", get(routes::explain))
         .route("/entries", get(routes::entries))
         .route("/history", get(routes::history))

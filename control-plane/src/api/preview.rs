@@ -1,4 +1,4 @@
-//! What lists did to the traffic of the last days, and what one would have done.
+//! What the last days come to: all hits, what lists did to the traffic, and what one would have done.
 
 use std::sync::Arc;
 
@@ -8,16 +8,22 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{
     ApiError,
     routes::{Answer, blocking, read},
 };
-use crate::engine::{service::Service, told::FeedsWorth};
+use crate::{
+    engine::{service::Service, told::FeedsWorth},
+    store::Overview,
+};
 
 /// How many days are asked for, unless the request says.
 const USUAL_DAYS: i64 = 7;
+/// How many days an overview has, unless the request says.
+const OVERVIEW_DAYS: i64 = 30;
 /// Most days: hits are kept for no longer.
 const MOST_DAYS: i64 = 180;
 
@@ -36,8 +42,32 @@ pub(super) struct DaysQuery {
     days: i64,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OverviewQuery {
+    #[serde(default = "overview_days")]
+    days: i64,
+}
+
+const fn overview_days() -> i64 {
+    OVERVIEW_DAYS
+}
+
 const fn usual_days() -> i64 {
     USUAL_DAYS
+}
+
+/// What the hits of the last days come to.
+pub(super) async fn overview(
+    State(service): State<Arc<Service>>,
+    query: Result<Query<OverviewQuery>, QueryRejection>,
+) -> Answer<Overview> {
+    let days = checked(read(query)?.days)?.unsigned_abs() as u32;
+    let overview = move |service: &Service| {
+        let overview = service.overview(days, Timestamp::now());
+        overview.map_err(|error| ApiError::internal("store", &error))
+    };
+    blocking(service, overview).await.map(Json)
 }
 
 /// How the feeds are, and what they met.

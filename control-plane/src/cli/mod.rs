@@ -17,6 +17,7 @@ mod history;
 pub(crate) mod hits;
 pub(crate) mod log;
 mod mode;
+mod overview;
 mod preflight;
 mod preview;
 pub(crate) mod run;
@@ -60,6 +61,8 @@ enum Command {
     Breaker(breaker::Args),
     /// Show the recorded hits: which subscriber called which listed address
     Hits(hits::Args),
+    /// Show what the hits of the last days come to: by day, list, action, remote and subscriber
+    Overview(overview::Args),
     /// Block an address or network for a time, whatever the feeds say
     Block(entries::BlockArgs),
     /// Let an address or network pass for a time, whatever the feeds say
@@ -124,6 +127,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Preview(args) => preview::run(&args),
         Command::Breaker(args) => breaker::run(&args),
         Command::Hits(args) => hits::run(&args),
+        Command::Overview(args) => overview::run(&args),
         Command::Block(args) => entries::block(&args),
         Command::Allow(args) => entries::allow(&args),
         Command::Suppress(args) => entries::suppress(&args),

@@ -37,7 +37,7 @@ use crate::{
     history::{Cause, History, Pin},
     hits::{Generation, Generations, Hit},
     metrics::{self, Sample},
-    store::{Filter, Page, Store, StoreError},
+    store::{Filter, Overview, Page, Store, StoreError},
     subscribers::{Certainty, Subscribers},
 };
 
@@ -187,6 +187,11 @@ impl Service {
     /// Recorded hits; blocks.
     pub fn hits(&self, filter: &Filter) -> Result<Page, StoreError> {
         self.store.hits(filter)
+    }
+
+    /// What the recorded hits of the last so many days come to; blocks.
+    pub fn overview(&self, days: u32, now: Timestamp) -> Result<Overview, StoreError> {
+        self.store.overview(now, days)
     }
 
     /// Everything that is counted, in Prometheus' text format; blocks.

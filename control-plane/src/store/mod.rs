@@ -6,7 +6,9 @@
 mod broken;
 mod entries;
 mod false_positives;
+mod overview;
 mod query;
+mod rollup;
 mod schema;
 pub mod walk;
 mod writer;
@@ -33,6 +35,7 @@ use crate::{
     dataplane::DrainId,
     hits::Hit,
 };
+pub use overview::{Busy, Counts, Day, MOST_NAMED, OftenMet, Outcome, Overview, Share};
 pub use query::{Cursor, Filter, LARGEST_PAGE, Page, StoredHit};
 
 /// Name of the file below the state folder.
@@ -68,6 +71,17 @@ pub enum StoreError {
         found: i64,
         /// The newest known one.
         known: i64,
+    },
+    /// The file was written by an older program that kept no sums of days.
+    #[error(
+        "{}: version {found} has no sums of days: the daemon makes them when it starts next",
+        path.display()
+    )]
+    WithoutDays {
+        /// The file.
+        path: PathBuf,
+        /// The file's version.
+        found: i64,
     },
     /// The writer is gone.
     #[error("the writer of hits has stopped")]
@@ -217,6 +231,11 @@ impl Store {
         walk::often(&self.path, remote, since)
     }
 
+    /// What the hits of the last so many days come to, the day of `now` included; blocks.
+    pub fn overview(&self, now: Timestamp, days: u32) -> Result<Overview, StoreError> {
+        overview_of(&self.path, now, days)
+    }
+
     /// Reads hits; blocks.
     pub fn hits(&self, filter: &Filter) -> Result<Page, StoreError> {
         hits(&self.path, filter)
@@ -226,6 +245,12 @@ impl Store {
 /// Reads hits from the store of a daemon that may or may not run; blocks.
 pub fn read_hits(state_dir: &Path, filter: &Filter) -> Result<Page, StoreError> {
     hits(&state_dir.join(FILE), filter)
+}
+
+/// What the hits of the last so many days come to, from the store of a daemon that may or may not run;
+/// blocks.
+pub fn read_overview(state_dir: &Path, now: Timestamp, days: u32) -> Result<Overview, StoreError> {
+    overview_of(&state_dir.join(FILE), now, days)
 }
 
 /// Reads the operator's own entries from the store of a daemon that may or may not run; none if
@@ -246,6 +271,13 @@ fn hits(path: &Path, filter: &Filter) -> Result<Page, StoreError> {
     reading(path, |connection| query::page(connection, filter))
 }
 
+fn overview_of(path: &Path, now: Timestamp, days: u32) -> Result<Overview, StoreError> {
+    match reading(path, schema::without_days)? {
+        Some(found) => Err(StoreError::WithoutDays { path: path.to_owned(), found }),
+        None => reading(path, |connection| overview::overview(connection, now, days)),
+    }
+}
+
 fn entries_of(path: &Path) -> Result<Vec<StoredEntry>, StoreError> {
     reading(path, entries::all)
 }
@@ -264,6 +296,9 @@ fn reading<T>(
 #[cfg(test)]
 #[path = "false_positive_tests.rs"]
 mod false_positive_tests;
+#[cfg(test)]
+#[path = "overview_tests.rs"]
+mod overview_tests;
 #[cfg(test)]
 #[path = "store_tests.rs"]
 mod tests;

@@ -229,7 +229,7 @@ fn stored_hit(row: &Row<'_>) -> rusqlite::Result<StoredHit> {
 }
 
 /// What became of packets with a reason.
-fn action(reason: &str) -> &'static str {
+pub(super) fn action(reason: &str) -> &'static str {
     let known = Reason::ALL.into_iter().find(|known| known.as_str() == reason);
     match known.map(Reason::verdict) {
         Some(Verdict::Drop) => "drop",

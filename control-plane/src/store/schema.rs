@@ -9,7 +9,7 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::StoreError;
+use super::{StoreError, rollup};
 
 /// How long a statement waits for another process.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,7 +28,7 @@ const PRIVATE: u32 = 0o600;
 ///
 /// A row holds all packets of one flow within one hour, whatever generation of the ruleset they
 /// matched; times are milliseconds since 1970 in UTC. The key's columns come first.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     "
     CREATE TABLE hits (
         id INTEGER PRIMARY KEY,
@@ -130,7 +130,59 @@ const MIGRATIONS: [&str; 6] = [
         PRIMARY KEY (feed, network)
     ) STRICT;
 ",
+    // Hits by day since 1970 in UTC. A caller is a subscriber, or the address of one who is not known
+    // by name; a set holds a bit for each caller's number, in parts.
+    "
+    CREATE TABLE daily_kinds (
+        day INTEGER NOT NULL,
+        feeds TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        class TEXT NOT NULL,
+        direction TEXT NOT NULL,
+        flows INTEGER NOT NULL,
+        packets INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        PRIMARY KEY (day, feeds, reason, class, direction)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE daily_remotes (
+        day INTEGER NOT NULL,
+        remote TEXT NOT NULL,
+        flows INTEGER NOT NULL,
+        packets INTEGER NOT NULL,
+        PRIMARY KEY (day, remote)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE callers (
+        id INTEGER PRIMARY KEY,
+        tenant TEXT NOT NULL,
+        name TEXT NOT NULL,
+        last_day INTEGER NOT NULL,
+        UNIQUE (tenant, name)
+    ) STRICT;
+    CREATE TABLE daily_callers (
+        day INTEGER NOT NULL,
+        caller INTEGER NOT NULL,
+        flows INTEGER NOT NULL,
+        packets INTEGER NOT NULL,
+        PRIMARY KEY (day, caller)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE daily_sets (
+        day INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        part INTEGER NOT NULL,
+        bits BLOB NOT NULL,
+        PRIMARY KEY (day, name, part)
+    ) STRICT, WITHOUT ROWID;
+",
 ];
+
+/// The version that brought the sums of days, which are made of the hits that are there.
+const WITH_DAYS: i64 = 7;
+
+/// The version of a file that has no sums of days yet.
+pub(super) fn without_days(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok((found < WITH_DAYS).then_some(found))
+}
 
 /// Opens or creates a file and brings it up to date.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
@@ -156,6 +208,9 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     let transaction = connection.transaction().map_err(sqlite)?;
     for migration in pending {
         transaction.execute_batch(migration).map_err(sqlite)?;
+    }
+    if found < WITH_DAYS {
+        rollup::rebuild(&transaction).map_err(sqlite)?;
     }
     transaction.pragma_update(None, "user_version", known).map_err(sqlite)?;
     transaction.commit().map_err(sqlite)?;

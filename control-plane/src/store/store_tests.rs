@@ -170,7 +170,7 @@ fn a_file_of_a_newer_program_is_left_alone() {
     let path = dir.path().join(FILE);
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 999).unwrap();
     let error = Store::open(dir.path()).unwrap_err().to_string();
-    assert!(error.ends_with("version 999, and this program knows up to 6"), "{error}");
+    assert!(error.ends_with("version 999, and this program knows up to 7"), "{error}");
 }
 
 #[test]
@@ -229,7 +229,19 @@ fn the_columns_are_these_and_no_others() {
     let tables = names("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name");
     assert_eq!(
         tables,
-        ["breaker", "false_positives", "hits", "last_drain", "operator_entries", "sqlite_sequence"],
+        [
+            "breaker",
+            "callers",
+            "daily_callers",
+            "daily_kinds",
+            "daily_remotes",
+            "daily_sets",
+            "false_positives",
+            "hits",
+            "last_drain",
+            "operator_entries",
+            "sqlite_sequence"
+        ],
         "there is no other record of traffic"
     );
     let whose =

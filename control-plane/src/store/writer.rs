@@ -5,7 +5,11 @@ use std::{net::IpAddr, path::Path};
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
-use super::{StoreError, query::joined};
+use super::{
+    StoreError,
+    query::joined,
+    rollup::{self, Rollup},
+};
 use crate::{dataplane::DrainId, hits::Hit};
 
 /// Milliseconds of an hour: the time that one row covers.
@@ -36,7 +40,8 @@ const RECORD: &str = "
         packets = packets + excluded.packets,
         bytes = bytes + excluded.bytes,
         first_seen = min(first_seen, excluded.first_seen),
-        last_seen = max(last_seen, excluded.last_seen)";
+        last_seen = max(last_seen, excluded.last_seen)
+    RETURNING id";
 
 /// Notes the number of a drain; changes nothing if it is noted already.
 const MARK: &str = "
@@ -58,19 +63,27 @@ pub(super) fn record(
         if marked == 0 {
             return Ok(());
         }
+        // A row that is new has a number above all others.
+        let newest = "SELECT coalesce(max(id), 0) FROM hits";
+        let mut newest: i64 = transaction.query_row(newest, [], |row| row.get(0))?;
+        let mut rollup = Rollup::default();
         let mut insert = transaction.prepare_cached(RECORD)?;
         for hit in hits {
-            insert_one(&mut insert, hit)?;
+            let id = insert_one(&mut insert, hit)?;
+            rollup.add_hit(hit, id > newest);
+            newest = newest.max(id);
         }
         drop(insert);
+        rollup.write(&transaction)?;
         transaction.commit()
     };
     write().map_err(|source| StoreError::Sqlite { path: path.to_owned(), source })
 }
 
-fn insert_one(insert: &mut rusqlite::CachedStatement<'_>, hit: &Hit) -> rusqlite::Result<usize> {
+/// Gives the number of the hit's row.
+fn insert_one(insert: &mut rusqlite::CachedStatement<'_>, hit: &Hit) -> rusqlite::Result<i64> {
     let last_seen = hit.last_seen.as_millisecond();
-    insert.execute(params![
+    let values = params![
         last_seen.div_euclid(HOUR_MS) * HOUR_MS,
         hit.subscriber_address.to_string(),
         hit.remote.to_string(),
@@ -99,7 +112,8 @@ fn insert_one(insert: &mut rusqlite::CachedStatement<'_>, hit: &Hit) -> rusqlite
         hit.pppoe_session,
         optional(hit.inner_subscriber),
         optional(hit.outer_remote),
-    ])
+    ];
+    insert.query_row(values, |row| row.get(0))
 }
 
 /// An address, or the empty text.
@@ -112,7 +126,7 @@ pub(super) fn forget(
     before: Timestamp,
     path: &Path,
 ) -> Result<usize, StoreError> {
-    let delete = || {
+    let mut delete = || {
         let mut forgotten = 0;
         loop {
             let rows = connection.execute(
@@ -125,6 +139,7 @@ pub(super) fn forget(
                 break;
             }
         }
+        rollup::forget(connection, before.as_millisecond())?;
         // Each row of its answer stands for a page that it gave back.
         let mut vacuum =
             connection.prepare(&format!("PRAGMA incremental_vacuum({FREED_AT_ONCE})"))?;

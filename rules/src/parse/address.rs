@@ -39,6 +39,26 @@ pub(super) fn endpoint(token: &[u8]) -> Result<(IpNet, Traffic), RejectReason> {
     Ok((IpNet::from(address), Traffic { protocol, port: Some(self::port(port)?) }))
 }
 
+/// An IPv4 address and nothing else; what it is not sure of is left to [`endpoint`].
+pub(super) fn host(text: &[u8]) -> Option<Ipv4Addr> {
+    let mut octets = [0_u8; 4];
+    let mut rest = text;
+    for (at, octet) in octets.iter_mut().enumerate() {
+        let digits = rest.iter().take(3).take_while(|byte| byte.is_ascii_digit()).count();
+        let value = rest[..digits].iter().fold(0_u16, |sum, b| sum * 10 + u16::from(b - b'0'));
+        if digits == 0 || (digits > 1 && rest[0] == b'0') {
+            return None;
+        }
+        *octet = u8::try_from(value).ok()?;
+        rest = match (&rest[digits..], at) {
+            ([], 3) => return Some(octets.into()),
+            ([b'.', rest @ ..], 0..3) => rest,
+            _ => return None,
+        };
+    }
+    None
+}
+
 /// An address, or a network in CIDR notation.
 pub(super) fn network(token: &[u8]) -> Result<IpNet, RejectReason> {
     let Some(slash) = token.iter().position(|&b| b == b'/') else {
@@ -129,6 +149,33 @@ mod tests {
             ("0.0.0.0/0", "0.0.0.0/0"),
         ] {
             assert_eq!(read(text).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_host_alone_is_what_the_standard_library_reads() {
+        for text in [
+            "0.0.0.0",
+            "255.255.255.255",
+            "198.18.0.1",
+            "1.2.3.4",
+            "256.1.1.1",
+            "1.1.1.01",
+            "1.1.1",
+            "1.1.1.1.1",
+            "1.1.1.",
+            ".1.1.1",
+            "1..1.1",
+            "1.1.1.1/32",
+            "1.1.1.1 ",
+            "1.1.1.1:5",
+            "",
+            "1.1.1.1111",
+            "::1",
+            "+1.1.1.1",
+            "1.1.1.1.",
+        ] {
+            assert_eq!(host(text.as_bytes()), text.parse().ok(), "{text}");
         }
     }
 

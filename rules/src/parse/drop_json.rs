@@ -11,9 +11,9 @@ use super::{
     address::network,
     date,
     lines::Lines,
-    reader::{Ending, Facts, Reader, Row, indicator},
+    reader::{Ending, Facts, Reader, Row},
 };
-use crate::indicator::{Subject, Traffic};
+use crate::indicator::{Indicator, Subject, Traffic};
 
 /// A line of either kind; what else it says is not needed.
 #[derive(Deserialize)]
@@ -47,7 +47,7 @@ pub(super) fn read(text: &[u8], limits: &Limits) -> Result<Parsed, ParseFailure>
         reader.row(line, || match read {
             Ok(DropLine { cidr: Some(cidr), .. }) => {
                 let network = network(cidr.as_bytes())?;
-                Ok(Row::Indicator(indicator(network, Traffic::ANY, line.number)))
+                Ok(Row::Indicator(Indicator::bare(network, Traffic::ANY, line.number)))
             }
             Ok(DropLine { asn: Some(asn), .. }) => {
                 let number = u32::try_from(asn).map_err(|_| RejectReason::BadJson)?;

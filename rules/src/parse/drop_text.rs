@@ -4,32 +4,22 @@
 use super::{
     Limits, ParseFailure, Parsed, RejectReason,
     address::network,
-    lines::Lines,
+    lines::Line,
+    pieces,
     plain::{first_token, without_comment},
-    reader::{Ending, Reader, Row, indicator},
+    reader::{Ending, Row},
 };
-use crate::indicator::Traffic;
+use crate::indicator::{Indicator, Traffic};
 
 pub(super) fn read(text: &[u8], limits: &Limits) -> Result<Parsed, ParseFailure> {
-    let mut reader = Reader::new(text, limits);
-    let mut has_end = false;
-    for line in Lines::new(text) {
-        if let Some(comment) = line.comment() {
-            has_end |= comment == b"EOF";
-            reader.note(line, comment)?;
-            continue;
-        }
-        reader.row(line, || {
-            let (token, rest) = first_token(without_comment(line.text));
-            let network = network(token)?;
-            if !rest.is_empty() {
-                return Err(RejectReason::TrailingText);
-            }
-            Ok(Row::Indicator(indicator(network, Traffic::ANY, line.number)))
-        })?;
+    pieces::read(text, limits, Ending::Mark, row)
+}
+
+pub(super) fn row(line: Line<'_>) -> Result<Row, RejectReason> {
+    let (token, rest) = first_token(without_comment(line.text));
+    let network = network(token)?;
+    if !rest.is_empty() {
+        return Err(RejectReason::TrailingText);
     }
-    if !has_end {
-        return Err(ParseFailure::Truncated { detail: "the last line '; EOF' is missing".into() });
-    }
-    reader.finish(Ending::Open)
+    Ok(Row::Indicator(Indicator::bare(network, Traffic::ANY, line.number)))
 }

@@ -14,9 +14,9 @@ use super::{
     address::{network, port},
     date,
     lines::Line,
-    reader::{Ending, Reader, Row, indicator, is_missing, shown},
+    reader::{Ending, Reader, Row, is_missing, shown},
 };
-use crate::indicator::{Protocol, Traffic};
+use crate::indicator::{Indicator, Protocol, Traffic};
 
 pub(super) fn read(text: &[u8], limits: &Limits) -> Result<Parsed, ParseFailure> {
     let mut reader = Reader::new(text, limits);
@@ -91,7 +91,8 @@ impl Element<'_> {
         }
         let network = network(address.as_bytes())?;
         let port = Some(port(server.port.text().as_bytes())?);
-        let mut claim = indicator(network, Traffic { protocol: Some(Protocol::Tcp), port }, line);
+        let mut claim =
+            Indicator::bare(network, Traffic { protocol: Some(Protocol::Tcp), port }, line);
         claim.first_seen = date::utc(server.first_seen.text().as_bytes());
         claim.last_seen = date::utc(server.last_online.text().as_bytes());
         let malware = server.malware.text();

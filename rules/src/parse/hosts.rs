@@ -6,32 +6,27 @@
 use ipnet::IpNet;
 
 use super::{
-    Limits, ParseFailure, Parsed, SkipReason,
+    Limits, ParseFailure, Parsed, RejectReason, SkipReason,
     address::endpoint,
-    lines::Lines,
+    lines::Line,
     name::domain,
+    pieces,
     plain::{first_token, without_comment},
-    reader::{Claim, Ending, Facts, Reader, Row, indicator},
+    reader::{Claim, Ending, Facts, Row},
 };
-use crate::indicator::Subject;
+use crate::indicator::{Indicator, Subject};
 
 pub(super) fn read(text: &[u8], limits: &Limits) -> Result<Parsed, ParseFailure> {
-    let mut reader = Reader::new(text, limits);
-    for line in Lines::new(text) {
-        if let Some(comment) = line.comment() {
-            reader.note(line, comment)?;
-            continue;
-        }
-        reader.row(line, || {
-            let (token, names) = first_token(without_comment(line.text));
-            let (network, traffic) = endpoint(token)?;
-            if !names.is_empty() && is_nowhere(network) {
-                return Ok(named(names, line.number));
-            }
-            Ok(Row::Indicator(indicator(network, traffic, line.number)))
-        })?;
+    pieces::read(text, limits, Ending::Open, row)
+}
+
+pub(super) fn row(line: Line<'_>) -> Result<Row, RejectReason> {
+    let (token, names) = first_token(without_comment(line.text));
+    let (network, traffic) = endpoint(token)?;
+    if !names.is_empty() && is_nowhere(network) {
+        return Ok(named(names, line.number));
     }
-    reader.finish(Ending::Open)
+    Ok(Row::Indicator(Indicator::bare(network, traffic, line.number)))
 }
 
 /// The names of the line; `localhost` and the like are none.

@@ -81,7 +81,12 @@ pub(super) struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     pub(super) const fn new(text: &'a [u8]) -> Self {
-        Self { rest: text, number: 0 }
+        Self::after(0, text)
+    }
+
+    /// The lines of a later part of a text, which so many line ends come before.
+    pub(super) const fn after(line_ends: u32, text: &'a [u8]) -> Self {
+        Self { rest: text, number: line_ends }
     }
 }
 
@@ -90,7 +95,7 @@ impl<'a> Iterator for Lines<'a> {
 
     fn next(&mut self) -> Option<Line<'a>> {
         while !self.rest.is_empty() {
-            let end = self.rest.iter().position(|&b| b == b'\n' || b == b'\r');
+            let end = memchr::memchr2(b'\n', b'\r', self.rest);
             let (text, rest) = match end {
                 Some(end) => {
                     let (text, rest) = self.rest.split_at(end);
@@ -109,6 +114,13 @@ impl<'a> Iterator for Lines<'a> {
     }
 }
 
+/// How many line ends there are.
+pub(super) fn line_ends(text: &[u8]) -> u32 {
+    let is_end = |at: usize| text[at] == b'\n' || text.get(at + 1) != Some(&b'\n');
+    let ends = memchr::memchr2_iter(b'\n', b'\r', text).filter(|&at| is_end(at)).count();
+    u32::try_from(ends).unwrap_or(u32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +132,7 @@ mod tests {
         let expected: Vec<(u32, &[u8])> =
             vec![(1, b"a"), (2, b"b"), (3, b"c"), (4, b"d"), (7, b"e")];
         assert_eq!(lines, expected);
+        assert_eq!(line_ends(b"a\r\nb\nc\rd\r\n\r\n\n e "), 6);
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod mapped;
 mod misp;
 mod misp_manifest;
 mod name;
+mod pieces;
 mod plain;
 mod reader;
 mod reject;

@@ -4,40 +4,40 @@
 //! blank, which is a score and is not read (IPsum). Anything else behind the address may change
 //! its meaning, as the end of a range does in DShield's list, and costs the line.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
 use super::{
     Limits, ParseFailure, Parsed, RejectReason,
-    address::endpoint,
-    lines::Lines,
-    reader::{Ending, Reader, Row, indicator},
+    address::{endpoint, host},
+    lines::Line,
+    pieces,
+    reader::{Ending, Row},
 };
+use crate::indicator::{Indicator, Traffic};
 
 pub(super) fn read(text: &[u8], limits: &Limits) -> Result<Parsed, ParseFailure> {
-    read_lines(text, limits, Ending::Open)
+    pieces::read(text, limits, Ending::Open, row)
 }
 
-pub(super) fn read_lines(
-    text: &[u8],
-    limits: &Limits,
-    ending: Ending,
-) -> Result<Parsed, ParseFailure> {
-    let mut reader = Reader::new(text, limits);
-    for line in Lines::new(text) {
-        if let Some(comment) = line.comment() {
-            reader.note(line, comment)?;
-            continue;
-        }
-        reader.row(line, || {
-            let (token, rest) = first_token(without_comment(line.text));
-            if !rest.iter().all(u8::is_ascii_digit) {
-                // The first word's own fault says more than that something follows it.
-                endpoint(token)?;
-                return Err(RejectReason::TrailingText);
-            }
-            let (network, traffic) = endpoint(token)?;
-            Ok(Row::Indicator(indicator(network, traffic, line.number)))
-        })?;
+pub(super) fn row(line: Line<'_>) -> Result<Row, RejectReason> {
+    // Nearly every line of a long list.
+    if let Some(host) = host(line.text) {
+        return Ok(Row::Indicator(Indicator::bare(
+            IpNet::from(IpAddr::V4(host)),
+            Traffic::ANY,
+            line.number,
+        )));
     }
-    reader.finish(ending)
+    let (token, rest) = first_token(without_comment(line.text));
+    if !rest.iter().all(u8::is_ascii_digit) {
+        // The first word's own fault says more than that something follows it.
+        endpoint(token)?;
+        return Err(RejectReason::TrailingText);
+    }
+    let (network, traffic) = endpoint(token)?;
+    Ok(Row::Indicator(Indicator::bare(network, traffic, line.number)))
 }
 
 /// The line up to its comment.
@@ -56,4 +56,21 @@ pub(super) fn without_comment(line: &[u8]) -> &[u8] {
 pub(super) fn first_token(text: &[u8]) -> (&[u8], &[u8]) {
     let end = text.iter().position(u8::is_ascii_whitespace).unwrap_or(text.len());
     (&text[..end], text[end..].trim_ascii_start())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_a_host_alone_says_what_a_line_with_a_comment_says() {
+        for text in ["198.18.0.1", "0.0.0.0", "255.255.255.255", "198.18.00.1", "198.18.0.256"] {
+            let read = |text: &str| match row(Line { number: 1, text: text.as_bytes() }) {
+                Ok(Row::Indicator(indicator)) => Ok(indicator),
+                Err(reason) => Err(reason),
+                Ok(_) => panic!("{text}"),
+            };
+            assert_eq!(read(text), read(&format!("{text} # a comment")), "{text}");
+        }
+    }
 }

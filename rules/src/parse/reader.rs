@@ -56,13 +56,16 @@ pub(super) struct Reader<'l> {
     rows: u64,
     announced: Option<u64>,
     has_banner: bool,
+    has_mark: bool,
+    /// Most claims there were when a row came that holds several.
+    most_at_several: usize,
     last_reject: Option<RejectReason>,
     ends_with_line_end: bool,
 }
 
 impl<'l> Reader<'l> {
     pub(super) fn new(text: &[u8], limits: &'l Limits) -> Self {
-        let lines = text.iter().filter(|&&b| b == b'\n').count() + 1;
+        let lines = memchr::memchr_iter(b'\n', text).count() + 1;
         let room = lines.min(text.len() / SHORTEST_LINE).min(MAX_RESERVED);
         let parsed = Parsed { indicators: Vec::with_capacity(room), ..Parsed::default() };
         Self {
@@ -71,6 +74,8 @@ impl<'l> Reader<'l> {
             rows: 0,
             announced: None,
             has_banner: false,
+            has_mark: false,
+            most_at_several: 0,
             last_reject: None,
             ends_with_line_end: text.ends_with(b"\n") || text.ends_with(b"\r"),
         }
@@ -85,6 +90,7 @@ impl<'l> Reader<'l> {
             self.announce(rows);
         }
         self.has_banner |= holds(comment, b"abuse.ch");
+        self.has_mark |= comment == END_MARK;
         Ok(())
     }
 
@@ -122,12 +128,11 @@ impl<'l> Reader<'l> {
         Ok(())
     }
 
-    /// Takes the claims of one row; all rows together may hold no more than a list has lines.
+    /// Takes the claims of one row.
     fn take_all(&mut self, claims: Vec<Claim>) -> Result<(), ParseFailure> {
-        let limit = self.limits.max_lines;
-        if self.parsed.indicators.len() + self.parsed.named.len() + claims.len() > limit {
-            return Err(ParseFailure::TooManyLines { limit });
-        }
+        let count = self.parsed.indicators.len() + self.parsed.named.len() + claims.len();
+        self.check_claim_count(count)?;
+        self.most_at_several = count;
         for claim in claims {
             match claim {
                 Claim::Indicator(indicator) => self.parsed.indicators.push(indicator),
@@ -137,10 +142,39 @@ impl<'l> Reader<'l> {
         Ok(())
     }
 
+    /// Takes what was read of the text behind this one, whose lines are counted from the beginning
+    /// of the whole. This reader knows how the whole ends.
+    pub(super) fn append(&mut self, next: Self) -> Result<(), ParseFailure> {
+        let count = self.parsed.indicators.len() + self.parsed.named.len();
+        if next.most_at_several > 0 {
+            self.check_claim_count(count + next.most_at_several)?;
+        }
+        if let Some(stamp) = next.parsed.stamp {
+            self.stamp(stamp);
+        }
+        if next.rows > 0 {
+            self.last_reject = next.last_reject;
+        }
+        self.rows += next.rows;
+        self.announced = next.announced.or(self.announced);
+        self.has_banner |= next.has_banner;
+        self.has_mark |= next.has_mark;
+        self.parsed.indicators.extend(next.parsed.indicators);
+        self.parsed.named.extend(next.parsed.named);
+        self.parsed.rejects.append(next.parsed.rejects);
+        for (reason, count) in next.parsed.skipped {
+            *self.parsed.skipped.entry(reason).or_default() += count;
+        }
+        Ok(())
+    }
+
     /// The list, unless what was read of it says that it is another one or a part.
     pub(super) fn finish(self, ending: Ending) -> Result<Parsed, ParseFailure> {
         let rows = self.rows;
         let truncated = |detail: String| Err(ParseFailure::Truncated { detail });
+        if ending == Ending::Mark && !self.has_mark {
+            return truncated("the last line '; EOF' is missing".into());
+        }
         match self.announced {
             Some(announced) if announced != rows => {
                 return truncated(format!("it announces {announced} rows and holds {rows}"));
@@ -169,11 +203,20 @@ impl<'l> Reader<'l> {
         Ok(self.parsed)
     }
 
+    /// All rows together may hold no more claims than a list has lines.
+    const fn check_claim_count(&self, count: usize) -> Result<(), ParseFailure> {
+        let limit = self.limits.max_lines;
+        if count > limit { Err(ParseFailure::TooManyLines { limit }) } else { Ok(()) }
+    }
+
     const fn check_line_count(&self, number: u32) -> Result<(), ParseFailure> {
         let limit = self.limits.max_lines;
         if number as usize > limit { Err(ParseFailure::TooManyLines { limit }) } else { Ok(()) }
     }
 }
+
+/// The comment at the end of Spamhaus's lists.
+const END_MARK: &[u8] = b"EOF";
 
 /// What the format promises of the end of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,21 +229,8 @@ pub(super) enum Ending {
     Count,
     /// The number of rows is there if the publisher's banner is.
     CountIfBanner,
-}
-
-/// A claim on traffic of a network, to be filled in.
-pub(super) const fn indicator(network: IpNet, traffic: Traffic, line: u32) -> Indicator {
-    Indicator {
-        network,
-        traffic,
-        malware: None,
-        first_seen: None,
-        last_seen: None,
-        confidence: None,
-        valid_until: None,
-        compromised: false,
-        line,
-    }
+    /// The last comment is `EOF`; otherwise as [`Ending::Open`].
+    Mark,
 }
 
 /// What a row says beside what it is about.

@@ -129,6 +129,15 @@ impl Rejects {
         })
     }
 
+    /// Adds those of the lines behind.
+    pub(super) fn append(&mut self, next: Self) {
+        for (reason, count) in next.by_reason {
+            *self.by_reason.entry(reason).or_default() += count;
+        }
+        let room = MAX_SAMPLES.saturating_sub(self.samples.len());
+        self.samples.extend(next.samples.into_iter().take(room));
+    }
+
     pub(super) fn add(&mut self, line: u32, reason: RejectReason, text: &[u8]) {
         *self.by_reason.entry(reason).or_default() += 1;
         if self.samples.len() < MAX_SAMPLES {

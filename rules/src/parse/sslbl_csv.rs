@@ -7,9 +7,9 @@ use super::{
     address::{network, port},
     csv_table::{self, Column, Table},
     date,
-    reader::{Ending, Row, indicator},
+    reader::{Ending, Row},
 };
-use crate::indicator::{Protocol, Traffic};
+use crate::indicator::{Indicator, Protocol, Traffic};
 
 const COLUMNS: &[Column<'_>] = &[
     Column { names: &["dstip", "dst_ip"], required: true },
@@ -22,7 +22,8 @@ pub(super) fn read(text: &[u8], limits: &Limits) -> Result<Parsed, ParseFailure>
     csv_table::read(text, limits, &table, |fields, line| {
         let network = network(fields.need(0)?)?;
         let port = Some(port(fields.need(1)?)?);
-        let mut claim = indicator(network, Traffic { protocol: Some(Protocol::Tcp), port }, line);
+        let mut claim =
+            Indicator::bare(network, Traffic { protocol: Some(Protocol::Tcp), port }, line);
         claim.first_seen = fields.get(2).and_then(date::utc);
         Ok(Row::Indicator(claim))
     })

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::ranges::Ranges;
+use super::ranges::{Blocks, Ranges};
 use crate::{
     feed::FeedName,
     indicator::Traffic,
@@ -26,6 +26,11 @@ impl Decisions {
             Entries::new(entries.iter().filter(meant).cloned().collect())
         };
         Self { allows: of(Decision::Allow), suppressions: of(Decision::Suppress) }
+    }
+
+    /// The IPv4 blocks that any of the entries touches.
+    pub(super) const fn blocks(&self) -> [&Blocks; 2] {
+        [self.allows.touched.blocks(), self.suppressions.touched.blocks()]
     }
 
     /// What refuses a claim of this feed.

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 
 use super::{
     NeverBlock, Policy, confidence, decisions::Decisions, embedded::embedded, expiry::Expiry,
-    floor::Floor, never_block::NeverBlocked, refuse::Refused,
+    floor::Floor, never_block::NeverBlocked, ranges::Blocks, refuse::Refused,
 };
 use crate::{
     feed::{FeedName, FeedSpec},
@@ -22,21 +22,32 @@ pub struct Guards {
     refused: Refused,
     never_blocked: NeverBlocked,
     decisions: Decisions,
+    /// The IPv4 blocks that any of them touches.
+    blocks: Blocks,
 }
 
 impl Guards {
     /// The guards of a policy.
     pub fn new(policy: &Policy, never_block: &[NeverBlock]) -> Self {
-        Self {
-            refused: Refused::new(&policy.own_prefixes),
-            never_blocked: NeverBlocked::new(never_block),
-            decisions: Decisions::default(),
-        }
+        let refused = Refused::new(&policy.own_prefixes);
+        let never_blocked = NeverBlocked::new(never_block);
+        let blocks = Blocks::union(refused.blocks().into_iter().chain(never_blocked.blocks()));
+        Self { refused, never_blocked, decisions: Decisions::default(), blocks }
     }
 
     /// The same, with the allows and suppressions among these entries that are in force.
     pub fn with_entries(self, entries: &[OperatorEntry], now: Moment) -> Self {
-        Self { decisions: Decisions::new(entries, now), ..self }
+        let decisions = Decisions::new(entries, now);
+        let blocks = Blocks::union(decisions.blocks().into_iter().chain([&self.blocks]));
+        Self { decisions, blocks, ..self }
+    }
+
+    /// Whether the network is nowhere near anything that the guards know: they have no word on it.
+    fn are_far_from(&self, network: IpNet) -> bool {
+        match network {
+            IpNet::V4(network) => self.blocks.are_far_from(network),
+            IpNet::V6(_) => false,
+        }
     }
 
     /// What would refuse a claim on all traffic of the network, whoever lists it.
@@ -70,11 +81,17 @@ impl Guards {
 
     /// Whether a list of the tier `warn` speaks of the network: the list's name and its reason.
     pub fn warning(&self, network: IpNet) -> Option<(&str, &str)> {
+        if self.are_far_from(network) {
+            return None;
+        }
         self.never_blocked.warning(network).map(|(list, reason)| (&**list, &**reason))
     }
 
     /// Whether a list of the tier `sinkhole` has the whole network: the list's name and its reason.
     pub fn sinkhole(&self, network: IpNet) -> Option<(&str, &str)> {
+        if self.are_far_from(network) {
+            return None;
+        }
         self.never_blocked.sinkhole(network).map(|(list, reason)| (&**list, &**reason))
     }
 
@@ -144,16 +161,20 @@ impl<'a> Judge<'a> {
     /// `0.0.0.0/0` is too wide rather than an overlap with some range.
     pub(crate) fn check(&self, indicator: &Indicator, meant: Traffic) -> Result<(), Why> {
         let network = indicator.network;
-        let refused = self.guards.refused(network);
-        if let Some((why, true)) = refused {
-            return Err(why);
-        }
-        let why = self
-            .floor
-            .check(network)
-            .or_else(|| refused.map(|(why, _)| why))
-            .or_else(|| self.never_blocked(network, meant))
-            .or_else(|| self.guards.decisions.check(&self.feed, network, meant))
+        let why = if self.guards.are_far_from(network) {
+            self.floor.check(network)
+        } else {
+            let refused = self.guards.refused(network);
+            if let Some((why, true)) = refused {
+                return Err(why);
+            }
+            self.floor
+                .check(network)
+                .or_else(|| refused.map(|(why, _)| why))
+                .or_else(|| self.never_blocked(network, meant))
+                .or_else(|| self.guards.decisions.check(&self.feed, network, meant))
+        };
+        let why = why
             .or_else(|| confidence::check(self.confidence(indicator), self.least_confidence))
             .or_else(|| self.expiry.check(indicator.last_seen, indicator.valid_until).err());
         why.map_or(Ok(()), Err)

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{
-    ranges::{Ranges, Touch},
+    ranges::{Blocks, Ranges, Touch},
     warninglist,
 };
 use crate::{
@@ -132,6 +132,11 @@ impl NeverBlocked {
             sinkhole: of(Tier::Sinkhole),
             warn: of(Tier::Warn),
         }
+    }
+
+    /// The IPv4 blocks that any of the networks touches.
+    pub(super) fn blocks(&self) -> [&Blocks; 4] {
+        [&self.never, &self.port_exact, &self.sinkhole, &self.warn].map(Ranges::blocks)
     }
 
     /// What refuses the claim. One on a network that is wider than a never-block network is not

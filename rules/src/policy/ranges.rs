@@ -7,10 +7,13 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub(super) struct Ranges<T> {
     v4: Vec<(u32, u32, Ipv4Net, T)>,
     v6: Vec<(u128, u128, Ipv6Net, T)>,
-    /// Which of the 65,536 IPv4 /16 networks any of them touches, as bits: most addresses that are
-    /// asked about are in none.
-    blocks_v4: Vec<u64>,
+    blocks: Blocks,
 }
+
+/// Which of the 65,536 IPv4 /16 networks any network of a set touches, as bits: most addresses that
+/// are asked about are in none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Blocks(Vec<u64>);
 
 /// How a network touches one of the set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +28,7 @@ pub(super) struct Touch<'a, T> {
 
 impl<T> Default for Ranges<T> {
     fn default() -> Self {
-        Self { v4: Vec::new(), v6: Vec::new(), blocks_v4: Vec::new() }
+        Self { v4: Vec::new(), v6: Vec::new(), blocks: Blocks::default() }
     }
 }
 
@@ -46,21 +49,17 @@ impl<T> Ranges<T> {
         }
         keep_widest(&mut ranges.v4);
         keep_widest(&mut ranges.v6);
-        ranges.blocks_v4 = blocks(ranges.v4.iter().map(|row| (row.0, row.1)));
+        ranges.blocks = Blocks::of(ranges.v4.iter().map(|row| (row.0, row.1)));
         ranges
     }
 
-    /// Whether the /16 networks that this one touches are all without any of the set.
-    fn is_far_from(&self, network: Ipv4Net) -> bool {
-        let block = u32::from(network.network()) >> BLOCK_SHIFT;
-        let word = self.blocks_v4.get(block as usize / 64);
-        let is_touched = word.is_some_and(|word| word >> (block % 64) & 1 == 1);
-        network.prefix_len() >= BLOCK_SHIFT && !is_touched
+    pub(super) const fn blocks(&self) -> &Blocks {
+        &self.blocks
     }
 
     pub(super) fn touching(&self, network: IpNet) -> Option<Touch<'_, T>> {
         match network {
-            IpNet::V4(net) if self.is_far_from(net) => None,
+            IpNet::V4(net) if self.blocks.are_far_from(net) => None,
             IpNet::V4(net) => touching(&self.v4, net.network().into(), net.broadcast().into())
                 .map(|(net, value, is_inside)| Touch { range: net.into(), value, is_inside }),
             IpNet::V6(net) => touching(&self.v6, net.network().into(), net.broadcast().into())
@@ -83,19 +82,39 @@ impl<T> Ranges<T> {
 
 /// A block is a /16: so many bits of an address stay within one.
 const BLOCK_SHIFT: u8 = 16;
+const BLOCK_WORDS: usize = 1 << (32 - BLOCK_SHIFT - 6);
 
-/// The blocks that ranges touch; nothing if there are none.
-fn blocks(ranges: impl Iterator<Item = (u32, u32)>) -> Vec<u64> {
-    let mut bits = Vec::new();
-    for (first, last) in ranges {
-        bits.resize(1 << (32 - u32::from(BLOCK_SHIFT) - 6), 0_u64);
-        for block in first >> BLOCK_SHIFT..=last >> BLOCK_SHIFT {
-            if let Some(word) = bits.get_mut(block as usize / 64) {
-                *word |= 1 << (block % 64);
+impl Blocks {
+    fn of(ranges: impl Iterator<Item = (u32, u32)>) -> Self {
+        let mut bits = Vec::new();
+        for (first, last) in ranges {
+            bits.resize(BLOCK_WORDS, 0_u64);
+            for block in first >> BLOCK_SHIFT..=last >> BLOCK_SHIFT {
+                if let Some(word) = bits.get_mut(block as usize / 64) {
+                    *word |= 1 << (block % 64);
+                }
             }
         }
+        Self(bits)
     }
-    bits
+
+    /// Those that any of the sets touches.
+    pub(super) fn union<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut bits = Vec::new();
+        for Self(other) in all {
+            bits.resize(bits.len().max(other.len()), 0_u64);
+            bits.iter_mut().zip(other).for_each(|(sum, word)| *sum |= word);
+        }
+        Self(bits)
+    }
+
+    /// Whether the /16 networks that this one touches are all without any of the set.
+    pub(super) fn are_far_from(&self, network: Ipv4Net) -> bool {
+        let block = u32::from(network.addr()) >> BLOCK_SHIFT;
+        let word = self.0.get(block as usize / 64);
+        let is_touched = word.is_some_and(|word| word >> (block % 64) & 1 == 1);
+        network.prefix_len() >= BLOCK_SHIFT && !is_touched
+    }
 }
 
 type Row<A, N, T> = (A, A, N, T);

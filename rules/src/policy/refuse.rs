@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{
     OwnPrefix,
-    ranges::{Ranges, Touch},
+    ranges::{Blocks, Ranges, Touch},
 };
 use crate::refusal::Why;
 
@@ -76,6 +76,11 @@ impl Refused {
             named,
             own: Ranges::new(own.iter().map(|own| (own.network, own.name.as_str().into()))),
         }
+    }
+
+    /// The IPv4 blocks that any of the networks touches.
+    pub(super) const fn blocks(&self) -> [&Blocks; 2] {
+        [self.reserved.blocks(), self.own.blocks()]
     }
 
     /// What refuses the network, and whether the network lies wholly inside it.

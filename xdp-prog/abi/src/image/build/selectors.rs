@@ -24,14 +24,21 @@ type Condition = (u32, Named);
 pub(super) struct Claims {
     conditions: Vec<Condition>,
     numbers: HashMap<Condition, u32>,
+    /// What was named last: a long list says the same of all its entries.
+    last: Option<(Condition, u32)>,
 }
 
 impl Claims {
     pub(super) fn number(&mut self, condition: Condition) -> u32 {
-        *self.numbers.entry(condition).or_insert_with(|| {
+        if let Some((_, number)) = self.last.filter(|(last, _)| *last == condition) {
+            return number;
+        }
+        let number = *self.numbers.entry(condition).or_insert_with(|| {
             self.conditions.push(condition);
             self.conditions.len() as u32 - 1
-        })
+        });
+        self.last = Some((condition, number));
+        number
     }
 
     /// Sorts the items and leaves one for each prefix, with the selector of all its claims. Returns
@@ -41,7 +48,8 @@ impl Claims {
         items: &mut Vec<Item<K>>,
         selectors: &mut Selectors,
     ) -> u32 {
-        items.sort_unstable();
+        // Stable, since that sort goes quickly over what is nearly sorted, as tables are.
+        items.sort();
         let mut alone: Vec<Option<u32>> = vec![None; self.conditions.len()];
         let (mut kept, mut at, mut listed) = (0, 0, 0);
         while let Some(&first) = items.get(at) {
