@@ -57,9 +57,11 @@ impl HostSite {
     /// answers is never reached here.
     pub fn judge(&self, frame: &[u8], image: &Image) -> (Reason, Option<Match>) {
         let mut enforced = Enforced { site: self, frame, matched: None };
-        let reason = decide::whole_way(frame, image.bytes(), self, &mut enforced);
-        let (stopped, matched) = enforced.matched.unzip();
-        (reason.or(stopped).expect("a reason, or a match"), matched)
+        let unmatched = decide::whole_way(frame, image.bytes(), self, &mut enforced);
+        match enforced.matched {
+            Some((reason, found)) => (reason, Some(found)),
+            None => (unmatched.unwrap_or(Reason::NoRuleset), None),
+        }
     }
 
     /// The program's rule for answers, in the tests' own words: only a subscriber's whole, untunnelled

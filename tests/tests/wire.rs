@@ -140,7 +140,7 @@ fn a_wire_carries_every_frame_both_ways_untouched_and_no_listed_packet() {
     assert_eq!(all_packets(&dataplane, 1), u64::from(sent) - 1 + 2, "every frame is counted");
     let rows = dataplane.drain().expect("drained").rows;
     assert_eq!(rows.iter().map(|row| row.totals.packets).sum::<u64>(), 6);
-    let in_session = rows.iter().filter(|row| row.key.link.pppoe_session == SESSION.to_be_bytes());
+    let in_session = rows.iter().filter(|row| row.key.link.pppoe_session == SESSION);
     assert_eq!(in_session.count(), 4, "the hit tells the session");
     assert!(
         rows.iter()
