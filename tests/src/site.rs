@@ -11,7 +11,8 @@ use sekisho_abi::{
     record::{Direction, Forwarding, Mode, Modes, Role, Sinkhole, SinkholeKind},
 };
 use sekisho_xdp::{
-    decide::{self, Match, Matches, Sighting},
+    decide::{self, First, Flows, Known, Match, Matches, Sighting},
+    flow::Words,
     site::{PrefixSet, Site},
 };
 
@@ -64,6 +65,16 @@ impl HostSite {
         }
     }
 
+    /// The reason of a frame by the short way, where that says one, while no flow is known.
+    pub fn judge_in_short(&self, frame: &[u8], image: &Image) -> Option<Reason> {
+        let direction = match self.role {
+            Role::Subscriber => Direction::Outbound,
+            Role::Uplink => Direction::Inbound,
+            Role::Both => return None,
+        };
+        decide::shortcut(frame, image.bytes(), self, direction, &mut NoFlows)
+    }
+
     /// The program's rule for answers, in the tests' own words: only a subscriber's whole, untunnelled
     /// packet has one, and it needs what the answer is made of.
     fn answers(&self, frame: &[u8], found: &Sighting) -> bool {
@@ -110,6 +121,24 @@ impl HostSite {
             && !tunnels.iter().any(|kind| found.encapsulation.has(*kind))
             && frame.len() - found.ip.offset + outer <= usize::from(sinkhole.mtu)
             && self.forwarding != Forwarding::Tap
+    }
+}
+
+/// A flow table that is empty and has room.
+struct NoFlows;
+
+impl Flows for NoFlows {
+    fn port(&self) -> u8 {
+        0
+    }
+
+    fn known(&mut self, _: Words) -> Known {
+        Known::Not
+    }
+
+    fn begin(&mut self, first: &First) -> Option<Reason> {
+        let modes = Modes::all(Mode::Enforce);
+        decide::is_dropped(first.dropping, &modes, Mode::Enforce).then_some(Reason::Dropped)
     }
 }
 

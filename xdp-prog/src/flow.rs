@@ -61,17 +61,16 @@ impl Words {
         }
     }
 
-    /// Spreads flows over buckets and places. The words are multiplied side by side: one after the
-    /// other, that would take as long as everything else here. Words of zero count for nothing.
+    /// Spreads flows over buckets and places.
     #[inline(always)]
     pub fn hash(&self) -> u32 {
         hash(&[
-            self.subscriber_low,
-            self.remote_low,
+            u64::from_be(self.subscriber_low),
+            u64::from_be(self.remote_low),
             self.link,
             self.conversation,
-            self.subscriber_high,
-            self.remote_high,
+            u64::from_be(self.subscriber_high),
+            u64::from_be(self.remote_high),
         ])
     }
 
@@ -127,12 +126,15 @@ fn conversation(direction: Direction, transport: &Transport, port: u8) -> u64 {
 /// A number that is the same for all packets of a conversation in one direction.
 #[inline(always)]
 pub fn hash_of(packet: &Sighting) -> u32 {
-    let [_, subscriber] = packet.subscriber.words();
-    let [_, remote] = packet.remote.words();
+    let (_, subscriber) = packet.subscriber.halves();
+    let (_, remote) = packet.remote.halves();
     let (subscriber_port, remote_port) = packet.ports();
     hash(&[subscriber, remote, u64::from(subscriber_port) << 16 | u64::from(remote_port)])
 }
 
+/// The words are multiplied side by side: one after the other, that would take as long as everything
+/// else here. A product spreads what is in the lower bits of a word, so an address has to be in host
+/// byte order. Words of zero count for nothing.
 #[inline(always)]
 fn hash<const N: usize>(words: &[u64; N]) -> u32 {
     const ODD: [u64; 6] = [
@@ -147,5 +149,29 @@ fn hash<const N: usize>(words: &[u64; N]) -> u32 {
         .iter()
         .zip(ODD)
         .fold(0_u64, |sum, (word, odd)| sum.wrapping_add(word.wrapping_mul(odd)));
-    ((sum ^ sum >> 32).wrapping_mul(ODD[0]) >> 32) as u32
+    (sum >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn neighbours_that_call_neighbours_are_spread() {
+        let mut all = HashSet::new();
+        let mut buckets = [0_u32; 1 << 13];
+        for subscriber in 0..256_u64 {
+            for remote in 0..256_u64 {
+                let address = |net: u64, host: u64| 0xffff_0000_0000 | net << 8 | host;
+                let (from, to) = (address(0x64_40_07, subscriber), address(0xc6_12_00, remote));
+                let hash = Words::of_v4(from, to, 0, 6 << 16 | 23).hash();
+                all.insert(hash);
+                buckets[hash as usize % buckets.len()] += 1;
+            }
+        }
+        assert!(all.len() > 65_000, "{}", all.len());
+        assert!(buckets.iter().all(|flows| *flows < 40), "{:?}", buckets.iter().max());
+    }
 }

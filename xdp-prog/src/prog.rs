@@ -10,6 +10,8 @@ mod packet;
 mod sinkhole;
 mod verifier;
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     bindings::{
         xdp_action::{XDP_DROP, XDP_PASS},
@@ -39,7 +41,7 @@ use self::{
     verifier::{before_what_follows, forget_memory},
 };
 
-/// Judges one packet. Whatever it cannot read, it passes; accounting never decides.
+/// Judges one packet. Whatever it cannot read, it passes.
 ///
 /// Most packets need no more than this function. The others are called, and a call costs a third of
 /// what most packets take, as kernels guard against speculation wherever a function ends. Each has the
@@ -54,10 +56,8 @@ fn sekisho(ctx: XdpContext) -> u32 {
     if let Some(done) = done {
         return done;
     }
-    match find(ctx.ctx) {
-        MATCHED => stop(ctx.ctx),
-        done => done,
-    }
+    let done = find(ctx.ctx);
+    if done & MATCHED == 0 { done } else { stop(ctx.ctx, done) }
 }
 
 #[inline(always)]
@@ -75,10 +75,10 @@ fn in_short(ctx: &XdpContext, direction: Direction) -> Option<u32> {
     Some(end(&packet, &mut counters, reason))
 }
 
-/// No verdict: a packet that matched is still to be stopped, or not.
-const MATCHED: u32 = u32::MAX;
+/// No verdict: a packet that matched is still to be stopped, or not. The other bits are a serial.
+const MATCHED: u32 = 1 << 31;
 
-/// Passes a packet unless it matches, which is noted in [`maps::matched`].
+/// Passes a packet unless it matches, which is noted in [`maps::matched`] under the serial that it gives.
 #[inline(never)]
 fn find(ctx: *mut xdp_md) -> u32 {
     let ctx = XdpContext::new(ctx);
@@ -86,14 +86,15 @@ fn find(ctx: *mut xdp_md) -> u32 {
     let Some(mut counters) = Counters::here() else { return forward() };
     let reason = match Live::find() {
         Ok(Live { modes, image }) => {
-            decide::whole_way(&packet, &image, &Here { modes }, &mut Found { image: &image })
+            let mut found = Found { image: &image, serial: 0 };
+            match decide::whole_way(&packet, &image, &Here { modes }, &mut found) {
+                Some(reason) => reason,
+                None => return found.serial,
+            }
         }
-        Err(reason) => Some(reason),
+        Err(reason) => reason,
     };
-    match reason {
-        Some(reason) => end(&packet, &mut counters, reason),
-        None => MATCHED,
-    }
+    end(&packet, &mut counters, reason)
 }
 
 /// Counts a packet that is passed or dropped.
@@ -189,6 +190,7 @@ fn version(modes: &Modes) -> u32 {
 /// Notes a match for [`stop`].
 struct Found<'a> {
     image: &'a LiveImage,
+    serial: u32,
 }
 
 impl Matches for Found<'_> {
@@ -196,12 +198,20 @@ impl Matches for Found<'_> {
     fn take(&mut self, found: &Match) {
         if let Some(matched) = maps::matched() {
             let generation = self.image.generation().unwrap_or(0);
-            matched.write(Matched { found: *found, generation });
+            self.serial = matched.serial.wrapping_add(1) | MATCHED;
+            matched.serial = self.serial;
+            matched.note.write(Matched { found: *found, generation });
         }
     }
 }
 
-/// What [`find`] notes for [`stop`].
+/// What [`find`] notes for [`stop`], and the serial of the packet that it is about: before kernel 6.3, a
+/// test run may be interrupted by packets between the two.
+struct Noted {
+    serial: u32,
+    note: MaybeUninit<Matched>,
+}
+
 struct Matched {
     found: Match,
     /// Of the ruleset that matched.
@@ -210,15 +220,18 @@ struct Matched {
 
 /// Does with a packet what the lists ask for that it matched.
 #[inline(never)]
-fn stop(ctx: *mut xdp_md) -> u32 {
+fn stop(ctx: *mut xdp_md, serial: u32) -> u32 {
     let ctx = XdpContext::new(ctx);
     let packet = Packet::new(&ctx);
     let Some(mut counters) = Counters::here() else { return forward() };
     let (Some(modes), Some(matched)) = (maps::modes(), maps::matched()) else { return forward() };
     let switches = version(modes);
     let mode = modes.of_port(constant::port() as usize);
-    // SAFETY: `find` has written it for this packet, and nobody else writes this CPU's.
-    let Matched { mut found, generation } = unsafe { matched.assume_init_read() };
+    if matched.serial != serial {
+        return forward();
+    }
+    // SAFETY: the serial says that `find` has written it for this packet.
+    let Matched { mut found, generation } = unsafe { matched.note.assume_init_read() };
     found.packet.ip.offset = packet.forget_offset(found.packet.ip.offset);
     found.packet.ip.payload = packet.forget_offset(found.packet.ip.payload);
     found.packet.link.offset = packet.forget_offset(found.packet.link.offset);

@@ -270,6 +270,9 @@ impl Publisher {
             built.slots.clone(),
             Arc::clone(&compiled),
         ));
+        // Whatever comes of it: rows of the flow table are known by this number, and must not be taken for
+        // rows of another ruleset.
+        self.generation = generation;
         let dataplane = self.service.dataplane();
         if let Err(error) = dataplane.publish(&built.image) {
             self.service.forget(generation);
@@ -278,7 +281,6 @@ impl Publisher {
         }
         // Only now: until the new ruleset is live, the switches are those of the feeds that left.
         self.release(built.taken_over)?;
-        self.generation = generation;
         self.slots = built.slots.clone();
         let header = built.image.header();
         if built.left_out > 0 {

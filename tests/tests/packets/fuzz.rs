@@ -90,6 +90,9 @@ impl Tally {
     fn judge(&mut self, lab: &Lab, role: Role, frame: &[u8]) {
         let (row, port) = lab.port(role);
         let (reason, found) = port.site.judge(frame, &lab.image);
+        if let Some(in_short) = port.site.judge_in_short(frame, &lab.image) {
+            assert_eq!(in_short, reason, "by the short way: {frame:02x?}");
+        }
         let (action, left) =
             lab.dataplane.rewrite(&port.interface, frame).expect("the program runs");
         self.by_role[row].push(reason);

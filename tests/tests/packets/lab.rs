@@ -183,6 +183,9 @@ impl Lab {
             }
         }
         let (on_host, _) = port.site.judge(frame, &self.image);
+        if let Some(in_short) = port.site.judge_in_short(frame, &self.image) {
+            assert_eq!(in_short, on_host, "by the short way: {sentence}");
+        }
         assert_eq!(on_host, *reason, "on the host: {sentence} ({role:?})");
     }
 

@@ -5,7 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::{encapsulation::Encapsulation, record::Address};
 
 /// What makes hits one flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FlowKey {
     /// The subscriber's address; in a tunnel the outer one, which is the line's.
     pub subscriber: Address,
@@ -20,7 +20,7 @@ pub struct FlowKey {
 }
 
 /// What is in front of the outer IP header of a flow's packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LinkKey {
     /// VLAN identifiers, outermost in the upper half, second in the lower; 0 where there is none.
     pub vlans: u32,
@@ -33,7 +33,7 @@ pub struct LinkKey {
 }
 
 /// What the packets of a flow are to the transport layer, and where they were seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConversationKey {
     /// The remote's port; 0 where the protocol has none.
     pub remote_port: u16,
@@ -48,7 +48,7 @@ pub struct ConversationKey {
 }
 
 /// What was decided on the packets of a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Decision {
     /// Generation of the ruleset that matched.
     pub generation: u32,
@@ -140,8 +140,25 @@ pub const IS_WIDE: u64 = 1 << 63;
 pub struct FlowRegion {
     /// How many of its places are taken.
     pub taken: u64,
+    /// In which of its 64 parts there are such, as bits; see [`part_of`].
+    pub parts: u64,
     /// A cache line for each CPU.
-    reserved: [u64; 7],
+    reserved: [u64; 6],
+}
+
+/// The part of a region of so many buckets that one of them is in.
+#[inline(always)]
+pub const fn part_of(bucket: u32, buckets: u32) -> u32 {
+    match (bucket as u64 * 64).checked_div(buckets as u64) {
+        Some(part) => part as u32,
+        None => 0,
+    }
+}
+
+/// The buckets of a part of a region of so many.
+pub fn buckets_of(part: u32, buckets: u32) -> core::ops::Range<u32> {
+    let first = |part: u64| (part * u64::from(buckets)).div_ceil(64) as u32;
+    first(part.into())..first(u64::from(part) + 1)
 }
 
 /// The number of a CPU's region on a side of the flow table. Its buckets are the `buckets` behind
@@ -228,10 +245,11 @@ impl FlowSlot {
 
     /// Counted since the place was taken.
     pub fn totals(&self) -> FlowTotals {
-        // Steps are counted in 32 bits, which hold 52 days: less than that since the first packet.
+        // Steps are counted in 31 bits, which hold 26 days: less than that since the first packet.
         let first = self.first_ns >> STEP_SHIFT;
-        let steps = (self.latest as u32).wrapping_sub(first as u32);
-        let last_ns = (first + u64::from(steps)) << STEP_SHIFT;
+        // Readings of the clock on two interfaces may be a tick apart, so that it may seem to go back.
+        let steps = (self.latest as u32).wrapping_sub(first as u32).cast_signed().max(0);
+        let last_ns = (first + u64::from(steps.cast_unsigned())) << STEP_SHIFT;
         FlowTotals {
             packets: self.packets,
             bytes: self.bytes,
@@ -290,9 +308,28 @@ mod tests {
     }
 
     #[test]
+    fn each_bucket_is_in_the_part_that_has_it() {
+        for buckets in [1, 2, 8, 64, 128, 4096] {
+            for bucket in 0..buckets {
+                let part = part_of(bucket, buckets);
+                assert!(part < 64 && buckets_of(part, buckets).contains(&bucket), "{bucket}");
+            }
+            let all: u32 = (0..64).map(|part| buckets_of(part, buckets).len() as u32).sum();
+            assert_eq!(all, buckets);
+        }
+    }
+
+    #[test]
+    fn a_last_packet_that_seems_to_come_before_the_first_came_with_it() {
+        let first_ns = 9 * STEP_NS;
+        let totals = FlowSlot { first_ns, latest: latest(8 * STEP_NS, 0), ..slot() }.totals();
+        assert_eq!(totals.last_ns, first_ns);
+    }
+
+    #[test]
     fn the_last_packet_is_at_most_a_step_off_and_never_before_the_first() {
         for first_ns in [1, 5 * STEP_NS - 1, (u64::from(u32::MAX) << STEP_SHIFT) + 7] {
-            for age_ns in [0, 1, STEP_NS, 1_000 * STEP_NS + 3, 40 * 86_400_000_000_000] {
+            for age_ns in [0, 1, STEP_NS, 1_000 * STEP_NS + 3, 20 * 86_400_000_000_000] {
                 let last_ns = first_ns + age_ns;
                 let totals = FlowSlot { first_ns, latest: latest(last_ns, 9), ..slot() }.totals();
                 assert!(totals.last_ns >= first_ns, "{first_ns} {age_ns}");

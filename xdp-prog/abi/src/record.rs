@@ -7,7 +7,9 @@ use crate::{MAX_PORTS, reason::Reason};
 /// An IPv4 or IPv6 address in network byte order; IPv4 as `::ffff:a.b.c.d` (RFC 4291, 2.5.5.2).
 ///
 /// Two words rather than sixteen bytes, so that the kernel writes and compares it in two steps.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(transparent)]
 pub struct Address([u64; 2]);
 

@@ -1,4 +1,4 @@
-//! Counting: per packet by reason, per hit by flow. Nothing here can change a verdict.
+//! Counting: per packet by reason, per hit by flow. What is known of a flow goes for its next packet.
 //!
 //! The flow table belongs to nobody else while we run: each CPU has a region of its own on each of
 //! the two sides, so that nothing is shared and no operation is atomic. A flow has a bucket, in any
@@ -9,7 +9,7 @@ use aya_ebpf::helpers::generated::{
     bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_coarse_ns,
 };
 use sekisho_abi::{
-    flow::{Decision, FLOWS_PER_BUCKET, FlowBucket, FlowSlot, flow_region, latest},
+    flow::{Decision, FLOWS_PER_BUCKET, FlowBucket, FlowSlot, flow_region, latest, part_of},
     reason::Reason,
     record::{Address, EVENT_WINDOW_NS, EVENTS_PER_WINDOW, PortCounters},
 };
@@ -18,7 +18,7 @@ use sekisho_xdp::{decide::Known, flow::Words};
 use super::{
     constant,
     maps::{self, EVENTS, FLOW_REGIONS, FLOWS, OVERFLOW},
-    verifier::opaque,
+    verifier::{before_what_follows, opaque},
 };
 
 /// What this CPU has counted on this port.
@@ -39,16 +39,18 @@ impl Counters {
         }
     }
 
-    /// The coarse clock stands still between ticks, and asking what tick it is takes no call.
+    /// The coarse clock stands still between ticks, and asking what tick it is takes no call. What was
+    /// read just before the clock moved on is a tick old until the next.
     #[inline(always)]
     pub(super) fn now(&mut self) -> Now {
         let clock = &mut self.0.clock;
         // SAFETY: the helper takes nothing and reads a counter.
         let tick = unsafe { bpf_jiffies64() };
         if clock.tick != tick {
-            clock.tick = tick;
+            // In this order, so that a packet that comes in between believes nothing old.
             // SAFETY: the helper takes nothing and reads the clock.
             clock.now_ns = unsafe { bpf_ktime_get_coarse_ns() };
+            clock.tick = before_what_follows(tick);
         }
         Now(clock.now_ns)
     }
@@ -72,18 +74,18 @@ impl Now {
     /// Whether a window that began then is over.
     #[inline(always)]
     pub(super) fn is_past(self, began_ns: u64, window_ns: u64) -> bool {
-        self.0 - began_ns >= window_ns
+        self.0.saturating_sub(began_ns) >= window_ns
     }
 }
 
 /// Where the hits of a flow are counted.
 pub(super) struct Flow {
     words: Words,
-    region: u32,
+    /// The number of its bucket.
+    at: u32,
     bucket: Option<&'static mut FlowBucket>,
     /// The first place of the bucket that is looked at.
     first: u32,
-    at: u32,
 }
 
 /// What a packet is judged under. What was decided under another ruleset or other switches is decided
@@ -107,7 +109,7 @@ impl Flow {
         let at = region * buckets + (hash & (buckets - 1));
         // SAFETY: the bucket is in this CPU's region of the side that nobody reads while we run.
         let bucket = FLOWS.get_ptr_mut(at).map(|bucket| unsafe { &mut *bucket });
-        Self { words, region, bucket, at, first: hash >> 24 }
+        Self { words, at, bucket, first: hash >> 24 }
     }
 
     /// Counts a packet between IPv4 addresses like those before it: the rule and the reason are theirs.
@@ -119,10 +121,9 @@ impl Flow {
             if slot.packets == 0 {
                 return self.note(probe);
             }
-            if words.are_of_v4(slot) {
-                let decision = Decision::of(slot.decision);
-                let is_under = decision.generation == under.generation
-                    && (slot.latest >> 32) as u32 == under.switches;
+            let decision = Decision::of(slot.decision);
+            if words.are_of_v4(slot) && decision.generation == under.generation {
+                let is_under = (slot.latest >> 32) as u32 == under.switches;
                 let still = if is_under { still(decision.reason, under.lease_holds) } else { None };
                 let Some(reason) = still else { return Known::Elsewhere };
                 add(slot, bytes, latest(now.0, under.switches));
@@ -145,13 +146,11 @@ impl Flow {
     #[inline(always)]
     pub(super) fn enter(&mut self, first: First, under: Under, bytes: u64, now: Now) {
         let decision = first.decision(under.generation);
-        let words = self.words;
+        let (words, at) = (self.words, self.at);
         for probe in 0..FLOWS_PER_BUCKET {
             let Some(slot) = self.place(probe) else { break };
             if slot.packets == 0 {
-                *slot = row(words, first, under, bytes, now);
-                announce(slot, now);
-                take_place(self.region);
+                occupy(slot, at, row(words, first, under, bytes, now), now);
                 return;
             }
             if slot.decision == decision && words.are_of(slot) {
@@ -184,13 +183,10 @@ pub(super) struct FreePlace {
 #[inline(always)]
 pub(super) fn begin(first: First, under: Under, bytes: u64, now: Now) -> Option<()> {
     let &mut FreePlace { words, bucket, place } = maps::free_place()?;
-    let region = bucket.checked_div(constant::flow_buckets())?;
     // SAFETY: the bucket is in this CPU's region of the side that nobody reads while we run.
-    let bucket = unsafe { &mut *FLOWS.get_ptr_mut(bucket)? };
-    let slot = bucket.0.get_mut(opaque(place.into()) as usize % FLOWS_PER_BUCKET as usize)?;
-    *slot = row(words, first, under, bytes, now);
-    announce(slot, now);
-    take_place(region);
+    let places = unsafe { &mut *FLOWS.get_ptr_mut(bucket)? };
+    let slot = places.0.get_mut(opaque(place.into()) as usize % FLOWS_PER_BUCKET as usize)?;
+    occupy(slot, bucket, row(words, first, under, bytes, now), now);
     Some(())
 }
 
@@ -255,12 +251,18 @@ fn add(slot: &mut FlowSlot, bytes: u64, latest: u64) {
     slot.latest = latest;
 }
 
-/// Tells the drain that there is one place more to read.
+/// Writes a flow's first row into a free place, and tells the drain that there is one place more to read.
 #[inline(always)]
-fn take_place(region: u32) {
-    if let Some(region) = FLOW_REGIONS.get_ptr_mut(region) {
+fn occupy(slot: &mut FlowSlot, bucket: u32, row: FlowSlot, now: Now) {
+    *slot = row;
+    announce(slot, now);
+    let buckets = constant::flow_buckets();
+    let number = bucket.checked_div(buckets).unwrap_or(0);
+    if let Some(region) = FLOW_REGIONS.get_ptr_mut(number) {
         // SAFETY: as with the bucket.
-        unsafe { (*region).taken += 1 };
+        let region = unsafe { &mut *region };
+        region.taken += 1;
+        region.parts |= 1 << (part_of(bucket & (buckets - 1), buckets) & 63);
     }
 }
 

@@ -1,9 +1,7 @@
-//! Every map and constant of the program. Names are those of [`sekisho_abi::names`].
-
-use core::mem::MaybeUninit;
+//! Every map of the program. Names of those that user space knows are in [`sekisho_abi::names`].
 
 use super::{
-    Matched,
+    Noted,
     account::FreePlace,
     constant::{self, ONLY},
 };
@@ -65,7 +63,7 @@ pub(super) static FLOW_REGIONS: Array<FlowRegion, 1> = Array::new();
 #[btf_map]
 static EVENT_COUNTERS: PerCpuArray<EventCounters, 1> = PerCpuArray::new();
 
-/// Memory for a [`Matched`] or a [`FreePlace`]; each program has its own.
+/// Memory for a [`Noted`] or a [`FreePlace`]; each program has its own.
 #[repr(C, align(8))]
 pub(super) struct Notes([u8; 384]);
 
@@ -75,7 +73,7 @@ static MATCHED: PerCpuArray<Notes, 1> = PerCpuArray::new();
 #[btf_map]
 static FREE_PLACE: PerCpuArray<Notes, 1> = PerCpuArray::new();
 
-const _: () = assert!(size_of::<Matched>() <= size_of::<Notes>());
+const _: () = assert!(size_of::<Noted>() <= size_of::<Notes>());
 const _: () = assert!(size_of::<FreePlace>() <= size_of::<Notes>());
 
 #[btf_map]
@@ -135,9 +133,9 @@ pub(super) fn event_counters() -> Option<&'static mut EventCounters> {
 
 /// This CPU's memory for a match.
 #[inline(always)]
-pub(super) fn matched() -> Option<&'static mut MaybeUninit<Matched>> {
-    // SAFETY: null, or memory that is long and aligned enough, and that nobody else uses meanwhile.
-    unsafe { at!(MATCHED, &raw const ONLY, MaybeUninit<Matched>).as_mut() }
+pub(super) fn matched() -> Option<&'static mut Noted> {
+    // SAFETY: null, or memory that is long and aligned enough; any bits make one.
+    unsafe { at!(MATCHED, &raw const ONLY, Noted).as_mut() }
 }
 
 /// This CPU's note of a free place, all zero before the first.

@@ -64,7 +64,7 @@ pub(super) struct Place {
     pub(super) slot: u8,
     /// That of the other end of its wire.
     pub(super) peer: u8,
-    /// Places of the flow table for a CPU on a side.
+    /// Buckets of the flow table for a CPU on a side.
     pub(super) flow_buckets: u32,
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use aya::maps::{Array, Map, MapData};
 use sekisho_abi::{
-    flow::{Decision, FLOWS_PER_BUCKET, FlowRegion, FlowSlot, flow_region},
+    flow::{Decision, FLOWS_PER_BUCKET, FlowRegion, FlowSlot, buckets_of, flow_region},
     image::layout::rule,
     names,
     record::Count,
@@ -28,7 +28,7 @@ use crate::dataplane::{
 pub(super) struct FlowTable {
     map: OwnedFd,
     /// Those of one CPU on one side.
-    places: usize,
+    buckets: u32,
     cpus: u32,
     regions: Array<MapData, FlowRegion>,
     /// What was freed since this process opened the table, by rule.
@@ -49,8 +49,7 @@ impl FlowTable {
         let map = open_fd(&path)?;
         let regions = typed(pins, names::FLOW_REGIONS, Map::Array, size_of::<FlowRegion>())?;
         let freed = vec![Count::default(); rule::MAX];
-        let places = (entries / regions_of(cpus) * FLOWS_PER_BUCKET) as usize;
-        Ok(Self { map, places, cpus, regions, freed })
+        Ok(Self { map, buckets: entries / regions_of(cpus), cpus, regions, freed })
     }
 
     /// Every row of a side on which no program runs any more.
@@ -104,12 +103,12 @@ impl FlowTable {
     }
 
     fn taken(&self, region: u32) -> Result<usize, DataplaneError> {
-        let taken = self
-            .regions
-            .get(&region, 0)
-            .map_err(|error| map_error("read FLOW_REGIONS", error))?
-            .taken;
-        Ok(usize::try_from(taken).unwrap_or(usize::MAX).min(self.places))
+        let places = u64::from(self.buckets) * u64::from(FLOWS_PER_BUCKET);
+        Ok(usize::try_from(self.region(region)?.taken.min(places)).unwrap_or(usize::MAX))
+    }
+
+    fn region(&self, region: u32) -> Result<FlowRegion, DataplaneError> {
+        self.regions.get(&region, 0).map_err(|error| map_error("read FLOW_REGIONS", error))
     }
 
     /// Shows every place of a region that is taken.
@@ -118,25 +117,24 @@ impl FlowTable {
         region: u32,
         mut each: impl FnMut(FlowSlot, Place<'_>),
     ) -> Result<(), DataplaneError> {
-        let mut left = self.taken(region)?;
-        let first = region as usize * self.places;
-        for start in (first..first + self.places).step_by(WINDOW) {
-            if left == 0 {
-                break;
-            }
-            let end = (start + WINDOW).min(first + self.places);
-            let offset = start * size_of::<FlowSlot>() / ALIGNMENT * ALIGNMENT;
-            let length = end * size_of::<FlowSlot>() - offset;
-            let mut window = Mapping::writable(self.map.as_fd(), offset, length)
-                .map_err(|error| system("map the flow table", error))?;
-            for place in start..end {
-                let mut place =
-                    Place { window: &mut window, at: place * size_of::<FlowSlot>() - offset };
-                let Some(slot) = place.slot() else { continue };
-                each(slot, place);
-                left = left.saturating_sub(1);
-                if left == 0 {
-                    break;
+        let parts = self.region(region)?.parts;
+        for part in (0..64).filter(|part| parts >> part & 1 != 0) {
+            let buckets = buckets_of(part, self.buckets);
+            let places =
+                |bucket: u32| (region * self.buckets + bucket) as usize * FLOWS_PER_BUCKET as usize;
+            let all = places(buckets.start)..places(buckets.end);
+            for start in all.clone().step_by(WINDOW) {
+                let end = (start + WINDOW).min(all.end);
+                let offset = start * size_of::<FlowSlot>() / ALIGNMENT * ALIGNMENT;
+                let length = end * size_of::<FlowSlot>() - offset;
+                let mut window = Mapping::writable(self.map.as_fd(), offset, length)
+                    .map_err(|error| system("map the flow table", error))?;
+                for place in start..end {
+                    let at = place * size_of::<FlowSlot>() - offset;
+                    let place = Place { window: &mut window, at };
+                    if let Some(slot) = place.slot() {
+                        each(slot, place);
+                    }
                 }
             }
         }
@@ -152,7 +150,7 @@ struct Place<'a> {
 
 impl Place<'_> {
     /// What is in it, if it is taken.
-    fn slot(&mut self) -> Option<FlowSlot> {
+    fn slot(&self) -> Option<FlowSlot> {
         if self.window.read::<u64>(self.at + offset_of!(FlowSlot, packets))? == 0 {
             return None;
         }
