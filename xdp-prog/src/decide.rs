@@ -123,8 +123,8 @@ impl Match {
 }
 
 /// The reason of most packets, by a way that is half as long: TCP and UDP, in two VLAN tags and a PPPoE
-/// session at most, if they are not listed, or between IPv4 addresses of which one is listed for all
-/// ports. `None` for others, and for all who have somebody in their neighbourhood that opted out.
+/// session at most, if they are not listed, or are of an IPv4 flow that is known or begins with a drop.
+/// `None` for others, and for all who have somebody in their neighbourhood that opted out.
 ///
 /// The direction is that of every packet on the interface: where either end may be the remote, the
 /// verifier would follow all that comes after twice.

@@ -6,6 +6,7 @@
 //! - [`opted_out`]: whether the subscriber opted out
 //! - [`lookup`]: from addresses to the rule that lists one of them; [`embedded`] ones too
 //! - [`protected`]: what passes although it is listed
+//! - [`flow`]: from a packet to the words of its flow
 //! - [`decide`]: from a frame to what becomes of it
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]

@@ -86,7 +86,7 @@ fn find(ctx: *mut xdp_md) -> u32 {
     let Some(mut counters) = Counters::here() else { return forward() };
     let reason = match Live::find() {
         Ok(Live { modes, image }) => {
-            let mut found = Found { image: &image, serial: 0 };
+            let mut found = Found { image: &image, serial: MATCHED };
             match decide::whole_way(&packet, &image, &Here { modes }, &mut found) {
                 Some(reason) => reason,
                 None => return found.serial,

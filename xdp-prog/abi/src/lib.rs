@@ -6,8 +6,8 @@
 //! and where they are pinned ([`names`]), who opted out ([`opt_out`]), and the ruleset [`image`] with
 //! its one lookup function.
 //!
-//! Addresses and ports in records are in network byte order; counters, identifiers and times are in
-//! the byte order of the machine. No record has padding: [`zerocopy`] refuses to compile one.
+//! Addresses in records are in network byte order; ports, counters, identifiers and times are in the
+//! byte order of the machine. No record has padding: [`zerocopy`] refuses to compile one.
 #![cfg_attr(not(any(feature = "build", test)), no_std)]
 #![deny(unsafe_op_in_unsafe_fn)]
 
