@@ -1,25 +1,18 @@
 //! `sekisho hits`: who called what.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 use sekisho_rules::period::Period;
 
-use super::{Failure, columns::Columns, print, print_json};
-use crate::{
-    config::Config,
-    store::{self, Filter, Page, StoredHit},
-};
+use super::{Failure, columns::Columns, print, print_json, record::RecordArgs};
+use crate::store::{self, Filter, Page, StoredHit};
 
 /// Arguments of `sekisho hits`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Configuration file of the daemon, running or not
-    #[arg(short, long, value_name = "FILE", env = "SEKISHO_CONFIG")]
-    config: Option<PathBuf>,
-    /// Folder of the record, in place of the configuration's
-    #[arg(long, value_name = "DIR", conflicts_with = "config")]
-    state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    record: RecordArgs,
     /// Only this subscriber
     #[arg(long, value_name = "ID")]
     subscriber: Option<String>,
@@ -44,11 +37,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let state_dir = match (&args.state_dir, &args.config) {
-        (Some(state_dir), _) => state_dir.clone(),
-        (None, Some(path)) => Config::read(path).map_err(Failure::usage)?.state_dir,
-        (None, None) => return Err(Failure::usage("expected --config FILE or --state-dir DIR")),
-    };
+    let state_dir = args.record.state_dir()?;
     let filter = Filter {
         subscriber: args.subscriber.clone(),
         subscriber_address: args.subscriber_address,

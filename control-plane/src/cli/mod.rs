@@ -20,6 +20,7 @@ mod mode;
 mod overview;
 mod preflight;
 mod preview;
+mod record;
 pub(crate) mod run;
 mod status;
 

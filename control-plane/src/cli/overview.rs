@@ -1,24 +1,15 @@
 //! `sekisho overview`: what the hits of the last days come to.
 
-use std::path::PathBuf;
-
 use jiff::Timestamp;
 
-use super::{Failure, columns::Columns, print, print_json};
-use crate::{
-    config::Config,
-    store::{self, Counts, Overview, Share},
-};
+use super::{Failure, columns::Columns, print, print_json, record::RecordArgs};
+use crate::store::{self, Counts, Overview, Share};
 
 /// Arguments of `sekisho overview`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Configuration file of the daemon, running or not
-    #[arg(short, long, value_name = "FILE", env = "SEKISHO_CONFIG")]
-    config: Option<PathBuf>,
-    /// Folder of the record, in place of the configuration's
-    #[arg(long, value_name = "DIR", conflicts_with = "config")]
-    state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    record: RecordArgs,
     /// How many days in UTC, today included
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=180))]
     days: u32,
@@ -28,11 +19,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let state_dir = match (&args.state_dir, &args.config) {
-        (Some(state_dir), _) => state_dir.clone(),
-        (None, Some(path)) => Config::read(path).map_err(Failure::usage)?.state_dir,
-        (None, None) => return Err(Failure::usage("expected --config FILE or --state-dir DIR")),
-    };
+    let state_dir = args.record.state_dir()?;
     let overview = store::read_overview(&state_dir, Timestamp::now(), args.days);
     let overview = overview.map_err(Failure::failed)?;
     if args.json { print_json(&overview) } else { print(&text(&overview)) }
