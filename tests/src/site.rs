@@ -65,14 +65,22 @@ impl HostSite {
         }
     }
 
-    /// The reason of a frame by the short way, where that says one, while no flow is known.
+    /// The reason of a frame by the short way, where that says one, while no flow is known: the same whether
+    /// flows are expected or not.
     pub fn judge_in_short(&self, frame: &[u8], image: &Image) -> Option<Reason> {
         let direction = match self.role {
             Role::Subscriber => Direction::Outbound,
             Role::Uplink => Direction::Inbound,
             Role::Both => return None,
         };
-        decide::shortcut(frame, image.bytes(), self, direction, &mut NoFlows)
+        let [reason, other] = [false, true].map(|are_expected| {
+            let mut flows = NoFlows { are_expected };
+            decide::shortcut(frame, image.bytes(), self, direction, &mut flows)
+        });
+        if reason.is_some() && other.is_some() {
+            assert_eq!(reason, other, "the reason depends on what was expected");
+        }
+        reason.or(other)
     }
 
     /// The program's rule for answers, in the tests' own words: only a subscriber's whole, untunnelled
@@ -125,11 +133,21 @@ impl HostSite {
 }
 
 /// A flow table that is empty and has room.
-struct NoFlows;
+struct NoFlows {
+    are_expected: bool,
+}
 
 impl Flows for NoFlows {
     fn port(&self) -> u8 {
         0
+    }
+
+    fn are_expected(&self) -> bool {
+        self.are_expected
+    }
+
+    fn expect(&mut self, are_expected: bool) {
+        self.are_expected = are_expected;
     }
 
     fn known(&mut self, _: Words) -> Known {

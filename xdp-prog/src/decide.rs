@@ -15,7 +15,7 @@ use crate::{
     lookup::{self, Remote},
     opted_out::is_opted_out,
     parse::{self, Ip, Link, Transport},
-    protected::{is_protected, is_service},
+    protected::{is_protected, may_be_service},
     site::{PrefixSet as _, Site},
 };
 
@@ -57,6 +57,10 @@ pub struct Match {
 pub trait Flows {
     /// Port slot of the interface.
     fn port(&self) -> u8;
+    /// Whether the last packet was listed, as far as its address goes.
+    fn are_expected(&self) -> bool;
+    /// Remembers that for the next time.
+    fn expect(&mut self, are_expected: bool);
     /// What became of earlier packets of the same flow.
     fn known(&mut self, flow: Words) -> Known;
     /// Begins the flow that was asked for last, if its first packet is dropped.
@@ -142,49 +146,69 @@ where
     S: Site,
     L: Flows,
 {
-    let link = parse::usual_link(frame, || site.unwrapped())?;
-    let link_word = frame.forget(flow::link(&link).word());
-    let ip = parse::usual_network(frame, link.offset, link.is_ipv6)?;
-    let (subscriber, remote) = by_end(direction, ip.ends.source, ip.ends.destination);
-    if let Some(opt_outs) = site.opt_outs()
-        && lookup::may_hold(&opt_outs, subscriber)
-    {
-        return None;
-    }
-    if link.is_ipv6 {
-        let is_clean = !image::may_hold_v6(image, remote.0, remote.1)
+    let (is_ipv6, offset, link) = match parse::bare_link(frame) {
+        Some((is_ipv6, offset)) => (is_ipv6, offset, 0),
+        None => {
+            let link = parse::usual_link(frame, || site.unwrapped())?;
+            (link.is_ipv6, link.offset, flow::link(&link).word())
+        }
+    };
+    let (offset, link) = (frame.forget_offset(offset), frame.forget(link));
+    if is_ipv6 {
+        let ends = parse::usual_ipv6(frame, offset)?;
+        let (subscriber, remote) = by_end(direction, ends.source, ends.destination);
+        let is_clean = !may_have_opted_out(site, subscriber)
+            && !image::may_hold_v6(image, remote.0, remote.1)
             && !lookup::is_mapped(remote)
             && site.embedding().find(remote).is_none();
         return is_clean.then_some(Reason::NotListed);
     }
-    if !image::may_hold_v4(image, remote.1 as u32) {
-        return Some(Reason::NotListed);
-    }
-    let (source_port, destination_port, flags) = parse::usual_transport(frame, &ip)?;
-    if is_service(frame, ip.protocol, source_port, destination_port) {
+    let ip = parse::usual_ipv4(frame, offset)?;
+    let (subscriber, remote) = by_end(direction, ip.source, ip.destination);
+    if may_have_opted_out(site, (0, 0xffff_0000_0000 | u64::from(u32::from_be(subscriber)))) {
         return None;
     }
-    // Asked before the ruleset: what is known needs no more of that.
-    let (subscriber_port, remote_port) = by_end(direction, source_port, destination_port);
+    let address = u32::from_be(remote);
+    // A flow that is known takes no look into the ruleset, and what is not listed none for its flow. Each
+    // of both is a wait for memory, so what it was last time is asked first.
+    if !flows.are_expected() {
+        if !image::may_be_v4(image, address) {
+            return Some(Reason::NotListed);
+        }
+        flows.expect(true);
+    }
+    if may_be_service(frame, ip.source_port, ip.destination_port) {
+        return None;
+    }
+    let tcp_flags = ip.tcp_flags(frame)?;
+    let (subscriber_port, remote_port) = by_end(direction, ip.source_port, ip.destination_port);
     let conversation = ConversationKey {
         remote_port,
         protocol: ip.protocol,
-        class: FlagClass::number_of_tcp(flags),
+        class: FlagClass::number_of_tcp(tcp_flags),
         direction: direction as u8,
         port: flows.port(),
     }
     .word();
-    match flows.known(Words::of_v4(subscriber.1, remote.1, link_word, conversation)) {
+    match flows.known(Words::of_v4(subscriber, remote, link, conversation)) {
         Known::Not => {}
         Known::As(reason) => return Some(reason),
         Known::Elsewhere => return None,
     }
-    let Some(selector) = image::find_v4(image, remote.1 as u32) else {
+    let Some(selector) = image::find_v4(image, address) else {
+        flows.expect(false);
         return Some(Reason::NotListed);
     };
     let rule = image::rule_of_all(image, selector)?;
     let dropping = image::dropping(image, rule)?;
-    flows.begin(&First { subscriber_port, tcp_flags: flags, rule, dropping })
+    flows.begin(&First { subscriber_port, tcp_flags, rule, dropping })
+}
+
+/// Whether somebody opted out near this address, halves in host byte order; IPv4 as `::ffff:a.b.c.d`.
+#[inline(always)]
+fn may_have_opted_out<S: Site>(site: &S, subscriber: (u64, u64)) -> bool {
+    let Some(opt_outs) = site.opt_outs() else { return false };
+    lookup::may_hold(&opt_outs, subscriber)
 }
 
 /// The reason of any packet but those that `matches` takes.

@@ -10,6 +10,10 @@ use crate::{
     parse::{Link, Transport, protocol},
 };
 
+/// The other half of an IPv4 address as [`FlowSlot`] has it, which begins with it: `::ffff:a.b.c.d` has
+/// ten bytes of zero, and two of all ones.
+const MAPPED: u64 = 0xffff_0000;
+
 /// What the packets of a flow are. Words, as bytes that were just written cannot be read back as words
 /// without waiting for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,13 +51,12 @@ impl Words {
         }
     }
 
-    /// The same of a packet between two IPv4 addresses, which are the lower halves of mapped ones in host
-    /// byte order, and in no tunnel.
+    /// The same of a packet between two IPv4 addresses in network byte order and in no tunnel.
     #[inline(always)]
-    pub const fn of_v4(subscriber: u64, remote: u64, link: u64, conversation: u64) -> Self {
+    pub const fn of_v4(subscriber: u32, remote: u32, link: u64, conversation: u64) -> Self {
         Self {
-            subscriber_low: subscriber.to_be(),
-            remote_low: remote.to_be(),
+            subscriber_low: MAPPED | (subscriber as u64) << 32,
+            remote_low: MAPPED | (remote as u64) << 32,
             link,
             conversation,
             subscriber_high: 0,
@@ -65,10 +68,13 @@ impl Words {
     #[inline(always)]
     pub fn hash(&self) -> u32 {
         hash(&[
-            u64::from_be(self.subscriber_low),
-            u64::from_be(self.remote_low),
+            self.subscriber_low >> 32,
+            self.remote_low >> 32,
             self.link,
             self.conversation,
+            // Nothing of flows between IPv4 addresses.
+            u64::from(self.subscriber_low as u32 ^ MAPPED as u32),
+            u64::from(self.remote_low as u32 ^ MAPPED as u32),
             u64::from_be(self.subscriber_high),
             u64::from_be(self.remote_high),
         ])
@@ -133,17 +139,18 @@ pub fn hash_of(packet: &Sighting) -> u32 {
 }
 
 /// The words are multiplied side by side: one after the other, that would take as long as everything
-/// else here. A product spreads what is in the lower bits of a word, so an address has to be in host
-/// byte order. Words of zero count for nothing.
+/// else here. A product spreads what is in the lower half of a word. Words of zero count for nothing.
 #[inline(always)]
 fn hash<const N: usize>(words: &[u64; N]) -> u32 {
-    const ODD: [u64; 6] = [
+    const ODD: [u64; 8] = [
         0x9e37_79b9_7f4a_7c15,
         0xbf58_476d_1ce4_e5b9,
         0x94d0_49bb_1331_11eb,
         0xff51_afd7_ed55_8ccd,
         0xc4ce_b9fe_1a85_ec53,
         0x87c3_7b91_1142_53d5,
+        0xd6e8_feb8_6659_fd93,
+        0xa076_1d64_78bd_642f,
     ];
     let sum = words
         .iter()
@@ -162,9 +169,9 @@ mod tests {
     fn neighbours_that_call_neighbours_are_spread() {
         let mut all = HashSet::new();
         let mut buckets = [0_u32; 1 << 13];
-        for subscriber in 0..256_u64 {
-            for remote in 0..256_u64 {
-                let address = |net: u64, host: u64| 0xffff_0000_0000 | net << 8 | host;
+        for subscriber in 0..256_u32 {
+            for remote in 0..256_u32 {
+                let address = |net: u32, host: u32| (net << 8 | host).to_be();
                 let (from, to) = (address(0x64_40_07, subscriber), address(0xc6_12_00, remote));
                 let hash = Words::of_v4(from, to, 0, 6 << 16 | 23).hash();
                 all.insert(hash);

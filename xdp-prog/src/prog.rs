@@ -25,7 +25,7 @@ use sekisho_abi::{
     image::Bytes,
     opt_out::BlockKey,
     reason::{Reason, Verdict},
-    record::{Address, Direction, Forwarding, Lease, Mode, Modes, Role},
+    record::{Address, Direction, Forwarding, Modes, Role},
 };
 use sekisho_xdp::{
     decide::{self, Known, Match, Matches},
@@ -38,7 +38,7 @@ use self::{
     account::{Counters, First, Flow, Now, Under},
     images::{LiveImage, OPT_OUTS, RULES},
     packet::Packet,
-    verifier::{before_what_follows, forget_memory},
+    verifier::{before_what_follows, forget_memory, zeros},
 };
 
 /// Judges one packet. Whatever it cannot read, it passes.
@@ -47,6 +47,7 @@ use self::{
 /// what most packets take, as kernels guard against speculation wherever a function ends. Each has the
 /// processor's registers to itself, and the verifier follows each way only to the end of one of them.
 #[xdp(frags)]
+#[inline(always)]
 fn sekisho(ctx: XdpContext) -> u32 {
     let done = match constant::role() {
         Role::Subscriber => in_short(&ctx, Direction::Outbound),
@@ -114,8 +115,8 @@ impl Live {
     /// The reason of every packet, if there is nothing to judge them by.
     #[inline(always)]
     fn find() -> Result<Self, Reason> {
-        let modes = maps::modes().ok_or(Reason::ModeBypass)?;
-        if modes.of_port(constant::port() as usize) == Mode::Bypass {
+        let modes = maps::modes();
+        if modes.is_bypassed(constant::port() as usize) {
             return Err(Reason::ModeBypass);
         }
         let image = images::live(&RULES).ok_or(Reason::NoRuleset)?;
@@ -138,10 +139,20 @@ impl decide::Flows for LiveFlows<'_> {
     }
 
     #[inline(always)]
+    fn are_expected(&self) -> bool {
+        self.counters.expects_flows()
+    }
+
+    #[inline(always)]
+    fn expect(&mut self, are_expected: bool) {
+        self.counters.expect_flows(are_expected);
+    }
+
+    #[inline(always)]
     fn known(&mut self, flow: Words) -> Known {
         let now = self.counters.now();
-        let Some((lease, under)) = self.under(now) else { return Known::Elsewhere };
-        Flow::of(flow, lease.side()).go_on(under, self.packet.length(), now)
+        let mut flow = Flow::of(flow, maps::lease().side());
+        flow.go_on(|| self.under(now), self.packet.length(), now)
     }
 
     #[inline(always)]
@@ -149,18 +160,19 @@ impl decide::Flows for LiveFlows<'_> {
         // All of it anew: what is kept until then would be kept for every packet.
         forget_memory();
         let now = self.counters.now();
-        let (_, under) = self.under(now)?;
+        let under = self.under(now);
         let mode = self.modes.of_port(constant::port() as usize);
         if !under.lease_holds || !decide::is_dropped(first.dropping, self.modes, mode) {
             return None;
         }
+        let none = Address::of_words(zeros());
         let first = First {
             rule: first.rule,
             reason: Reason::Dropped,
             subscriber_port: first.subscriber_port,
             tcp_flags: first.tcp_flags,
-            inner_subscriber: Address::v6(0, 0),
-            outer_remote: Address::v6(0, 0),
+            inner_subscriber: none,
+            outer_remote: none,
         };
         account::begin(first, under, self.packet.length(), now)?;
         Some(Reason::Dropped)
@@ -169,14 +181,12 @@ impl decide::Flows for LiveFlows<'_> {
 
 impl LiveFlows<'_> {
     #[inline(always)]
-    fn under(&self, now: Now) -> Option<(&'static Lease, Under)> {
-        let lease = maps::lease()?;
-        let under = Under {
-            generation: self.image.generation()?,
+    fn under(&self, now: Now) -> Under {
+        Under {
+            generation: self.image.generation(),
             switches: version(self.modes),
-            lease_holds: now.is_before(lease.enforce_until_ns),
-        };
-        Some((lease, under))
+            lease_holds: now.is_before(maps::lease().enforce_until_ns),
+        }
     }
 }
 
@@ -197,7 +207,7 @@ impl Matches for Found<'_> {
     #[inline(always)]
     fn take(&mut self, found: &Match) {
         if let Some(matched) = maps::matched() {
-            let generation = self.image.generation().unwrap_or(0);
+            let generation = self.image.generation();
             self.serial = matched.serial.wrapping_add(1) | MATCHED;
             matched.serial = self.serial;
             matched.note.write(Matched { found: *found, generation });
@@ -224,7 +234,8 @@ fn stop(ctx: *mut xdp_md, serial: u32) -> u32 {
     let ctx = XdpContext::new(ctx);
     let packet = Packet::new(&ctx);
     let Some(mut counters) = Counters::here() else { return forward() };
-    let (Some(modes), Some(matched)) = (maps::modes(), maps::matched()) else { return forward() };
+    let Some(matched) = maps::matched() else { return forward() };
+    let modes = maps::modes();
     let switches = version(modes);
     let mode = modes.of_port(constant::port() as usize);
     if matched.serial != serial {
@@ -236,7 +247,7 @@ fn stop(ctx: *mut xdp_md, serial: u32) -> u32 {
     found.packet.ip.payload = packet.forget_offset(found.packet.ip.payload);
     found.packet.link.offset = packet.forget_offset(found.packet.link.offset);
     let now = counters.now();
-    let lease = maps::lease().copied().unwrap_or_default();
+    let lease = maps::lease();
     let under = Under { generation, switches, lease_holds: now.is_before(lease.enforce_until_ns) };
     let length = packet.length();
     let reason = decide::decide(found.lists, modes, mode, || under.lease_holds);

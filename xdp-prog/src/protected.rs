@@ -38,9 +38,19 @@ fn is_network_control(transport: &Transport) -> bool {
     }
 }
 
+/// Whether a packet may come from or go to a port of such a service: over TCP or UDP, that is left open.
+#[inline(always)]
+pub fn may_be_service<F: Frame + ?Sized>(
+    frame: &F,
+    source_port: u16,
+    destination_port: u16,
+) -> bool {
+    transports(frame, source_port, destination_port) != 0
+}
+
 /// Whether a TCP or UDP packet comes from or goes to a port of such a service.
 #[inline(always)]
-pub fn is_service<F: Frame + ?Sized>(
+fn is_service<F: Frame + ?Sized>(
     frame: &F,
     protocol: u8,
     source_port: u16,
@@ -51,9 +61,15 @@ pub fn is_service<F: Frame + ?Sized>(
         protocol::UDP => OVER_UDP,
         _ => return false,
     };
+    transports(frame, source_port, destination_port) & of_it != 0
+}
+
+/// Over what either port is a service.
+#[inline(always)]
+fn transports<F: Frame + ?Sized>(frame: &F, source_port: u16, destination_port: u16) -> u8 {
     // Masked, as the verifier of kernel 6.1 forgets that what lies on the stack has two bytes only.
-    let of = |port: u16| SERVICES[frame.forget(port.into()) as usize % SERVICES.len()];
-    (of(source_port) | of(destination_port)) & of_it != 0
+    let of = |port: u16| SERVICES[frame.opaque(port.to_be().into()) as usize % SERVICES.len()];
+    of(source_port) | of(destination_port)
 }
 
 const OVER_TCP: u8 = 1;
@@ -73,17 +89,17 @@ const UDP_SERVICES: &[u16] = &[
     3784, 3785, 4784, 6784, 7784,
 ];
 
-/// Over what a port is a service: one look instead of a comparison with each.
+/// Over what a port in network byte order is a service: one look instead of a comparison with each.
 static SERVICES: [u8; 1 << 16] = {
     let mut services = [0; 1 << 16];
     let mut at = 0;
     while at < TCP_SERVICES.len() {
-        services[TCP_SERVICES[at] as usize] |= OVER_TCP;
+        services[TCP_SERVICES[at].to_be() as usize] |= OVER_TCP;
         at += 1;
     }
     at = 0;
     while at < UDP_SERVICES.len() {
-        services[UDP_SERVICES[at] as usize] |= OVER_UDP;
+        services[UDP_SERVICES[at].to_be() as usize] |= OVER_UDP;
         at += 1;
     }
     services

@@ -12,6 +12,7 @@ mod rehearsal;
 mod ruleset;
 mod settings;
 mod trial;
+mod values;
 
 use std::{
     io,
@@ -107,6 +108,7 @@ impl KernelDataplane {
         let buckets = flow_table::buckets(&pins, settings.flow_table_entries, cpus)?;
         let slot = ruleset::adopt(&pins, settings.image_capacity)?;
         opt_out::adopt(&pins, settings.opt_out_rows)?;
+        values::adopt(&pins)?;
         attach::follow_renamed(&pins, guarded)?;
         let known = pins.links()?;
         let slots = attach::allocate_ports(&known, guarded)?;

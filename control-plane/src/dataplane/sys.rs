@@ -64,6 +64,12 @@ pub(super) fn create_image_map(bytes: usize) -> io::Result<OwnedFd> {
     create_map(bpf_map_type::BPF_MAP_TYPE_ARRAY, "sekisho_image", [4, bytes, 1], MMAPABLE, None)
 }
 
+/// An array map with a single value of `bytes`.
+pub(super) fn create_value(name: &str, bytes: usize) -> io::Result<OwnedFd> {
+    let bytes = u32::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput)?;
+    create_map(bpf_map_type::BPF_MAP_TYPE_ARRAY, name, [4, bytes, 1], 0, None)
+}
+
 /// A hash table with as many rows.
 pub(super) fn create_hash(
     name: &str,

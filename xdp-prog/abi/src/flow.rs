@@ -101,14 +101,20 @@ pub struct FlowSlot {
     pub link: u64,
     /// [`ConversationKey::word`], and [`IS_WIDE`] unless both upper halves are zero.
     pub conversation: u64,
-    /// [`Decision::word`].
-    pub decision: u64,
+    /// [`under`].
+    pub under: u64,
     /// How many packets.
     pub packets: u64,
     /// How many bytes.
     pub bytes: u64,
-    /// [`latest`].
-    pub latest: u64,
+    /// When the last packet came: [`steps`].
+    pub latest: u32,
+    /// [`Decision::rule`].
+    pub rule: u16,
+    /// [`Decision::reason`].
+    pub reason: u8,
+    /// Zero.
+    pub reserved: u8,
     /// Upper half of the subscriber's address, network byte order.
     pub subscriber_high: u64,
     /// Upper half of the remote's address, network byte order.
@@ -189,10 +195,10 @@ impl LinkKey {
 }
 
 impl ConversationKey {
-    /// All of it in one word.
+    /// All of it in one word, the port in network byte order.
     #[inline(always)]
     pub const fn word(self) -> u64 {
-        self.remote_port as u64
+        self.remote_port.to_be() as u64
             | (self.protocol as u64) << 16
             | (self.class as u64) << 24
             | (self.direction as u64) << 32
@@ -201,7 +207,7 @@ impl ConversationKey {
 
     const fn of(word: u64) -> Self {
         Self {
-            remote_port: word as u16,
+            remote_port: u16::from_be(word as u16),
             protocol: (word >> 16) as u8,
             class: (word >> 24) as u8,
             direction: (word >> 32) as u8,
@@ -210,28 +216,26 @@ impl ConversationKey {
     }
 }
 
-impl Decision {
-    /// All of it in one word, the generation in the lower half.
-    #[inline(always)]
-    pub const fn word(self) -> u64 {
-        self.generation as u64 | (self.rule as u64) << 32 | (self.reason as u64) << 48
-    }
-
-    /// What such a word says.
-    #[inline(always)]
-    pub const fn of(word: u64) -> Self {
-        Self { generation: word as u32, rule: (word >> 32) as u16, reason: (word >> 48) as u8 }
-    }
+/// What a packet is judged under: the generation of the ruleset, and in the upper half the
+/// [`Modes::version`](crate::record::Modes::version).
+#[inline(always)]
+pub const fn under(generation: u32, switches: u32) -> u64 {
+    generation as u64 | (switches as u64) << 32
 }
 
-/// When a flow's last packet came, in steps of [`STEP_NS`], and in the upper half the
-/// [`Modes::version`](crate::record::Modes::version) under which it was judged.
+/// A time in steps of [`STEP_NS`], the lower half of their number.
 #[inline(always)]
-pub const fn latest(now_ns: u64, switches: u32) -> u64 {
-    now_ns >> STEP_SHIFT & 0xffff_ffff | (switches as u64) << 32
+pub const fn steps(ns: u64) -> u32 {
+    (ns >> STEP_SHIFT) as u32
 }
 
 impl FlowSlot {
+    /// What was decided on the packets.
+    #[inline(always)]
+    pub const fn decision(&self) -> Decision {
+        Decision { generation: self.under as u32, rule: self.rule, reason: self.reason }
+    }
+
     /// Whose totals these are.
     pub const fn key(&self) -> FlowKey {
         FlowKey {
@@ -239,7 +243,7 @@ impl FlowSlot {
             remote: Address::of_words([self.remote_high, self.remote_low]),
             link: LinkKey::of(self.link),
             conversation: ConversationKey::of(self.conversation),
-            decision: Decision::of(self.decision),
+            decision: self.decision(),
         }
     }
 
@@ -248,7 +252,7 @@ impl FlowSlot {
         // Steps are counted in 31 bits, which hold 26 days: less than that since the first packet.
         let first = self.first_ns >> STEP_SHIFT;
         // Readings of the clock on two interfaces may be a tick apart, so that it may seem to go back.
-        let steps = (self.latest as u32).wrapping_sub(first as u32).cast_signed().max(0);
+        let steps = self.latest.wrapping_sub(steps(self.first_ns)).cast_signed().max(0);
         let last_ns = (first + u64::from(steps.cast_unsigned())) << STEP_SHIFT;
         FlowTotals {
             packets: self.packets,
@@ -298,7 +302,9 @@ mod tests {
             remote_high: 4,
             link: link.word(),
             conversation: conversation.word() | IS_WIDE,
-            decision: decision.word(),
+            under: under(decision.generation, 9),
+            rule: decision.rule,
+            reason: decision.reason,
             ..slot()
         }
         .key();
@@ -322,7 +328,7 @@ mod tests {
     #[test]
     fn a_last_packet_that_seems_to_come_before_the_first_came_with_it() {
         let first_ns = 9 * STEP_NS;
-        let totals = FlowSlot { first_ns, latest: latest(8 * STEP_NS, 0), ..slot() }.totals();
+        let totals = FlowSlot { first_ns, latest: steps(8 * STEP_NS), ..slot() }.totals();
         assert_eq!(totals.last_ns, first_ns);
     }
 
@@ -331,7 +337,7 @@ mod tests {
         for first_ns in [1, 5 * STEP_NS - 1, (u64::from(u32::MAX) << STEP_SHIFT) + 7] {
             for age_ns in [0, 1, STEP_NS, 1_000 * STEP_NS + 3, 20 * 86_400_000_000_000] {
                 let last_ns = first_ns + age_ns;
-                let totals = FlowSlot { first_ns, latest: latest(last_ns, 9), ..slot() }.totals();
+                let totals = FlowSlot { first_ns, latest: steps(last_ns), ..slot() }.totals();
                 assert!(totals.last_ns >= first_ns, "{first_ns} {age_ns}");
                 assert!(totals.last_ns.abs_diff(last_ns) < STEP_NS, "{first_ns} {age_ns}");
             }

@@ -24,7 +24,7 @@ pub mod record;
 /// Raised whenever a record, a map or the image changes its layout.
 ///
 /// It is part of the pin path, so a daemon never adopts maps of another layout.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// How many lists one ruleset can tell apart, the [`canary`]'s included: list sets travel as 64-bit
 /// masks.

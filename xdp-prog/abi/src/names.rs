@@ -52,6 +52,16 @@ pub const LARGER_OPT_OUT_BLOCKS: &str = "OPT_OUT_BLOCKS_LARGER";
 /// The XDP entry point in the object.
 pub const PROGRAM: &str = "sekisho";
 
+/// What the program has where the address of a map's value belongs: an instruction that loads one of
+/// these numbers of eight bytes. The loader puts the map in its place (`BPF_PSEUDO_MAP_VALUE` of
+/// linux/bpf.h). An address takes one instruction of each packet, a lookup ten.
+pub mod values {
+    /// Of [`super::MODES`].
+    pub const MODES: u64 = 0x5ec1_5405_4d4f_4445;
+    /// Of [`super::LEASE`].
+    pub const LEASE: u64 = 0x5ec1_5406_4c45_4153;
+}
+
 /// Constants that the loader sets in the object before the verifier sees it.
 pub mod globals {
     /// `u64`: bytes of the ruleset image that may be read.

@@ -287,6 +287,13 @@ impl Modes {
         }
     }
 
+    /// Whether nothing is looked up for packets on this port.
+    #[inline(always)]
+    pub fn is_bypassed(&self, port: usize) -> bool {
+        let own = if port < MAX_PORTS { self.ports[port] } else { Mode::Bypass as u8 };
+        own == Mode::Bypass as u8 || self.global == Mode::Bypass as u8
+    }
+
     /// What applies to packets on this port: the milder of the global mode and the port's own.
     #[inline(always)]
     pub fn of_port(&self, port: usize) -> Mode {
@@ -343,6 +350,9 @@ impl core::ops::AddAssign for Count {
 pub struct PortCounters {
     /// What the clock said when it was last read here.
     pub clock: Clock,
+    /// 1 if the last usual IPv4 packet was listed, as far as its address goes: then the next one may be of
+    /// a flow that is known.
+    pub expects_flows: u64,
     /// By the discriminant of [`Reason`].
     pub by_reason: [Count; Reason::COUNT],
 }

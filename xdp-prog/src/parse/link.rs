@@ -7,8 +7,8 @@ use crate::frame::Frame;
 /// VLAN tags that are walked: customer and service tag, and two more for carriers of carriers.
 pub const MAX_VLAN_TAGS: usize = 4;
 
-/// As many as most frames have: the service tag, and the customer's.
-const USUAL_VLAN_TAGS: usize = 2;
+/// Bytes of an Ethernet header without tags.
+pub(super) const ETHERNET_BYTES: usize = 14;
 
 /// MPLS labels that are walked.
 pub const MAX_LABELS: usize = 4;
@@ -61,31 +61,13 @@ pub fn link<F: Frame + ?Sized>(frame: &F, unwrapped: Encapsulation) -> Result<Li
     Ok(link)
 }
 
-/// The same for what most frames have in front of IP: two tags at most, and a PPPoE session if that
-/// is to be unwrapped.
-#[inline(always)]
-pub fn usual_link<F: Frame + ?Sized>(
-    frame: &F,
-    unwrapped: impl FnOnce() -> Encapsulation,
-) -> Option<Link> {
-    let (mut link, ethertype) = tagged(frame, USUAL_VLAN_TAGS).ok()?;
-    match ethertype {
-        0x0800 => {}
-        0x86dd => link.is_ipv6 = true,
-        0x8864 if unwrapped().has(Encapsulation::PPPOE) => link = pppoe(frame, link).ok()?,
-        _ => return None,
-    }
-    link.offset = frame.forget_offset(link.offset);
-    Some(link)
-}
-
 /// Ethernet and so many VLAN tags, and the type of what comes behind them.
 #[inline(always)]
-fn tagged<F: Frame + ?Sized>(frame: &F, most: usize) -> Result<(Link, u16), Reason> {
+pub(super) fn tagged<F: Frame + ?Sized>(frame: &F, most: usize) -> Result<(Link, u16), Reason> {
     let Some(field) = frame.read(12) else { return Err(Reason::TruncatedEthernet) };
     let mut ethertype = u16::from_be_bytes(field);
     let mut link = Link {
-        offset: 14,
+        offset: ETHERNET_BYTES,
         is_ipv6: false,
         vlans: 0,
         tags: 0,
@@ -120,7 +102,7 @@ fn is_vlan(ethertype: u16) -> bool {
 /// RFC 2516, 4, and the protocol field of PPP behind it (RFC 1661, 2): two bytes, or one, which then
 /// is odd, where both ends agreed to compress it. RFC 2516, 7 recommends against that and allows it.
 #[inline(always)]
-fn pppoe<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Link, Reason> {
+pub(super) fn pppoe<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Link, Reason> {
     let Some(header) = frame.read::<8>(link.offset) else { return Err(Reason::TruncatedPppoe) };
     let [version_type, code, session_high, session_low, _, _, ppp_high, ppp_low] = header;
     if version_type != 0x11 || code != 0 {

@@ -7,11 +7,13 @@ mod link;
 mod network;
 mod transport;
 mod tunnel;
+mod usual;
 
-pub use link::{Link, MAX_LABELS, MAX_VLAN_TAGS, link, usual_link};
-pub use network::{Ends, Ip, MAX_EXTENSION_HEADERS, network, usual_network};
-pub use transport::{Transport, transport, usual_transport};
+pub use link::{Link, MAX_LABELS, MAX_VLAN_TAGS, link};
+pub use network::{Ends, Ip, MAX_EXTENSION_HEADERS, network};
+pub use transport::{Transport, transport};
 pub use tunnel::{Inner, kind, tunnel};
+pub use usual::{UsualIpv4, bare_link, usual_ipv4, usual_ipv6, usual_link};
 
 /// IANA protocol numbers.
 pub mod protocol {

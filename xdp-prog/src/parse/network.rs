@@ -54,32 +54,28 @@ pub fn network<F: Frame + ?Sized>(frame: &F, offset: usize, is_ipv6: bool) -> Re
     Ok(ip)
 }
 
-/// The IP header of most packets: without options, extension headers and fragments, and with TCP or
-/// UDP behind it.
-#[inline(always)]
-pub fn usual_network<F: Frame + ?Sized>(frame: &F, offset: usize, is_ipv6: bool) -> Option<Ip> {
-    let ip = if is_ipv6 { ipv6_header(frame, offset) } else { ipv4(frame, offset) }.ok()?;
-    let payload = offset + if is_ipv6 { 40 } else { 20 };
-    let is_usual = ip.payload == payload
-        && matches!(ip.protocol, super::protocol::TCP | super::protocol::UDP)
-        && matches!(ip.hidden, Reason::PortNotListed);
-    is_usual.then_some(Ip { payload, ..ip })
-}
-
 /// RFC 791, 3.1, without options.
 #[derive(FromBytes)]
 #[repr(C)]
-struct Ipv4Header {
-    version_ihl: u8,
+pub(super) struct Ipv4Header {
+    pub(super) version_ihl: u8,
     _type_of_service: u8,
     _total_length: [u8; 2],
     _identification: [u8; 2],
     fragment: [u8; 2],
     _time_to_live: u8,
-    protocol: u8,
+    pub(super) protocol: u8,
     _checksum: [u8; 2],
-    source: [u8; 4],
-    destination: [u8; 4],
+    pub(super) source: [u8; 4],
+    pub(super) destination: [u8; 4],
+}
+
+impl Ipv4Header {
+    /// Whether this is a packet's only fragment or its first.
+    #[inline(always)]
+    pub(super) fn is_first_fragment(&self) -> bool {
+        u16::from_be_bytes(self.fragment) & 0x1fff == 0
+    }
 }
 
 #[inline(always)]
@@ -91,7 +87,7 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Ip, Reason> {
         return Err(Reason::MalformedIpv4);
     }
     let mapped = |address: [u8; 4]| (0, 0xffff_0000_0000 | u64::from(u32::from_be_bytes(address)));
-    let is_first = u16::from_be_bytes(header.fragment) & 0x1fff == 0;
+    let is_first = header.is_first_fragment();
     Ok(Ip {
         offset,
         is_ipv6: false,
@@ -123,7 +119,7 @@ fn ipv6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Ip, Reason> {
 }
 
 #[inline(always)]
-fn ipv6_header<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Ip, Reason> {
+pub(super) fn ipv6_header<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Ip, Reason> {
     let bytes: [u8; 40] = frame.read(offset).ok_or(Reason::TruncatedIpv6)?;
     let header: Ipv6Header = transmute!(bytes);
     if header.version >> 4 != 6 {

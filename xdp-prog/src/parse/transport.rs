@@ -71,19 +71,3 @@ pub fn transport<F: Frame + ?Sized>(frame: &F, ip: &Ip) -> Transport {
     }
     transport
 }
-
-/// Source port, destination port and the flag byte of a packet of TCP or UDP, whose flags are 0. `None` if
-/// it ends before.
-#[inline(always)]
-pub fn usual_transport<F: Frame + ?Sized>(frame: &F, ip: &Ip) -> Option<(u16, u16, u8)> {
-    let [source_high, source_low, destination_high, destination_low] = frame.read(ip.payload)?;
-    let flags = if ip.protocol == protocol::TCP {
-        let [flags] = frame.read(ip.payload + 13)?;
-        flags
-    } else {
-        0
-    };
-    let source = u16::from_be_bytes([source_high, source_low]);
-    let destination = u16::from_be_bytes([destination_high, destination_low]);
-    Some((source, destination, flags))
-}

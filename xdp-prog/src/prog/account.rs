@@ -9,7 +9,7 @@ use aya_ebpf::helpers::generated::{
     bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_coarse_ns,
 };
 use sekisho_abi::{
-    flow::{Decision, FLOWS_PER_BUCKET, FlowBucket, FlowSlot, flow_region, latest, part_of},
+    flow::{Decision, FLOWS_PER_BUCKET, FlowBucket, FlowSlot, flow_region, part_of, steps, under},
     reason::Reason,
     record::{Address, EVENT_WINDOW_NS, EVENTS_PER_WINDOW, PortCounters},
 };
@@ -18,7 +18,7 @@ use sekisho_xdp::{decide::Known, flow::Words};
 use super::{
     constant,
     maps::{self, EVENTS, FLOW_REGIONS, FLOWS, OVERFLOW},
-    verifier::{before_what_follows, opaque},
+    verifier::{before_what_follows, opaque, zeros},
 };
 
 /// What this CPU has counted on this port.
@@ -37,6 +37,16 @@ impl Counters {
             count.packets += 1;
             count.bytes += bytes;
         }
+    }
+
+    #[inline(always)]
+    pub(super) fn expects_flows(&self) -> bool {
+        self.0.expects_flows != 0
+    }
+
+    #[inline(always)]
+    pub(super) fn expect_flows(&mut self, expects: bool) {
+        self.0.expects_flows = expects.into();
     }
 
     /// The coarse clock stands still between ticks, and asking what tick it is takes no call. What was
@@ -98,6 +108,13 @@ pub(super) struct Under {
     pub(super) lease_holds: bool,
 }
 
+impl Under {
+    #[inline(always)]
+    fn word(self) -> u64 {
+        under(self.generation, self.switches)
+    }
+}
+
 impl Flow {
     #[inline(always)]
     pub(super) fn of(words: Words, side: u32) -> Self {
@@ -114,21 +131,28 @@ impl Flow {
 
     /// Counts a packet between IPv4 addresses like those before it: the rule and the reason are theirs.
     #[inline(always)]
-    pub(super) fn go_on(&mut self, under: Under, bytes: u64, now: Now) -> Known {
+    pub(super) fn go_on(&mut self, under: impl Fn() -> Under, bytes: u64, now: Now) -> Known {
         let words = self.words;
         for probe in 0..FLOWS_PER_BUCKET {
             let Some(slot) = self.place(probe) else { return Known::Elsewhere };
             if slot.packets == 0 {
                 return self.note(probe);
             }
-            let decision = Decision::of(slot.decision);
-            if words.are_of_v4(slot) && decision.generation == under.generation {
-                let is_under = (slot.latest >> 32) as u32 == under.switches;
-                let still = if is_under { still(decision.reason, under.lease_holds) } else { None };
-                let Some(reason) = still else { return Known::Elsewhere };
-                add(slot, bytes, latest(now.0, under.switches));
-                return Known::As(reason);
+            if !words.are_of_v4(slot) {
+                continue;
             }
+            let under = under();
+            if slot.under != under.word() {
+                if slot.decision().generation != under.generation {
+                    continue;
+                }
+                return Known::Elsewhere;
+            }
+            let Some(reason) = still(slot.reason, under.lease_holds) else {
+                return Known::Elsewhere;
+            };
+            add(slot, bytes, now);
+            return Known::As(reason);
         }
         Known::Elsewhere
     }
@@ -138,7 +162,9 @@ impl Flow {
     fn note(&self, probe: u32) -> Known {
         let Some(free) = maps::free_place() else { return Known::Elsewhere };
         let place = self.first ^ probe;
-        *free = FreePlace { words: self.words, bucket: self.at, place };
+        let Words { subscriber_low, remote_low, link, conversation, .. } = self.words;
+        let words = [subscriber_low, remote_low, link, conversation];
+        *free = FreePlace { words, bucket: self.at, place };
         Known::Not
     }
 
@@ -153,8 +179,9 @@ impl Flow {
                 occupy(slot, at, row(words, first, under, bytes, now), now);
                 return;
             }
-            if slot.decision == decision && words.are_of(slot) {
-                add(slot, bytes, latest(now.0, under.switches));
+            if slot.decision() == decision && words.are_of(slot) {
+                add(slot, bytes, now);
+                slot.under = under.word();
                 return;
             }
         }
@@ -174,7 +201,8 @@ impl Flow {
 /// It is noted in memory of this CPU's own: most packets need none of it, and what is kept for them on
 /// the stack leaves less of that for the functions that are called.
 pub(super) struct FreePlace {
-    words: Words,
+    /// Those of a flow between IPv4 addresses that are not zero.
+    words: [u64; 4],
     bucket: u32,
     place: u32,
 }
@@ -183,6 +211,10 @@ pub(super) struct FreePlace {
 #[inline(always)]
 pub(super) fn begin(first: First, under: Under, bytes: u64, now: Now) -> Option<()> {
     let &mut FreePlace { words, bucket, place } = maps::free_place()?;
+    let [subscriber_low, remote_low, link, conversation] = words;
+    let [subscriber_high, remote_high] = zeros();
+    let words =
+        Words { subscriber_low, remote_low, link, conversation, subscriber_high, remote_high };
     // SAFETY: the bucket is in this CPU's region of the side that nobody reads while we run.
     let places = unsafe { &mut *FLOWS.get_ptr_mut(bucket)? };
     let slot = places.0.get_mut(opaque(place.into()) as usize % FLOWS_PER_BUCKET as usize)?;
@@ -203,8 +235,8 @@ pub(super) struct First {
 
 impl First {
     #[inline(always)]
-    fn decision(&self, generation: u32) -> u64 {
-        Decision { generation, rule: self.rule, reason: self.reason as u8 }.word()
+    fn decision(&self, generation: u32) -> Decision {
+        Decision { generation, rule: self.rule, reason: self.reason as u8 }
     }
 }
 
@@ -216,10 +248,13 @@ fn row(words: Words, first: First, under: Under, bytes: u64, now: Now) -> FlowSl
         remote_low: words.remote_low,
         link: words.link,
         conversation: words.conversation,
-        decision: first.decision(under.generation),
+        under: under.word(),
         packets: 1,
         bytes,
-        latest: latest(now.0, under.switches),
+        latest: steps(now.0),
+        rule: first.rule,
+        reason: first.reason as u8,
+        reserved: 0,
         subscriber_high: words.subscriber_high,
         remote_high: words.remote_high,
         first_ns: now.0,
@@ -245,10 +280,10 @@ fn still(reason: u8, lease_holds: bool) -> Option<Reason> {
 }
 
 #[inline(always)]
-fn add(slot: &mut FlowSlot, bytes: u64, latest: u64) {
+fn add(slot: &mut FlowSlot, bytes: u64, now: Now) {
     slot.packets += 1;
     slot.bytes += bytes;
-    slot.latest = latest;
+    slot.latest = steps(now.0);
 }
 
 /// Writes a flow's first row into a free place, and tells the drain that there is one place more to read.

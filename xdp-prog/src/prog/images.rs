@@ -3,7 +3,10 @@
 use core::marker::PhantomData;
 
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps};
-use sekisho_abi::image::{Bytes, layout::header};
+use sekisho_abi::image::{
+    Bytes,
+    layout::{DYNAMIC, header},
+};
 
 use super::{
     constant,
@@ -25,30 +28,32 @@ pub(super) const OPT_OUTS: Slot = Slot { map: &maps::OPT_OUT, bytes: constant::o
 /// A live image. What is replaced meanwhile stays until this packet is done.
 pub(super) struct LiveImage {
     base: *const u8,
-    bytes: u64,
+    bytes: fn() -> u64,
     marker: PhantomData<&'static [u8]>,
 }
 
 #[inline(always)]
 pub(super) fn live(slot: &Slot) -> Option<LiveImage> {
     let base = maps::inside(slot.map)?;
-    Some(LiveImage { base, bytes: (slot.bytes)(), marker: PhantomData })
+    Some(LiveImage { base, bytes: slot.bytes, marker: PhantomData })
 }
 
 impl LiveImage {
     #[inline(always)]
-    pub(super) fn generation(&self) -> Option<u32> {
-        self.u32(header::GENERATION as u64)
+    pub(super) fn generation(&self) -> u32 {
+        // SAFETY: the map's value has all of the header. Everything in an image is aligned.
+        unsafe { self.base.add(header::GENERATION).cast::<u32>().read() }
     }
 
+    /// What begins at an offset, in an image of so many bytes.
     #[inline(always)]
-    fn at<T: Copy>(&self, offset: u64) -> Option<T> {
+    fn at<T: Copy>(&self, offset: u64, bytes: u64) -> Option<T> {
         let offset = opaque(offset);
-        if offset > self.bytes - size_of::<T>() as u64 {
+        if offset > bytes - size_of::<T>() as u64 {
             return None;
         }
-        // SAFETY: the loader sets `bytes` to the size of the map's value, so a `T` that begins at
-        // or below the difference lies inside. Everything in an image is aligned.
+        // SAFETY: the loader gives the map's value no less than `bytes`, so a `T` that begins at or
+        // below the difference lies inside. Everything in an image is aligned.
         Some(unsafe { self.base.add(offset as usize).cast::<T>().read() })
     }
 }
@@ -56,11 +61,21 @@ impl LiveImage {
 impl Bytes for LiveImage {
     #[inline(always)]
     fn u32(&self, offset: u64) -> Option<u32> {
-        self.at(offset)
+        self.at(offset, (self.bytes)())
     }
 
     #[inline(always)]
     fn u64(&self, offset: u64) -> Option<u64> {
-        self.at(offset)
+        self.at(offset, (self.bytes)())
+    }
+
+    #[inline(always)]
+    fn fixed_u32(&self, offset: u64) -> Option<u32> {
+        self.at(offset, DYNAMIC as u64)
+    }
+
+    #[inline(always)]
+    fn fixed_u64(&self, offset: u64) -> Option<u64> {
+        self.at(offset, DYNAMIC as u64)
     }
 }

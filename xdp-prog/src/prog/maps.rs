@@ -5,6 +5,8 @@ use super::{
     account::FreePlace,
     constant::{self, ONLY},
 };
+use core::arch::asm;
+
 use aya_ebpf::{
     btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, PerCpuArray, RingBuf},
     helpers::bpf_map_lookup_elem,
@@ -14,6 +16,7 @@ use sekisho_abi::{
     MAX_PORTS,
     flow::{FlowBucket, FlowRegion, FlowSlot},
     image::layout::rule,
+    names::values,
     opt_out::{BlockKey, BlockPorts},
     record::{Count, EventCounters, Lease, Modes, PortCounters, Sinkhole},
 };
@@ -40,12 +43,6 @@ pub(super) static DEVICES: DevMap<{ MAX_PORTS + 1 }> = DevMap::new();
 
 #[btf_map]
 static SINKHOLE: Array<Sinkhole, 1> = Array::new();
-
-#[btf_map]
-static MODES: Array<Modes, 1> = Array::new();
-
-#[btf_map]
-static LEASE: Array<Lease, 1> = Array::new();
 
 #[btf_map]
 static COUNTERS: PerCpuArray<PortCounters, MAX_PORTS> = PerCpuArray::new();
@@ -105,22 +102,39 @@ pub(super) fn inside(slot: &'static ArrayOfMaps<Array<ImageBytes, 1>, 1>) -> Opt
     (!value.is_null()).then_some(value.cast_const())
 }
 
+/// The only value of a map that the loader knows by this number.
+///
+/// # Safety
+///
+/// The map must have values of this type.
 #[inline(always)]
-pub(super) fn modes() -> Option<&'static Modes> {
-    // SAFETY: null, or a value that lives as long as the map.
-    unsafe { at!(MODES, &raw const ONLY, Modes).as_ref() }
+unsafe fn value<T, const NUMBER: u64>() -> &'static T {
+    let address: usize;
+    // SAFETY: the instruction changes nothing but the register.
+    unsafe {
+        asm!("{0} = {1} ll", out(reg) address, const NUMBER, options(nomem, nostack, preserves_flags));
+    }
+    // SAFETY: by what the caller says, and the value lives as long as the map.
+    unsafe { &*(address as *const T) }
 }
 
 #[inline(always)]
-pub(super) fn lease() -> Option<&'static Lease> {
+pub(super) fn modes() -> &'static Modes {
+    // SAFETY: the map is made for this type.
+    unsafe { value::<Modes, { values::MODES }>() }
+}
+
+#[inline(always)]
+pub(super) fn lease() -> &'static Lease {
     // SAFETY: as above.
-    unsafe { at!(LEASE, &raw const ONLY, Lease).as_ref() }
+    unsafe { value::<Lease, { values::LEASE }>() }
 }
 
 /// This CPU's counters of this port.
 #[inline(always)]
 pub(super) fn counters() -> Option<&'static mut PortCounters> {
-    // SAFETY: as above; nobody else writes this CPU's value while we run.
+    // SAFETY: null, or a value that lives as long as the map, and nobody else writes this CPU's while we
+    // run.
     unsafe { at!(COUNTERS, constant::port_key(), PortCounters).as_mut() }
 }
 

@@ -107,4 +107,9 @@ impl Frame for Packet<'_> {
     fn forget(&self, number: u64) -> u64 {
         forgotten(number, self.length)
     }
+
+    #[inline(always)]
+    fn opaque(&self, number: u64) -> u64 {
+        opaque(number)
+    }
 }

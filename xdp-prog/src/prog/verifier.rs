@@ -14,6 +14,12 @@ pub(super) fn opaque(mut number: u64) -> u64 {
     number
 }
 
+/// Zeros of which the compiler does not know that they are: it would write such by a call.
+#[inline(always)]
+pub(super) fn zeros<const N: usize>() -> [u64; N] {
+    [opaque(0); N]
+}
+
 /// The same number; the compiler reads nothing that comes after before it.
 #[inline(always)]
 pub(super) fn before_what_follows(mut number: u64) -> u64 {

@@ -16,14 +16,15 @@ use sekisho_abi::{
     names::{self, globals},
 };
 
-use super::{Attach, Guarded, Settings, chain, flow_table, rejected};
+use super::{Attach, Guarded, Settings, chain, flow_table, rejected, values::Object};
 use crate::dataplane::{
     Attachment, DataplaneError, PortStatus, opt_outs,
     pins::{LinkPin, Pins, system},
     sys,
 };
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sekisho-xdp"));
+pub(super) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sekisho-xdp"));
 
 /// A port slot for each guarded interface: the one it has, or the lowest that no link holds. Until
 /// the start is done, interfaces that are no longer guarded go on, and so does what leads to them.
@@ -101,7 +102,8 @@ pub(super) fn load(
     for name in names::PINNED {
         loader.map_pin_path(name, pins.map(name));
     }
-    let mut ebpf = loader.load(OBJECT).map_err(|error| rejected(&error))?;
+    let object = Object::with_pinned(pins, OBJECT)?;
+    let mut ebpf = loader.load(&object.bytes).map_err(|error| rejected(&error))?;
     xdp(&mut ebpf)?.load().map_err(|error| rejected(&error))?;
     Ok(ebpf)
 }

@@ -11,7 +11,7 @@ use std::{
 
 use aya::maps::{Array, Map, MapData};
 use sekisho_abi::{
-    flow::{Decision, FLOWS_PER_BUCKET, FlowRegion, FlowSlot, buckets_of, flow_region},
+    flow::{FLOWS_PER_BUCKET, FlowRegion, FlowSlot, buckets_of, flow_region},
     image::layout::rule,
     names,
     record::Count,
@@ -82,8 +82,7 @@ impl FlowTable {
             }
             let mut freed = std::mem::take(&mut self.freed);
             let all = self.visit(region, |slot, place| {
-                let rule = Decision::of(slot.decision).rule;
-                if let Some(sum) = freed.get_mut(usize::from(rule)) {
+                if let Some(sum) = freed.get_mut(usize::from(slot.rule)) {
                     *sum += Count { packets: slot.packets, bytes: slot.bytes };
                 }
                 place.clear();

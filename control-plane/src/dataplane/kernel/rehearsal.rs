@@ -16,7 +16,7 @@ use sekisho_abi::{
 use super::{
     Guarded, Settings,
     attach::{self, Place},
-    opt_out, rejected, ruleset,
+    opt_out, rejected, ruleset, values,
 };
 use crate::{
     config::SMALLEST_IMAGE_MIB,
@@ -54,6 +54,7 @@ fn load_each_role() -> Result<Option<u32>, DataplaneError> {
     let settings = everything_on();
     let _slot = ruleset::adopt(&pins, settings.image_capacity)?;
     opt_out::adopt(&pins, settings.opt_out_rows)?;
+    values::adopt(&pins)?;
     let mut most = None;
     for role in [Role::Subscriber, Role::Uplink, Role::Both] {
         let guarded = Guarded { forwarding: Forwarding::Wire, ..Guarded::routed("", role) };

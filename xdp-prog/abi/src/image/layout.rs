@@ -50,8 +50,9 @@ pub const SLOTS: usize = 1 << SLOT_BITS;
 pub mod block {
     /// `u32`: the word offset of the first set slot's word.
     pub const FIRST: usize = 0;
-    /// `u32`: bits set before the first, second and third `u64`, a byte each from the lowest on.
-    pub const RANKS: usize = 4;
+    /// `u32`: a Bloom filter of what is listed in the slots, of which [`bit_of`] is each bit. Of most
+    /// addresses that are not listed beside one that is, it says so without another memory access.
+    pub const FILTER: usize = 4;
     /// Three `u64`: the bits of the slots, bit 0 first.
     pub const BITS: usize = 8;
     /// How many `u64` there are.
@@ -59,11 +60,17 @@ pub mod block {
     /// Size.
     pub const BYTES: usize = 32;
 
-    /// The block of a group of 64 slots, and which of its three it is.
+    /// The bit of the filter for the number of a slot and the next eight bits of a key.
+    #[inline(always)]
+    pub const fn bit_of(slot_and_next: u32) -> u32 {
+        slot_and_next.wrapping_mul(0x9e37_79b1) >> 27
+    }
+
+    /// The block of a group of 64 slots, one of 2^18, and which of its three it is.
     #[inline(always)]
     pub const fn of_group(group: u32) -> (u32, u32) {
-        // A division by three; BPF's own takes longer. Exact for every `u32`.
-        let block = ((group as u64 * 0xaaaa_aaab) >> 33) as u32;
+        // A division by three, exact for all of them; BPF's own takes longer.
+        let block = ((group as u64 * 0xa_aaab) >> 21) as u32;
         (block, group - block * GROUPS)
     }
 }
@@ -87,6 +94,9 @@ pub mod tag {
     pub const NODE: u32 = 1;
     /// Payload: the last eight bits of the address (22..30), a selector (0..22). IPv4 slots only.
     pub const HOST: u32 = 2;
+    /// Payload: the next four bits of the key (26..30), half the word offset into the pool of the leaf
+    /// (0..26) that says what is listed in the slot, all of it with these bits. IPv6 slots only.
+    pub const FAR: u32 = 2;
     /// Payload: word offset into the pool of a leaf. IPv6 only.
     pub const LEAF: u32 = 3;
     /// Where the tag begins.
@@ -95,6 +105,10 @@ pub mod tag {
     pub const PAYLOAD: u32 = (1 << SHIFT) - 1;
     /// Where the last eight bits of a host begin.
     pub const HOST_SHIFT: u32 = 22;
+    /// Where the four bits of a far leaf begin.
+    pub const FAR_SHIFT: u32 = 26;
+    /// Bits of half its offset.
+    pub const FAR_MASK: u32 = (1 << FAR_SHIFT) - 1;
     /// Bits of a selector.
     pub const SELECTOR_MASK: u32 = (1 << HOST_SHIFT) - 1;
 }

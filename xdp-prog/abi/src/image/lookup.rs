@@ -17,6 +17,18 @@ pub trait Bytes {
     fn u32(&self, offset: u64) -> Option<u32>;
     /// The `u64` at this byte offset.
     fn u64(&self, offset: u64) -> Option<u64>;
+
+    /// The `u32` at this byte offset below [`DYNAMIC`](super::layout::DYNAMIC), which every image has.
+    #[inline(always)]
+    fn fixed_u32(&self, offset: u64) -> Option<u32> {
+        self.u32(offset)
+    }
+
+    /// The `u64` at this byte offset below [`DYNAMIC`](super::layout::DYNAMIC), which every image has.
+    #[inline(always)]
+    fn fixed_u64(&self, offset: u64) -> Option<u64> {
+        self.u64(offset)
+    }
 }
 
 impl Bytes for [u8] {
@@ -40,6 +52,16 @@ impl<B: Bytes + ?Sized> Bytes for &B {
     #[inline(always)]
     fn u64(&self, offset: u64) -> Option<u64> {
         (**self).u64(offset)
+    }
+
+    #[inline(always)]
+    fn fixed_u32(&self, offset: u64) -> Option<u32> {
+        (**self).fixed_u32(offset)
+    }
+
+    #[inline(always)]
+    fn fixed_u64(&self, offset: u64) -> Option<u64> {
+        (**self).fixed_u64(offset)
     }
 }
 
@@ -70,8 +92,7 @@ impl Lists {
 /// The selector of an IPv4 address in host byte order, if anything lists it.
 #[inline(always)]
 pub fn find_v4<B: Bytes + ?Sized>(image: &B, address: u32) -> Option<Selector> {
-    let slot = address >> 8;
-    let word = slot_word(image, BLOCKS_V4, slot)?;
+    let word = slot_word(image, BLOCKS_V4, address)?;
     let payload = word & tag::PAYLOAD;
     let found = match word >> tag::SHIFT {
         tag::SELECTOR => payload,
@@ -98,8 +119,7 @@ pub fn find_v6<B: Bytes + ?Sized>(image: &B, high: u64, low: u64) -> Option<Sele
         return None;
     }
     let (high, low) = (high << 3 | low >> 61, low << 3);
-    let slot = (high >> 40) as u32;
-    let mut word = slot_word(image, BLOCKS_V6, slot)?;
+    let mut word = near_leaf(slot_word(image, BLOCKS_V6, (high >> 32) as u32)?, high)?;
     let pool = pool(image)?;
     let (mut next, mut rest) = (high << 24 | low >> 40, low << 24);
     for _ in 0..=LEVELS_V6 {
@@ -121,10 +141,19 @@ pub fn find_v6<B: Bytes + ?Sized>(image: &B, high: u64, low: u64) -> Option<Sele
     None
 }
 
-/// Whether an IPv4 address in host byte order has anything listed in its /24.
+/// Whether an IPv4 address in host byte order may be listed, as far as one memory access tells.
 #[inline(always)]
 pub fn may_hold_v4<B: Bytes + ?Sized>(image: &B, address: u32) -> bool {
-    Slot::of(BLOCKS_V4, address >> 8).bits(image).is_some()
+    Slot::of(BLOCKS_V4, address).may_hold(image).unwrap_or(false)
+}
+
+/// The same, and that is not one other host. What this says of most addresses that are not listed takes
+/// one memory access.
+#[inline(always)]
+pub fn may_be_v4<B: Bytes + ?Sized>(image: &B, address: u32) -> bool {
+    let Some(word) = slot_word(image, BLOCKS_V4, address) else { return false };
+    let is_of_host = word >> tag::HOST_SHIFT == tag::HOST << 8 | address & 0xff;
+    is_of_host || word >> tag::SHIFT != tag::HOST
 }
 
 /// Whether an IPv6 address, as its two halves in host byte order, may be listed. What this says of most
@@ -135,7 +164,8 @@ pub fn may_hold_v6<B: Bytes + ?Sized>(image: &B, high: u64, low: u64) -> bool {
         return false;
     }
     let (high, low) = (high << 3 | low >> 61, low << 3);
-    let Some(word) = slot_word(image, BLOCKS_V6, (high >> 40) as u32) else { return false };
+    let Some(word) = slot_word(image, BLOCKS_V6, (high >> 32) as u32) else { return false };
+    let Some(word) = near_leaf(word, high) else { return false };
     if word >> tag::SHIFT != tag::LEAF {
         return true;
     }
@@ -144,41 +174,68 @@ pub fn may_hold_v6<B: Bytes + ?Sized>(image: &B, high: u64, low: u64) -> bool {
     at_leaf(image, pool, word & tag::PAYLOAD, high, low) != Some(0)
 }
 
+/// The word of an IPv6 slot, that of a far leaf as any leaf's. `None` if the upper half of a key shows that
+/// the leaf is of others.
+#[inline(always)]
+fn near_leaf(word: u32, high: u64) -> Option<u32> {
+    if word >> tag::SHIFT != tag::FAR {
+        return Some(word);
+    }
+    let differs = (word >> tag::FAR_SHIFT ^ (high >> 36) as u32) & 0xf;
+    (differs == 0).then_some(tag::LEAF << tag::SHIFT | (word & tag::FAR_MASK) << 1)
+}
+
 /// Where a slot's bit is.
 struct Slot {
     block: u64,
     group: u64,
-    bit: u64,
+    bit: u32,
+    filter_bit: u32,
 }
 
 impl Slot {
+    /// Of a slot's number and the next eight bits of a key.
     #[inline(always)]
-    fn of(blocks: usize, slot: u32) -> Self {
+    fn of(blocks: usize, slot_and_next: u32) -> Self {
+        let slot = slot_and_next >> 8;
         let (block, group) = block::of_group(slot >> 6);
         Self {
             block: blocks as u64 + u64::from(block) * block::BYTES as u64,
             group: u64::from(group),
-            bit: 1 << (slot & 63),
+            bit: slot & 63,
+            filter_bit: block::bit_of(slot_and_next),
         }
     }
 
-    /// The bits of its group, if its own is set.
+    /// Whether the key may be listed.
     #[inline(always)]
-    fn bits<B: Bytes + ?Sized>(&self, image: &B) -> Option<u64> {
-        let bits = image.u64(self.block + block::BITS as u64 + self.group * 8)?;
-        (bits & self.bit != 0).then_some(bits)
+    fn may_hold<B: Bytes + ?Sized>(&self, image: &B) -> Option<bool> {
+        let bits = image.fixed_u64(self.block + block::BITS as u64 + self.group * 8)?;
+        let filter = u64::from(image.fixed_u32(self.block + block::FILTER as u64)?);
+        Some((bits >> self.bit) & (filter >> self.filter_bit) & 1 != 0)
+    }
+
+    /// How many slots of its block are set before it.
+    #[inline(always)]
+    fn before<B: Bytes + ?Sized>(&self, image: &B) -> Option<u64> {
+        let group = |number: u64| {
+            let bits = image.fixed_u64(self.block + block::BITS as u64 + number * 8)?;
+            let before = if number < self.group { u64::MAX } else { (1 << self.bit) - 1 };
+            Some(if number > self.group { 0 } else { bits & before })
+        };
+        Some(ones([group(0)?, group(1)?, group(2)?]))
     }
 }
 
-/// The word of a slot, if its bit is set.
+/// The word of the slot of a key, given with the next eight bits behind it, if the key may be listed.
 #[inline(always)]
-fn slot_word<B: Bytes + ?Sized>(image: &B, blocks: usize, slot: u32) -> Option<u32> {
-    let slot = Slot::of(blocks, slot);
-    let bits = slot.bits(image)?;
-    let first = u64::from(image.u32(slot.block + block::FIRST as u64)?);
-    let ranks = u64::from(image.u32(slot.block + block::RANKS as u64)?);
-    let before = ranks >> (slot.group * 8) & 0xff;
-    image.u32((first + before + ones(bits & (slot.bit - 1))) * 4)
+fn slot_word<B: Bytes + ?Sized>(image: &B, blocks: usize, slot_and_next: u32) -> Option<u32> {
+    let slot = Slot::of(blocks, slot_and_next);
+    if !slot.may_hold(image)? {
+        return None;
+    }
+    let first = u64::from(image.fixed_u32(slot.block + block::FIRST as u64)?);
+    image.u32((first + slot.before(image)?) * 4)
 }
 
 enum Child {
@@ -200,7 +257,7 @@ fn child<B: Bytes + ?Sized>(image: &B, pool: u64, at: u32, byte: u8) -> Option<C
     // The first quarter's rank, 0, is not stored: shift it in.
     let before = (ranks << 8) >> (quarter * 8) & 0xff;
     let children = u64::from(image.u32(node + node::CHILDREN as u64)?);
-    image.u32((pool + children + before + ones(bits & (bit - 1))) * 4).map(Child::Word)
+    image.u32((pool + children + before + ones([bits & (bit - 1)])) * 4).map(Child::Word)
 }
 
 /// The selector that a leaf holds for a key.
@@ -315,13 +372,16 @@ fn listed(selector: u32) -> Option<Selector> {
     NonZeroU32::new(selector).map(Selector)
 }
 
-/// Bits set, in arithmetic that BPF has.
+/// Bits set in at most three words, in arithmetic that BPF has.
 #[inline(always)]
-fn ones(bits: u64) -> u64 {
-    let bits = bits - (bits >> 1 & 0x5555_5555_5555_5555);
-    let bits = (bits & 0x3333_3333_3333_3333) + (bits >> 2 & 0x3333_3333_3333_3333);
-    let bits = (bits + (bits >> 4)) & 0x0f0f_0f0f_0f0f_0f0f;
-    bits.wrapping_mul(0x0101_0101_0101_0101) >> 56
+fn ones<const N: usize>(words: [u64; N]) -> u64 {
+    const { assert!(N <= 3, "the sum of four bits of each needs to fit four bits") };
+    let in_fours = words.into_iter().fold(0, |sum, bits| {
+        let bits = bits - (bits >> 1 & 0x5555_5555_5555_5555);
+        sum + (bits & 0x3333_3333_3333_3333) + (bits >> 2 & 0x3333_3333_3333_3333)
+    });
+    let in_bytes = (in_fours & 0x0f0f_0f0f_0f0f_0f0f) + (in_fours >> 4 & 0x0f0f_0f0f_0f0f_0f0f);
+    in_bytes.wrapping_mul(0x0101_0101_0101_0101) >> 56
 }
 
 /// The lists behind a rule that ask for a drop.

@@ -31,8 +31,8 @@ mod named;
 #[cfg(any(feature = "build", test))]
 pub use build::{Action, BuildError, Image, ImageBuilder, Limit, List, ListSet, Port};
 pub use lookup::{
-    Bytes, Header, Lists, Selector, dropping, find_v4, find_v6, header, lists_of, may_hold_v4,
-    may_hold_v6, resolve, rule_of_all,
+    Bytes, Header, Lists, Selector, dropping, find_v4, find_v6, header, lists_of, may_be_v4,
+    may_hold_v4, may_hold_v6, resolve, rule_of_all,
 };
 #[cfg(any(feature = "build", test))]
 pub use lookup::{ask, checksum, list_names, rule_lists};

@@ -153,7 +153,15 @@ impl Trees {
         {
             let selector = self.selectors.union(inherited, item.number);
             if K::BITS != 32 {
-                return Some(self.leaf(item, selector, inherited));
+                let at = self.leaf(item, selector, inherited);
+                let is_far = depth == SLOT_BITS && item.length >= 28 && inherited == 0;
+                return Some(match (at / 2) as u32 {
+                    half if is_far && half <= tag::FAR_MASK => {
+                        let next = item.bits(depth, 4);
+                        tag::FAR << tag::SHIFT | next << tag::FAR_SHIFT | half
+                    }
+                    _ => tag::LEAF << tag::SHIFT | at as u32,
+                });
             }
             let place = self.selectors.place(selector);
             if item.length == 32 && inherited == 0 && (place as usize) < selector::MAX {
@@ -165,7 +173,8 @@ impl Trees {
         (!words.is_empty()).then(|| self.node(&words, inherited))
     }
 
-    fn leaf<K: Key>(&mut self, item: &Item<K>, selector: u32, otherwise: u32) -> u32 {
+    /// The word offset of a new leaf, an even number.
+    fn leaf<K: Key>(&mut self, item: &Item<K>, selector: u32, otherwise: u32) -> usize {
         let at = self.aligned();
         let (selector, otherwise) =
             (self.selectors.place(selector), self.selectors.place(otherwise));
@@ -174,7 +183,7 @@ impl Trees {
         self.pool.extend(halves(key as u64));
         self.pool.extend([u32::from(item.length), selector, otherwise, 0]);
         debug_assert_eq!(self.pool.len() - at, leaf::BYTES / 4);
-        tag::LEAF << tag::SHIFT | at as u32
+        at
     }
 
     fn node(&mut self, words: &[(u32, u32)], otherwise: u32) -> u32 {

@@ -6,8 +6,8 @@ use crate::{
     image::{
         Lists,
         layout::{
-            BLOCKS, BLOCKS_V4, BLOCKS_V6, DYNAMIC, LIST_NAME_BYTES, MAGIC, block, header, port,
-            rule, selector,
+            BLOCKS, BLOCKS_V4, BLOCKS_V6, DYNAMIC, LIST_NAME_BYTES, MAGIC, block, header, leaf,
+            node, port, rule, selector, tag,
         },
         lookup,
     },
@@ -42,8 +42,8 @@ impl Parts<'_> {
             return Err(full(Limit::Bytes, total, capacity));
         }
         let mut out = Writer { bytes: vec![0; total] };
-        out.slots(&self.slots_v4, BLOCKS_V4, slots_v4);
-        out.slots(&self.slots_v6, BLOCKS_V6, slots_v6);
+        out.slots(&self.slots_v4, &self.pool, BLOCKS_V4, slots_v4);
+        out.slots(&self.slots_v6, &self.pool, BLOCKS_V6, slots_v6);
         out.words(pool, self.pool.iter().copied());
         out.words(selectors, tables.selectors.iter().flat_map(|&(shape, first)| [shape, first]));
         out.words(ports, tables.ports.iter().flat_map(|&(key, rule)| [key, rule]));
@@ -90,24 +90,49 @@ impl Writer {
     }
 
     /// A family's blocks and slot words, the words beginning at this word offset.
-    fn slots(&mut self, slots: &[(u32, u32)], blocks: usize, words: usize) {
+    fn slots(&mut self, slots: &[(u32, u32)], pool: &[u32], blocks: usize, words: usize) {
         let mut first = words as u32;
         let mut rest = slots.iter().peekable();
         for block in 0..BLOCKS as u32 {
             let mut bits = [0_u64; block::GROUPS as usize];
-            while let Some((slot, _)) =
+            let mut filter = 0;
+            while let Some((slot, word)) =
                 rest.next_if(|(slot, _)| block::of_group(slot >> 6).0 == block)
             {
                 bits[block::of_group(slot >> 6).1 as usize] |= 1 << (slot & 63);
+                filter |= filter_of(*slot, *word, blocks, pool);
             }
-            let [before_second, in_second, in_third] = bits.map(u64::count_ones);
-            let before_third = before_second + in_second;
             let at = blocks + block as usize * block::BYTES;
             self.put(at + block::FIRST, &first.to_le_bytes());
-            self.put(at + block::RANKS, &(before_second << 8 | before_third << 16).to_le_bytes());
+            self.put(at + block::FILTER, &filter.to_le_bytes());
             self.words((at + block::BITS) / 4, bits.into_iter().flat_map(halves));
-            first += before_third + in_third;
+            first += bits.map(u64::count_ones).iter().sum::<u32>();
         }
         self.words(words, slots.iter().map(|(_, word)| *word));
+    }
+}
+
+/// The bits of a block's filter for what is listed in a slot.
+fn filter_of(slot: u32, word: u32, blocks: usize, pool: &[u32]) -> u32 {
+    const ALL: u32 = u32::MAX;
+    let bit = |next: u32| 1 << block::bit_of(slot << 8 | next);
+    let payload = word & tag::PAYLOAD;
+    let leaf = |at: u32| {
+        let field = |field: usize| pool[at as usize + field / 4];
+        let key = u32::from(field(leaf::HIGH + 4) as u8);
+        let is_one = field(leaf::LENGTH) >= 32 && field(leaf::OTHERWISE) == 0;
+        if is_one { bit(key) } else { ALL }
+    };
+    match word >> tag::SHIFT {
+        tag::HOST if blocks == BLOCKS_V4 => bit(payload >> tag::HOST_SHIFT),
+        tag::FAR => leaf((payload & tag::FAR_MASK) << 1),
+        tag::LEAF => leaf(payload),
+        tag::NODE if pool[payload as usize + node::OTHERWISE / 4] == 0 => {
+            let set = |next: &u32| {
+                pool[(payload + next / 32) as usize + node::BITS / 4] >> (next % 32) & 1 != 0
+            };
+            (0..256).filter(set).map(bit).fold(0, |filter, bit| filter | bit)
+        }
+        _ => ALL,
     }
 }
