@@ -27,6 +27,10 @@ const FEW_FLOWS: [usize; 2] = [1, 250_000];
 /// From so many flows on, samples are long, and there are fewer of them.
 const MANY_FLOWS: usize = 100_000;
 
+/// Samples of few flows that each takes in a turn: short ones, so that what disturbs the machine meets
+/// neighbours alike.
+const REPEATS: usize = 8;
+
 /// What is done to packets, and to which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Action {
@@ -138,27 +142,32 @@ fn contest(run: &Run, room: Room, action: Action, traces: &mut Traces<'_>) -> Re
         stands.push(stand);
         figures.push(Figures { name, rates: Default::default(), lost: 0, absent });
     }
-    let turns = run.turns.div_ceil(2);
-    for turn in 0..turns {
+    let order = order(run, &stands);
+    for turn in 0..run.turns.div_ceil(2) {
         for (at, flows) in FLOWS.into_iter().enumerate() {
             if flows >= MANY_FLOWS && turn >= run.rounds {
                 continue;
             }
-            for (place, figures) in stands.iter_mut().zip(&mut figures) {
-                let Some(stand) = place else { continue };
-                if !meets(run, action, stand.contender(), flows) {
+            let repeats = if flows < MANY_FLOWS { REPEATS } else { 1 };
+            for place in order.iter().flat_map(|group| group.repeat(repeats)) {
+                let (stand, figures) = (&mut stands[place], &mut figures[place]);
+                let Some(contender) = stand.as_ref().map(Stand::contender) else { continue };
+                if !meets(run, action, contender, flows) {
                     continue;
                 }
                 let key = (action == Action::Wire, action.layout().transport, flows);
-                let trace = traces.get(key, stand.contender().entries());
-                match stand.sample(&mut stage, &trace, flows) {
-                    Ok(sample) => {
+                let trace = traces.get(key, contender.entries());
+                let is_peer = contender.is_peer();
+                let sample = stand.as_ref().map(|stand| stand.sample(&mut stage, &trace, flows));
+                match sample.transpose() {
+                    Ok(None) => {}
+                    Ok(Some(sample)) => {
                         figures.rates[at].push(sample.rate);
                         figures.lost += sample.lost;
                     }
-                    Err(error) if stand.contender().is_peer() => {
+                    Err(error) if is_peer => {
                         figures.absent = Some(format!("{error:#}"));
-                        *place = None;
+                        *stand = None;
                     }
                     Err(error) => return Err(error.context(figures.name.clone())),
                 }
@@ -166,6 +175,19 @@ fn contest(run: &Run, room: Room, action: Action, traces: &mut Traces<'_>) -> Re
         }
     }
     Ok(figures)
+}
+
+/// Who takes turns sample by sample, by their places, group after group: whoever needs nothing done before
+/// a sample, then each of our shorter lists, which have to be made live.
+fn order(run: &Run, stands: &[Option<Stand>]) -> Vec<Vec<usize>> {
+    let is_shorter = |place: &usize| match stands[*place].as_ref().map(Stand::contender) {
+        Some(Contender::Sekisho { entries }) => run.sizes.last() != Some(entries),
+        _ => false,
+    };
+    let (shorter, others) = (0..stands.len()).partition(is_shorter);
+    let mut groups: Vec<Vec<usize>> = vec![others];
+    groups.extend(Vec::into_iter(shorter).map(|place| vec![place]));
+    groups
 }
 
 /// Whether destinations are clean, the transport layer, and the flows.

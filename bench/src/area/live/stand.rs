@@ -20,14 +20,14 @@ use crate::{
 };
 
 /// Packets before a sample of few flows, so that caches are warm.
-const WARM_UP: u32 = 1 << 14;
+const WARM_UP: u32 = 1 << 12;
 /// Packets of a sample.
-const PACKETS: u32 = 1 << 17;
+const PACKETS: u32 = 1 << 14;
 /// Packets of a sample of many flows, with nothing before it: the whole trace, in which 250,000 flows
 /// have four packets each. The ledger is empty at its beginning.
 const PACKETS_OF_MANY: u32 = 1 << 20;
-/// The same for whoever keeps no ledger, and so does the same to each packet.
-const PACKETS_OF_MANY_UNCOUNTED: u32 = 1 << 18;
+/// The same for peers, which keep no ledger, and so do the same to each packet.
+const PACKETS_OF_MANY_FOR_PEERS: u32 = 1 << 18;
 
 /// A program or rule on the receiving end, with a list.
 pub(super) enum Contender {
@@ -82,6 +82,8 @@ struct Ours {
     images: BTreeMap<usize, Image>,
     /// The list that is live.
     live: Option<usize>,
+    /// Packets that the flow table had no place for so far, as its last drain said.
+    overflow: u64,
 }
 
 impl<'a> Stage<'a> {
@@ -100,7 +102,7 @@ impl<'a> Stage<'a> {
             let is_observe = self.action == Action::Observe;
             guard.set_mode(if is_observe { Mode::Observe } else { Mode::Enforce })?;
             let images = BTreeMap::new();
-            self.ours = Some(Ours { guard, cable, beyond, images, live: None });
+            self.ours = Some(Ours { guard, cable, beyond, images, live: None, overflow: 0 });
         }
         self.ours.as_mut().context("nothing is guarded")
     }
@@ -114,6 +116,14 @@ impl<'a> Stage<'a> {
             ours.live = Some(entries);
         }
         Ok(&ours.guard)
+    }
+
+    /// Packets that the ledger accounts for since this was asked last.
+    fn accounted(&mut self) -> Result<u64> {
+        let ours = self.ours.as_mut().context("nothing is guarded")?;
+        let settled = ours.guard.settle()?;
+        let before = std::mem::replace(&mut ours.overflow, settled.overflow);
+        Ok(settled.in_rows + settled.overflow - before)
     }
 
     fn attach(&mut self, program: &str, interface: &str) -> Result<()> {
@@ -156,7 +166,7 @@ struct Before {
     beyond: Received,
     counted: u64,
     in_stack: u64,
-    ours: Option<(PortCounts, u64)>,
+    ours: Option<PortCounts>,
     at: Instant,
 }
 
@@ -222,11 +232,10 @@ impl Stand {
         trace: &Rc<Trace>,
         flows: usize,
     ) -> Result<Sample> {
-        let keeps_ledger = matches!(self.contender, Contender::Sekisho { .. });
-        let (warm_up, packets) = match (flows < MANY_FLOWS, keeps_ledger) {
-            (true, _) => (WARM_UP, PACKETS),
-            (false, true) => (0, PACKETS_OF_MANY),
-            (false, false) => (0, PACKETS_OF_MANY_UNCOUNTED),
+        let (warm_up, packets) = match self.contender {
+            _ if flows < MANY_FLOWS => (WARM_UP, PACKETS),
+            Contender::Peer(_) => (0, PACKETS_OF_MANY_FOR_PEERS),
+            Contender::Empty | Contender::Sekisho { .. } => (0, PACKETS_OF_MANY),
         };
         stage.load(trace)?;
         let before = self.before(stage)?;
@@ -247,11 +256,7 @@ impl Stand {
 
     fn before(&self, stage: &mut Stage<'_>) -> Result<Before> {
         let ours = match self.contender {
-            Contender::Sekisho { entries } => {
-                let guard = stage.guard(entries)?;
-                let overflow = guard.settle()?.overflow;
-                Some((guard.counts()?, overflow))
-            }
+            Contender::Sekisho { entries } => Some(stage.guard(entries)?.counts()?),
             Contender::Empty | Contender::Peer(_) => None,
         };
         Ok(Before {
@@ -270,9 +275,7 @@ impl Stand {
     fn check(&self, stage: &mut Stage<'_>, before: &Before, arrived: u64) -> Result<u64> {
         self.check_stack(before, arrived)?;
         let rejected = match self.contender {
-            Contender::Sekisho { entries } => {
-                self.check_ours(stage.guard(entries)?, before, arrived)?
-            }
+            Contender::Sekisho { .. } => self.check_ours(stage, before, arrived)?,
             Contender::Empty | Contender::Peer(_) => arrived,
         };
         let out_of = |interface: &str, received: Received, due: u64| {
@@ -306,9 +309,9 @@ impl Stand {
 
     /// Every packet has the reason that it should have, and the ledger holds every hit; gives those
     /// that were answered.
-    fn check_ours(&self, guard: &Guard, before: &Before, arrived: u64) -> Result<u64> {
-        let (counts, overflow) = before.ours.as_ref().context("nothing was counted")?;
-        let counted = guard.counted_since(counts)?;
+    fn check_ours(&self, stage: &mut Stage<'_>, before: &Before, arrived: u64) -> Result<u64> {
+        let counts = before.ours.as_ref().context("nothing was counted")?;
+        let counted = stage.guard(self.contender.entries())?.counted_since(counts)?;
         let answered = counted.get(&Reason::Rejected).copied().unwrap_or(0);
         let mut expected = match self.action {
             Action::Drop => BTreeMap::from([(Reason::Dropped, arrived)]),
@@ -326,8 +329,7 @@ impl Stand {
             let most = windows * ANSWERS_PER_WINDOW;
             ensure!((1..=most).contains(&answered), "{answered} answers, at most {most} are due");
         }
-        let settled = guard.settle()?;
-        let accounted = settled.in_rows + settled.overflow - overflow;
+        let accounted = stage.accounted()?;
         let hits = if self.action == Action::Wire { 0 } else { arrived };
         ensure!(accounted == hits, "the ledger accounts for {accounted} of {hits} hits");
         Ok(answered)
