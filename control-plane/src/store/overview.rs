@@ -1,10 +1,9 @@
 //! What the hits of the last days come to.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, HashMap},
-};
+use std::{cmp::Reverse, collections::BTreeMap};
 
+// Hundreds of thousands of rows are added up by such keys while somebody waits.
+use hashbrown::HashMap;
 use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::Serialize;
@@ -137,15 +136,15 @@ pub(super) fn overview(
         Outcome { action: action(&reason), reason, counts }
     };
     let outcomes = kinds.reasons.into_iter().map(outcome).collect();
-    let day = |(at, sums): (i64, &Sums)| {
-        let of_day = callers.by_day.get(&(first + at)).copied().unwrap_or(0);
-        Day { day: date(first + at), counts: counts(*sums, of_day) }
+    let day = |(at, (sums, of_day)): (i64, (&Sums, &u64))| Day {
+        day: date(first + at),
+        counts: counts(*sums, *of_day),
     };
     let mut total = Sums::default();
     kinds.days.iter().for_each(|day| total.add(*day));
     Ok(Overview {
         total: counts(total, callers.sums.len() as u64),
-        days: (0..).zip(&kinds.days).map(day).collect(),
+        days: (0..).zip(kinds.days.iter().zip(&callers.by_day)).map(day).collect(),
         lists: shares(Set::List, kinds.lists),
         outcomes: busiest_first(outcomes, |outcome| outcome.counts),
         classes: shares(Set::Class, kinds.classes),
@@ -218,21 +217,24 @@ impl Kinds {
 /// Flows and packets of everybody, by number.
 struct Callers {
     sums: HashMap<i64, Sums>,
-    /// How many there are on each day.
-    by_day: HashMap<i64, u64>,
+    /// How many there are on each day, the first one first.
+    by_day: Vec<u64>,
 }
 
 impl Callers {
     fn read(connection: &Connection, first: i64, last: i64) -> rusqlite::Result<Self> {
-        let mut callers = Self { sums: HashMap::new(), by_day: HashMap::new() };
-        let mut select = connection.prepare_cached(
-            "SELECT day, caller, flows, packets FROM daily_callers WHERE day BETWEEN ?1 AND ?2",
-        )?;
-        let mut rows = select.query(params![first, last])?;
-        while let Some(row) = rows.next()? {
-            let sums = Sums { flows: row.get(2)?, packets: row.get(3)?, bytes: 0 };
-            *callers.by_day.entry(row.get(0)?).or_default() += 1;
-            callers.sums.entry(row.get(1)?).or_default().add(sums);
+        let mut callers = Self { sums: HashMap::new(), by_day: Vec::new() };
+        let mut select = connection
+            .prepare_cached("SELECT caller, flows, packets FROM daily_callers WHERE day = ?1")?;
+        for day in first..=last {
+            let mut rows = select.query([day])?;
+            let mut of_day = 0;
+            while let Some(row) = rows.next()? {
+                let sums = Sums { flows: row.get(1)?, packets: row.get(2)?, bytes: 0 };
+                callers.sums.entry(row.get(0)?).or_default().add(sums);
+                of_day += 1;
+            }
+            callers.by_day.push(of_day);
         }
         Ok(callers)
     }
@@ -266,7 +268,7 @@ impl Callers {
 }
 
 fn remotes(connection: &Connection, first: i64, last: i64) -> rusqlite::Result<Vec<OftenMet>> {
-    let mut sums: HashMap<Box<str>, Sums> = HashMap::new();
+    let mut sums: HashMap<String, Sums> = HashMap::new();
     let mut select = connection.prepare_cached(
         "SELECT remote, flows, packets FROM daily_remotes WHERE day BETWEEN ?1 AND ?2",
     )?;
@@ -274,18 +276,15 @@ fn remotes(connection: &Connection, first: i64, last: i64) -> rusqlite::Result<V
     while let Some(row) = rows.next()? {
         let remote = row.get_ref(0)?.as_str().unwrap_or_default();
         let of_day = Sums { flows: row.get(1)?, packets: row.get(2)?, bytes: 0 };
-        match sums.get_mut(remote) {
-            Some(sums) => sums.add(of_day),
-            None => drop(sums.insert(remote.into(), of_day)),
-        }
+        sums.entry_ref(remote).or_default().add(of_day);
     }
     let mut all: Vec<_> = sums.into_iter().collect();
     let key = |sums: &Sums| Reverse((sums.flows, sums.packets));
     all.sort_by(|(one, of_one), (other, of_other)| {
         key(of_one).cmp(&key(of_other)).then_with(|| one.cmp(other))
     });
-    let met = |(remote, sums): (Box<str>, Sums)| OftenMet {
-        remote: remote.into(),
+    let met = |(remote, sums): (String, Sums)| OftenMet {
+        remote,
         flows: sums.flows.unsigned_abs(),
         packets: sums.packets.unsigned_abs(),
     };
