@@ -31,7 +31,7 @@ const FAMILIES: [&str; 8] =
     ["Mirai", "Mozi", "Emotet", "QakBot", "Cobalt Strike", "AsyncRAT", "IcedID", ""];
 /// Hits that are handed to the store at a time: as under a flood. A month of the daemon's usual
 /// seconds would take too long.
-const BATCH: usize = 20_000;
+const BATCH: usize = 100_000;
 
 /// The record, and what is known of it.
 pub struct Record {

@@ -27,10 +27,6 @@ const FEW_FLOWS: [usize; 2] = [1, 250_000];
 /// From so many flows on, samples are long, and there are fewer of them.
 const MANY_FLOWS: usize = 100_000;
 
-/// Samples of few flows that each takes in a turn: short ones, so that what disturbs the machine meets
-/// neighbours alike.
-const REPEATS: usize = 8;
-
 /// What is done to packets, and to which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Action {
@@ -63,6 +59,16 @@ impl Action {
             Self::Observe => ("empty_pass", "empty-pass"),
             Self::Wire => ("empty_redirect", "empty-redirect"),
             Self::Reject => ("empty_tx", "empty-tx"),
+        }
+    }
+
+    /// Samples of few flows that each takes in a turn: short ones, so that what disturbs the machine meets
+    /// neighbours alike. Those of the others have to be long: the stack is slow to take a packet, and
+    /// answers are limited by time.
+    const fn repeats(self) -> usize {
+        match self {
+            Self::Drop | Self::Wire => 8,
+            Self::Observe | Self::Reject => 1,
         }
     }
 
@@ -148,7 +154,7 @@ fn contest(run: &Run, room: Room, action: Action, traces: &mut Traces<'_>) -> Re
             if flows >= MANY_FLOWS && turn >= run.rounds {
                 continue;
             }
-            let repeats = if flows < MANY_FLOWS { REPEATS } else { 1 };
+            let repeats = if flows < MANY_FLOWS { action.repeats() } else { 1 };
             for place in order.iter().flat_map(|group| group.repeat(repeats)) {
                 let (stand, figures) = (&mut stands[place], &mut figures[place]);
                 let Some(contender) = stand.as_ref().map(Stand::contender) else { continue };
@@ -177,8 +183,8 @@ fn contest(run: &Run, room: Room, action: Action, traces: &mut Traces<'_>) -> Re
     Ok(figures)
 }
 
-/// Who takes turns sample by sample, by their places, group after group: whoever needs nothing done before
-/// a sample, then each of our shorter lists, which have to be made live.
+/// Who takes turns sample by sample, by their places, group after group: most of them, then each of our
+/// shorter lists, of which only one can be live.
 fn order(run: &Run, stands: &[Option<Stand>]) -> Vec<Vec<usize>> {
     let is_shorter = |place: &usize| match stands[*place].as_ref().map(Stand::contender) {
         Some(Contender::Sekisho { entries }) => run.sizes.last() != Some(entries),

@@ -20,9 +20,9 @@ use crate::{
 };
 
 /// Packets before a sample of few flows, so that caches are warm.
-const WARM_UP: u32 = 1 << 12;
+const WARM_UP: u32 = 1 << 15;
 /// Packets of a sample.
-const PACKETS: u32 = 1 << 14;
+const PACKETS: u32 = 1 << 17;
 /// Packets of a sample of many flows, with nothing before it: the whole trace, in which 250,000 flows
 /// have four packets each. The ledger is empty at its beginning.
 const PACKETS_OF_MANY: u32 = 1 << 20;
@@ -233,7 +233,10 @@ impl Stand {
         flows: usize,
     ) -> Result<Sample> {
         let (warm_up, packets) = match self.contender {
-            _ if flows < MANY_FLOWS => (WARM_UP, PACKETS),
+            _ if flows < MANY_FLOWS => {
+                let parts = self.action.repeats() as u32;
+                (WARM_UP / parts, PACKETS / parts)
+            }
             Contender::Peer(_) => (0, PACKETS_OF_MANY_FOR_PEERS),
             Contender::Empty | Contender::Sekisho { .. } => (0, PACKETS_OF_MANY),
         };
