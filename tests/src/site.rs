@@ -66,21 +66,26 @@ impl HostSite {
     }
 
     /// The reason of a frame by the short way, where that says one, while no flow is known: the same whether
-    /// flows are expected or not.
+    /// flows are expected or not, and whether there is room for one.
     pub fn judge_in_short(&self, frame: &[u8], image: &Image) -> Option<Reason> {
         let direction = match self.role {
             Role::Subscriber => Direction::Outbound,
             Role::Uplink => Direction::Inbound,
             Role::Both => return None,
         };
-        let [reason, other] = [false, true].map(|are_expected| {
-            let mut flows = NoFlows { are_expected };
-            decide::shortcut(frame, image.bytes(), self, direction, &mut flows)
+        let cases = [(false, Known::Not), (true, Known::Not), (true, Known::Elsewhere)];
+        let reasons = cases.map(|(are_expected, known)| {
+            let mut flows = NoFlows { are_expected, known, was_asked: false };
+            let reason = decide::shortcut(frame, image.bytes(), self, direction, &mut flows);
+            if reason == Some(Reason::NotListed) && flows.was_asked {
+                assert!(!flows.are_expected, "what is clean leaves flows expected");
+            }
+            reason
         });
-        if reason.is_some() && other.is_some() {
-            assert_eq!(reason, other, "the reason depends on what was expected");
-        }
-        reason.or(other)
+        let mut said = reasons.into_iter().flatten();
+        let reason = said.next();
+        assert!(said.all(|other| Some(other) == reason), "reasons differ by flows: {reasons:?}");
+        reason
     }
 
     /// The program's rule for answers, in the tests' own words: only a subscriber's whole, untunnelled
@@ -135,6 +140,8 @@ impl HostSite {
 /// A flow table that is empty and has room.
 struct NoFlows {
     are_expected: bool,
+    known: Known,
+    was_asked: bool,
 }
 
 impl Flows for NoFlows {
@@ -151,7 +158,8 @@ impl Flows for NoFlows {
     }
 
     fn known(&mut self, _: Words) -> Known {
-        Known::Not
+        self.was_asked = true;
+        self.known
     }
 
     fn begin(&mut self, first: &First) -> Option<Reason> {

@@ -177,9 +177,6 @@ where
         }
         flows.expect(true);
     }
-    if may_be_service(frame, ip.source_port, ip.destination_port) {
-        return None;
-    }
     let tcp_flags = ip.tcp_flags(frame)?;
     let (subscriber_port, remote_port) = by_end(direction, ip.source_port, ip.destination_port);
     let conversation = ConversationKey {
@@ -190,10 +187,15 @@ where
         port: flows.port(),
     }
     .word();
-    match flows.known(Words::of_v4(subscriber, remote, link, conversation)) {
-        Known::Not => {}
+    let known = if may_be_service(frame, ip.source_port, ip.destination_port) {
+        Known::Elsewhere
+    } else {
+        flows.known(Words::of_v4(subscriber, remote, link, conversation))
+    };
+    match known {
         Known::As(reason) => return Some(reason),
-        Known::Elsewhere => return None,
+        Known::Elsewhere if image::may_be_v4(image, address) => return None,
+        Known::Not | Known::Elsewhere => {}
     }
     let Some(selector) = image::find_v4(image, address) else {
         flows.expect(false);

@@ -7,7 +7,7 @@
 //! its one lookup function.
 //!
 //! Addresses in records are in network byte order; ports, counters, identifiers and times are in the
-//! byte order of the machine. No record has padding: [`zerocopy`] refuses to compile one.
+//! byte order of the machine, unless they say otherwise. No record has padding: [`zerocopy`] refuses to compile one.
 #![cfg_attr(not(any(feature = "build", test)), no_std)]
 #![deny(unsafe_op_in_unsafe_fn)]
 

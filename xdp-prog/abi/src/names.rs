@@ -30,8 +30,8 @@ pub const DEVICES: &str = "DEVICES";
 /// One [`crate::record::Sinkhole`].
 pub const SINKHOLE: &str = "SINKHOLE";
 
-/// Every map that outlives the daemon, [`RULESET`] and [`OPT_OUT`] apart, which are created before
-/// the program is loaded because their inner size is a setting.
+/// Every map that outlives the daemon, [`RULESET`] and [`OPT_OUT`] apart. These, because their inner size is
+/// a setting, and those of [`values`] are created before the program is loaded.
 pub const PINNED: [&str; 11] = [
     MODES,
     LEASE,

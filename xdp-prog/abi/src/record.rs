@@ -350,8 +350,8 @@ impl core::ops::AddAssign for Count {
 pub struct PortCounters {
     /// What the clock said when it was last read here.
     pub clock: Clock,
-    /// 1 if the last usual IPv4 packet was listed, as far as its address goes: then the next one may be of
-    /// a flow that is known.
+    /// 1 if the last usual IPv4 packet that was looked up was listed, as far as its address goes: then the
+    /// next one may be of a flow that is known.
     pub expects_flows: u64,
     /// By the discriminant of [`Reason`].
     pub by_reason: [Count; Reason::COUNT],

@@ -8,7 +8,7 @@ use sekisho_abi::{
     canary,
     image::{
         self, Action, BuildError, Image, ImageBuilder, Limit, List, ListSet, Lists, Named, Port,
-        layout,
+        Selector, layout,
     },
 };
 
@@ -33,16 +33,34 @@ fn found(image: &Image, address: IpAddr, protocol: u8, port: Option<u16>) -> Lis
 /// The same by what they ask for.
 fn asked(image: &Image, address: IpAddr, protocol: u8, port: Option<u16>) -> Lists {
     let bytes = image.bytes();
-    let selector = match address {
+    let Some(selector) = selector(image, address) else { return Lists::default() };
+    let rule = image::resolve(bytes, selector, protocol, port).expect("the selector is there");
+    image::lists_of(bytes, rule).expect("the rule is there")
+}
+
+fn selector(image: &Image, address: IpAddr) -> Option<Selector> {
+    let bytes = image.bytes();
+    match address {
         IpAddr::V4(v4) => image::find_v4(bytes, v4.into()),
         IpAddr::V6(v6) => {
             let bits = u128::from(v6);
             image::find_v6(bytes, (bits >> 64) as u64, bits as u64)
         }
-    };
-    let Some(selector) = selector else { return Lists::default() };
-    let rule = image::resolve(bytes, selector, protocol, port).expect("the selector is there");
-    image::lists_of(bytes, rule).expect("the rule is there")
+    }
+}
+
+/// What the quick looks say, all of them.
+fn may_be(image: &Image, address: IpAddr) -> bool {
+    let bytes = image.bytes();
+    match address {
+        IpAddr::V4(v4) => {
+            image::may_hold_v4(bytes, v4.into()) && image::may_be_v4(bytes, v4.into())
+        }
+        IpAddr::V6(v6) => {
+            let bits = u128::from(v6);
+            image::may_hold_v6(bytes, (bits >> 64) as u64, bits as u64)
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -204,6 +222,7 @@ proptest! {
         let image = build(&claims);
         let addresses = claims.iter().flat_map(edges).chain(near);
         for address in addresses {
+            prop_assert!(selector(&image, address).is_none() || may_be(&image, address), "{}", address);
             for (protocol, port) in [
                 (TCP, Some(1)), (TCP, Some(4)), (TCP, Some(65_535)), (UDP, Some(2)),
                 (TCP, None), (UDP, None), (1, None),

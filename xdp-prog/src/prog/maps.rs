@@ -1,4 +1,4 @@
-//! Every map of the program. Names of those that user space knows are in [`sekisho_abi::names`].
+//! Every map of the program; that of the switch and that of the lease are known by their address alone. Names of those that user space knows are in [`sekisho_abi::names`].
 
 use super::{
     Noted,

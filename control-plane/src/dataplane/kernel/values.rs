@@ -96,11 +96,10 @@ mod tests {
         for (number, name, _) in VALUES {
             let before = object.clone();
             put(&mut object, number, map.as_fd());
-            let changed = before.iter().zip(&object).filter(|(before, after)| before != after);
-            assert!(changed.count() > 0, "{name} is nowhere in the program");
-            let once = object.clone();
-            put(&mut object, number, map.as_fd());
-            assert!(once == object, "{name} was not put everywhere");
+            assert!(before != object, "{name} is nowhere in the program");
+            let low = (number as u32).to_le_bytes();
+            let left = object.windows(low.len()).filter(|bytes| *bytes == low);
+            assert_eq!(left.count(), 0, "{name} was not put everywhere");
         }
     }
 

@@ -6,12 +6,13 @@
 //!
 //! Both families share one shape. The first 24 bits of the key choose a slot; a bitmap over all
 //! 2^24 slots answers "nothing listed here" with one memory access, which is the answer for nearly
-//! every packet. Blocks of 192 bits have their rank beside them: where the bit is set, it leads to
-//! the slot's word, and the word is
+//! every packet. Blocks of 192 bits have a Bloom filter of what is listed in them, and the place of
+//! their words, beside them: where a bit is set and the filter does not tell otherwise, it leads to the
+//! slot's word, and the word is
 //!
 //! - a *selector*: the whole slot is listed alike;
 //! - a *host* (IPv4): one single address of the slot is listed; the word itself holds it;
-//! - a *leaf* (IPv6): one single prefix of the slot is listed;
+//! - a *leaf* (IPv6): one single prefix of the slot is listed; a *far* one holds the next four bits too;
 //! - a *node*: a bitmap over the next eight bits, with ranks into words of the same kinds.
 //!
 //! The key of an IPv4 address is the address. The key of an IPv6 address is what follows the three
