@@ -137,7 +137,7 @@ impl HostSite {
     }
 }
 
-/// A flow table that is empty and has room.
+/// A flow table that knows no flow, and notes whether it was asked.
 struct NoFlows {
     are_expected: bool,
     known: Known,

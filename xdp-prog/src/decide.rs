@@ -192,15 +192,16 @@ where
     } else {
         flows.known(Words::of_v4(subscriber, remote, link, conversation))
     };
-    match known {
-        Known::As(reason) => return Some(reason),
-        Known::Elsewhere if image::may_be_v4(image, address) => return None,
-        Known::Not | Known::Elsewhere => {}
+    if let Known::As(reason) = known {
+        return Some(reason);
     }
     let Some(selector) = image::find_v4(image, address) else {
         flows.expect(false);
         return Some(Reason::NotListed);
     };
+    if known == Known::Elsewhere {
+        return None;
+    }
     let rule = image::rule_of_all(image, selector)?;
     let dropping = image::dropping(image, rule)?;
     flows.begin(&First { subscriber_port, tcp_flags, rule, dropping })
