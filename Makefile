@@ -17,7 +17,7 @@ CHAOS ?= 20
 
 .ONESHELL:
 
-.PHONY: help bootstrap build demo check test fuzz fuzz-formats fuzz-packets chaos bench kernels test-kernel clean
+.PHONY: help bootstrap build demo check test fuzz fuzz-formats fuzz-packets chaos bench bonds kernels test-kernel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -44,6 +44,7 @@ check: ## formatting and lints only
 test-kernel: export SEKISHO_CORPUS_STEP := 11
 test-kernel:
 	@$(MAKE) kernels KERNELS=6.1 KERNEL_TEST_ARGS="--skip fuzz:: --skip record::"
+	@$(MAKE) bonds KERNELS=6.1
 
 # All that `make test` compiles is compiled once, in one profile with one set of features; and
 # nextest comes last, as its closing line is the result.
@@ -72,6 +73,9 @@ bench: ## the benchmarks, beside what else a user could pick; BENCH_ARGS="--quic
 	@scripts/bootstrap
 	@scripts/bench-peers
 	@cargo run --release --package sekisho-bench -- $(BENCH_ARGS)
+
+bonds: ## members of bonds under those kernels, as few others have bonds built in; KERNELS="6.1 6.12 newest"
+	@$(MAKE) kernels KERNEL_TEST=bonds KERNEL_TEST_ARGS=--ignored
 
 kernels: ## the XDP program on older and newer kernels under qemu; KERNELS="6.1 6.12 newest", TABLE=docs/architecture.md
 	@scripts/bootstrap test

@@ -222,23 +222,6 @@ fn whether_frames_leave_an_interface_is_told_by_its_driver() {
 }
 
 #[test]
-fn a_bond_is_fit_by_its_mode_and_its_members_are_not() {
-    stage();
-    if !has_kind("link add bond0 type bond mode 802.3ad") {
-        return;
-    }
-    ip("link set dev one down");
-    ip("link set dev one master bond0");
-    ip("link set dev bond0 up");
-    let (fit, rows) = preflight(&["bond0"]);
-    assert!(fit, "{rows:?}");
-    assert!(found(&rows, "bond0", "bond").1.contains("802.3ad"));
-    let (fit, rows) = preflight(&["one"]);
-    assert!(!fit);
-    assert_eq!(found(&rows, "one", "master").2, "sekisho preflight bond0");
-}
-
-#[test]
 fn a_daemon_that_can_not_attach_says_why_and_sends_the_operator_here() {
     stage();
     ip("link add plain0 type ifb");

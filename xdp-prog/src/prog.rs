@@ -84,7 +84,7 @@ const MATCHED: u32 = 1 << 31;
 fn find(ctx: *mut xdp_md) -> u32 {
     let ctx = XdpContext::new(ctx);
     let packet = Packet::new(&ctx);
-    let Some(mut counters) = Counters::here() else { return forward() };
+    let Some(mut counters) = Counters::here() else { return forward(&packet) };
     let reason = match Live::find() {
         Ok(Live { modes, image }) => {
             let mut found = Found { image: &image, serial: MATCHED };
@@ -102,7 +102,7 @@ fn find(ctx: *mut xdp_md) -> u32 {
 #[inline(always)]
 fn end(packet: &Packet<'_>, counters: &mut Counters, reason: Reason) -> u32 {
     counters.count(reason, packet.length());
-    if reason.verdict() == Verdict::Pass { forward() } else { XDP_DROP }
+    if reason.verdict() == Verdict::Pass { forward(packet) } else { XDP_DROP }
 }
 
 /// What packets are judged by.
@@ -233,13 +233,13 @@ struct Matched {
 fn stop(ctx: *mut xdp_md, serial: u32) -> u32 {
     let ctx = XdpContext::new(ctx);
     let packet = Packet::new(&ctx);
-    let Some(mut counters) = Counters::here() else { return forward() };
-    let Some(matched) = maps::matched() else { return forward() };
+    let Some(mut counters) = Counters::here() else { return forward(&packet) };
+    let Some(matched) = maps::matched() else { return forward(&packet) };
     let modes = maps::modes();
     let switches = version(modes);
     let mode = modes.of_port(constant::port() as usize);
     if matched.serial != serial {
-        return forward();
+        return forward(&packet);
     }
     // SAFETY: the serial says that `find` has written it for this packet.
     let Matched { mut found, generation } = unsafe { matched.note.assume_init_read() };
@@ -273,7 +273,7 @@ fn stop(ctx: *mut xdp_md, serial: u32) -> u32 {
     }
     counters.count(reason, length);
     match reason.verdict() {
-        Verdict::Pass => forward(),
+        Verdict::Pass => forward(&packet),
         Verdict::Drop => XDP_DROP,
         Verdict::Reject => answer::send(&packet, &found.packet),
         Verdict::Sinkhole => sinkhole::divert(&packet, &found.packet),
@@ -291,13 +291,21 @@ fn feasible(reason: Reason, packet: &Packet<'_>, found: &Match, now: Now) -> Rea
 }
 
 #[inline(always)]
-fn forward() -> u32 {
+fn forward(packet: &Packet<'_>) -> u32 {
     match constant::forwarding() {
         Forwarding::Kernel => XDP_PASS,
+        _ if constant::is_bond() && is_slow_protocol(packet) => XDP_PASS,
         // Without its other end, a wire leaves the packet to the kernel.
         Forwarding::Wire => redirect(constant::peer(), XDP_PASS),
         Forwarding::Tap => XDP_DROP,
     }
+}
+
+/// Whether a frame is of the protocols by which links are aggregated (IEEE 802.3, 57A): they concern the
+/// two ends of one cable, and a bond that does not hear them carries nothing.
+#[inline(always)]
+fn is_slow_protocol(packet: &Packet<'_>) -> bool {
+    packet.read(12) == Some(0x8809_u16.to_be_bytes())
 }
 
 /// Sends the frame out of a device, or does `otherwise` if there is none.

@@ -116,7 +116,8 @@ impl KernelDataplane {
         for (port, number) in guarded.iter().zip(&slots) {
             let peer = guarded.iter().position(|end| Some(&end.interface) == port.peer.as_ref());
             let peer = peer.and_then(|at| slots.get(at)).copied().unwrap_or(NO_PEER);
-            let place = attach::Place { slot: *number, peer, flow_buckets: buckets };
+            let is_bond = attach::is_bond(&port.interface);
+            let place = attach::Place { slot: *number, peer, is_bond, flow_buckets: buckets };
             programs.push((port, *number, attach::load(&pins, settings, port, place)?));
         }
         let mut maps = Maps::open(&pins, cpus)?;

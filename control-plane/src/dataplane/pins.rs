@@ -50,7 +50,14 @@ impl Pins {
                 .map_err(|error| system("mount bpffs on /sys/fs/bpf", error.into()))?;
         }
         let call = || format!("create {}", self.dir.display());
-        fs::create_dir_all(&self.dir).map_err(|error| system(call(), error))?;
+        fs::create_dir_all(&self.dir).map_err(|error| {
+            let has_dot = self.root.as_os_str().as_encoded_bytes().contains(&b'.');
+            if has_dot && error.kind() == io::ErrorKind::PermissionDenied {
+                let why = "a bpffs takes no names with a dot; choose another dataplane.pin_dir";
+                return system(call(), io::Error::other(why));
+            }
+            system(call(), error)
+        })?;
         if !is_bpffs(&self.dir) {
             return Err(system(
                 call(),

@@ -12,9 +12,7 @@ const MODES: [&str; 4] = ["802.3ad", "active-backup", "balance-xor", "balance-rr
 /// What lets a bond take a program that takes none; `None` if neither mode nor policy forbids it.
 pub(super) fn remedy(name: &str, bond: &Bond) -> Option<String> {
     if !MODES.contains(&bond.mode.as_str()) {
-        return Some(format!(
-            "ip link set dev {name} down && ip link set dev {name} type bond mode 802.3ad"
-        ));
+        return Some(to_802_3ad(name));
     }
     // The policy is only asked for where members are chosen by hash.
     let hashes = matches!(bond.mode.as_str(), "802.3ad" | "balance-xor");
@@ -22,7 +20,11 @@ pub(super) fn remedy(name: &str, bond: &Bond) -> Option<String> {
         .then(|| format!("ip link set dev {name} type bond xmit_hash_policy layer3+4"))
 }
 
-pub(super) fn check(name: &str, bond: &Bond, rows: &mut Rows) {
+fn to_802_3ad(name: &str) -> String {
+    format!("ip link set dev {name} down && ip link set dev {name} type bond mode 802.3ad")
+}
+
+pub(super) fn check(name: &str, bond: &Bond, wired: bool, rows: &mut Rows) {
     let mode = &bond.mode;
     if let Some(command) = remedy(name, bond) {
         let policy =
@@ -37,6 +39,15 @@ pub(super) fn check(name: &str, bond: &Bond, rows: &mut Rows) {
             Topic::Bond,
             format!("the bond '{name}' ({mode}) has no members yet; each gets the program"),
             format!("ip link set dev MEMBER down && ip link set dev MEMBER master {name}"),
+        );
+    } else if wired && mode == "active-backup" {
+        rows.warn(
+            Topic::Bond,
+            format!(
+                "what comes in on the standby member of '{name}' ({mode}) crosses the wire, too: \
+                 frames that a switch floods come out twice"
+            ),
+            to_802_3ad(name),
         );
     } else {
         let members: Vec<&str> = bond.members.iter().map(|member| member.name.as_str()).collect();

@@ -25,7 +25,7 @@ pub(super) fn check(port: &Port, host: &Host, wired: bool) -> Vec<Row> {
     }
     state(&port.name, link, &mut rows);
     if let Some(found) = &link.bond {
-        bond::check(&port.name, found, &mut rows);
+        bond::check(&port.name, found, wired, &mut rows);
     }
     program(&port.name, link, &mut rows);
     native(&port.name, link, &mut rows);

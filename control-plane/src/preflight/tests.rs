@@ -172,6 +172,27 @@ fn a_bond_needs_a_mode_and_a_policy_that_take_programs() {
 }
 
 #[test]
+fn a_wire_on_a_standby_member_is_warned_of() {
+    let bond = |mode: &str| Link {
+        kind: Some("bond".to_owned()),
+        bond: Some(Bond {
+            mode: mode.to_owned(),
+            hashes_vlan_and_mac: false,
+            members: vec![port("eth2", nic())],
+        }),
+        ..nic()
+    };
+    let wired = |mode| Facts {
+        wires: vec![("eth0".to_owned(), "eth1".to_owned())],
+        ..facts(vec![port("eth0", bond(mode)), port("eth1", nic())])
+    };
+    let command = "ip link set dev eth0 down && ip link set dev eth0 type bond mode 802.3ad";
+    let wanted = expected(Outcome::Warn, Topic::Bond, command);
+    assert_eq!(complaints(&wired("active-backup")), [wanted]);
+    assert_eq!(complaints(&wired("802.3ad")), []);
+}
+
+#[test]
 fn each_member_of_a_bond_is_looked_at() {
     let merging = Offloads { lro: true, ..Offloads::default() };
     let members = vec![

@@ -76,6 +76,8 @@ pub mod globals {
     pub const FORWARDING: &str = "FORWARDING";
     /// `u32`: slot of the other end of the wire, for [`crate::record::Forwarding::Wire`].
     pub const PEER: &str = "PEER";
+    /// `u32`: 1 if the interface is a bond, else 0.
+    pub const BOND: &str = "BOND";
     /// `u32`: the [`crate::encapsulation::Encapsulation`]s that are unwrapped.
     pub const UNWRAPPED: &str = "UNWRAPPED";
     /// `u32`: buckets of the flow table for one CPU on one side, a power of two.

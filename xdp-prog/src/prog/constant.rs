@@ -29,6 +29,8 @@ static UNWRAPPED: u32 = 0x5ec1_5406;
 #[unsafe(no_mangle)]
 static FLOW_BUCKETS: u32 = 0x5ec1_5407;
 #[unsafe(no_mangle)]
+static BOND: u32 = 0x5ec1_5408;
+#[unsafe(no_mangle)]
 static EMBEDDING: Prefixes = prefixes(0x5ec1_5400_0000_0003);
 #[unsafe(no_mangle)]
 static INFRASTRUCTURE: Prefixes = prefixes(0x5ec1_5400_0000_0004);
@@ -99,6 +101,11 @@ pub(super) fn forwarding() -> Forwarding {
         2 => Forwarding::Tap,
         _ => Forwarding::Kernel,
     }
+}
+
+#[inline(always)]
+pub(super) fn is_bond() -> bool {
+    read!(BOND) != 0
 }
 
 #[inline(always)]

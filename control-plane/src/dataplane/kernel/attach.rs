@@ -65,6 +65,8 @@ pub(super) struct Place {
     pub(super) slot: u8,
     /// That of the other end of its wire.
     pub(super) peer: u8,
+    /// Whether its interface is a bond.
+    pub(super) is_bond: bool,
     /// Buckets of the flow table for a CPU on a side.
     pub(super) flow_buckets: u32,
 }
@@ -82,6 +84,7 @@ pub(super) fn load(
     let regions = flow_table::regions_of(u32::try_from(cpus).unwrap_or(u32::MAX));
     let (role, forwarding) = (guarded.role as u32, guarded.forwarding as u32);
     let unwrapped = u32::from(settings.unwrapped.0);
+    let bond = u32::from(place.is_bond);
     let mut loader = EbpfLoader::new();
     loader
         .override_global(globals::IMAGE_BYTES, &image_bytes, true)
@@ -90,6 +93,7 @@ pub(super) fn load(
         .override_global(globals::PEER, &peer, true)
         .override_global(globals::ROLE, &role, true)
         .override_global(globals::FORWARDING, &forwarding, true)
+        .override_global(globals::BOND, &bond, true)
         .override_global(globals::UNWRAPPED, &unwrapped, true)
         .override_global(globals::EMBEDDING, &settings.embedding, true)
         .override_global(globals::INFRASTRUCTURE, &settings.infrastructure, true)
@@ -106,6 +110,11 @@ pub(super) fn load(
     let mut ebpf = loader.load(&object.bytes).map_err(|error| rejected(&error))?;
     xdp(&mut ebpf)?.load().map_err(|error| rejected(&error))?;
     Ok(ebpf)
+}
+
+/// Whether an interface of this network namespace is a bond.
+pub(super) fn is_bond(interface: &str) -> bool {
+    Path::new("/proc/thread-self/net/bonding").join(interface).exists()
 }
 
 pub(super) fn xdp(ebpf: &mut aya::Ebpf) -> Result<&mut Xdp, DataplaneError> {

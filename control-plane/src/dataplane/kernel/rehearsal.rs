@@ -58,7 +58,7 @@ fn load_each_role() -> Result<Option<u32>, DataplaneError> {
     let mut most = None;
     for role in [Role::Subscriber, Role::Uplink, Role::Both] {
         let guarded = Guarded { forwarding: Forwarding::Wire, ..Guarded::routed("", role) };
-        let place = Place { slot: 0, peer: 1, flow_buckets: 1 };
+        let place = Place { slot: 0, peer: 1, is_bond: true, flow_buckets: 1 };
         let mut program = attach::load(&pins, &settings, &guarded, place)?;
         let info = attach::xdp(&mut program)?.info().map_err(|error| rejected(&error))?;
         most = most.max(info.verified_instruction_count());
