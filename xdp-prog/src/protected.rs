@@ -1,5 +1,7 @@
 //! Traffic that a network cannot live without: it passes whatever a list says.
 
+use sekisho_abi::reason::Reason;
+
 use crate::{
     frame::Frame,
     parse::{Transport, protocol},
@@ -10,7 +12,8 @@ use crate::{
 /// that routers and access servers talk: BGP, LDP, BFD, DHCP, RADIUS.
 ///
 /// Such services are known by their port alone, and a bot may use that port too. Once the network's
-/// infrastructure is known, only what comes from there or goes there counts.
+/// infrastructure is known, only what comes from there or goes there counts. Its later fragments, which
+/// show no ports, all do: without the first, which is judged by its ports, they come to nothing.
 #[inline(always)]
 pub fn is_protected<F: Frame + ?Sized>(
     frame: &F,
@@ -22,8 +25,12 @@ pub fn is_protected<F: Frame + ?Sized>(
         return true;
     }
     let Transport { protocol, source_port, destination_port, .. } = *transport;
-    is_service(frame, protocol, source_port, destination_port)
-        && (infrastructure.count() == 0 || infrastructure.find(subscriber).is_some())
+    let is_service = is_service(frame, protocol, source_port, destination_port);
+    if infrastructure.count() == 0 {
+        return is_service;
+    }
+    let is_later_fragment = transport.without_match == Reason::LaterFragment;
+    (is_service || is_later_fragment) && infrastructure.find(subscriber).is_some()
 }
 
 #[inline(always)]

@@ -170,6 +170,17 @@ fn contradictions() -> Vec<Case> {
     let v4 = |first| ethernet(&[], 0x0800, &changed(&packet, 0, first));
     add("IPv6 in an IPv4 frame", v4(0x65), Reason::MalformedIpv4);
     add("an IPv4 header of 16 bytes", v4(0x44), Reason::MalformedIpv4);
+    for (total, reason) in [
+        (0, Reason::Dropped),
+        (1, Reason::MalformedIpv4),
+        (19, Reason::MalformedIpv4),
+        (20, Reason::Dropped),
+        (0x1300, Reason::Dropped),
+    ] {
+        let [high, low] = u16::to_be_bytes(total);
+        let frame = changed(&changed(&packet, 2, high), 3, low);
+        add(&format!("an IPv4 packet of {total} bytes"), ethernet(&[], 0x0800, &frame), reason);
+    }
     add("IPv4 in an IPv6 frame", ethernet(&[], 0x86dd, &[0x45; 60]), Reason::MalformedIpv6);
 
     let session = pppoe(7, &packet);

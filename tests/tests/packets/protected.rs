@@ -1,7 +1,9 @@
 //! Traffic that networks cannot live without passes, whatever a list says.
 
 use sekisho_abi::{reason::Reason, record::Role};
-use sekisho_tests::packet::{Carrier, ICMP, ICMPV6, TCP, Tunnel, UDP, flag, ip, tcp, udp};
+use sekisho_tests::packet::{
+    Carrier, ICMP, ICMPV6, Ipv4, TCP, Tunnel, UDP, flag, fragment, ip, tcp, udp,
+};
 
 use crate::{
     direction::ROLES,
@@ -71,7 +73,7 @@ fn control() -> Vec<(String, bool, u8, Vec<u8>, bool)> {
 }
 
 pub(crate) fn cases() -> Vec<Case> {
-    [network_control(), of_infrastructure(), in_tunnels(), by_role()].concat()
+    [network_control(), of_infrastructure(), fragments(), in_tunnels(), by_role()].concat()
 }
 
 fn reason(is_protected: bool) -> Reason {
@@ -127,6 +129,39 @@ fn of_infrastructure() -> Vec<Case> {
     let frame = Carrier::Plain.frame(&[], &other_port);
     let sentence = "BGP to an address that is listed for other ports";
     cases.push(Case::outbound(sentence, frame, Reason::PortNotListed));
+    cases
+}
+
+/// Of a packet that came in fragments only the first shows the port.
+fn fragments() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let of = |end: &str, other: &str, offset, body: &[u8]| {
+        if other.contains(':') {
+            ip(end, other, 44, &[&fragment(UDP, offset, true), body].concat())
+        } else {
+            Ipv4 { fragment: offset, more: true, ..Ipv4::new(end, other, UDP) }.bytes(body)
+        }
+    };
+    for (subscriber, remote, is_infrastructure) in [
+        (ROUTER, LISTED, true),
+        (SUBSCRIBER, LISTED, false),
+        (ROUTER_V6, LISTED_V6, true),
+        (SUBSCRIBER_V6, LISTED_V6, false),
+    ] {
+        for (sentence, offset, port, is_protected) in [
+            ("the first fragment of a RADIUS answer", 0, 1812, is_infrastructure),
+            ("the first fragment of what is no service", 0, 53, false),
+            ("a later fragment", 185, 53, is_infrastructure),
+        ] {
+            let body = udp(port, 50_000);
+            let to = Carrier::Plain.frame(&[], &of(subscriber, remote, offset, &body));
+            let from = Carrier::Plain.frame(&[], &of(remote, subscriber, offset, &body));
+            let reason = reason(is_protected);
+            let sentence = |way: &str| format!("{sentence} {way} {subscriber}");
+            cases.push(Case::outbound(sentence("from"), to, reason));
+            cases.push(Case::inbound(sentence("to"), from, reason));
+        }
+    }
     cases
 }
 

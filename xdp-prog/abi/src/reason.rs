@@ -69,7 +69,7 @@ reasons! {
     MplsNotIp = "mpls_not_ip" => Pass,
     /// Ends inside the IPv4 header.
     TruncatedIpv4 = "truncated_ipv4" => Pass,
-    /// The IPv4 header contradicts itself (version or header length).
+    /// The IPv4 header contradicts itself (version, header length, total length).
     MalformedIpv4 = "malformed_ipv4" => Pass,
     /// Ends inside the IPv6 header.
     TruncatedIpv6 = "truncated_ipv6" => Pass,

@@ -60,7 +60,7 @@ pub fn network<F: Frame + ?Sized>(frame: &F, offset: usize, is_ipv6: bool) -> Re
 pub(super) struct Ipv4Header {
     pub(super) version_ihl: u8,
     _type_of_service: u8,
-    _total_length: [u8; 2],
+    pub(super) total_length: [u8; 2],
     _identification: [u8; 2],
     fragment: [u8; 2],
     _time_to_live: u8,
@@ -83,7 +83,9 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Ip, Reason> {
     let bytes: [u8; 20] = frame.read(offset).ok_or(Reason::TruncatedIpv4)?;
     let header: Ipv4Header = transmute!(bytes);
     let length = usize::from(header.version_ihl & 0x0f) * 4;
-    if header.version_ihl >> 4 != 4 || length < 20 {
+    // 0 is left in packets that are longer than the field can say, until they are cut for the link.
+    let total = usize::from(u16::from_be_bytes(header.total_length));
+    if header.version_ihl >> 4 != 4 || length < 20 || (total != 0 && total < length) {
         return Err(Reason::MalformedIpv4);
     }
     let mapped = |address: [u8; 4]| (0, 0xffff_0000_0000 | u64::from(u32::from_be_bytes(address)));

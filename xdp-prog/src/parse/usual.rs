@@ -75,6 +75,7 @@ pub fn usual_ipv4<F: Frame + ?Sized>(frame: &F, offset: usize) -> Option<UsualIp
     let bytes: [u8; size_of::<Ipv4AndPorts>()] = frame.read(offset)?;
     let Ipv4AndPorts { ipv4, source_port, destination_port } = transmute!(bytes);
     let is_usual = ipv4.version_ihl == 0x45
+        && usize::from(u16::from_be_bytes(ipv4.total_length)) >= size_of::<Ipv4Header>()
         && ipv4.is_first_fragment()
         && matches!(ipv4.protocol, protocol::TCP | protocol::UDP);
     is_usual.then(|| UsualIpv4 {
