@@ -14,6 +14,7 @@ pub mod site;
 pub mod span;
 pub mod tamper;
 pub mod traffic;
+pub mod tshark;
 
 /// The `sekisho` command as built for the test that asks.
 #[macro_export]

@@ -5,6 +5,8 @@ use std::{fs::File, path::Path};
 use anyhow::{Context as _, anyhow, bail};
 use pcap_parser::{Block, Linktype, PcapBlockOwned, PcapError, create_reader};
 
+use crate::packet;
+
 /// Room for the largest block, a packet of 256 KiB.
 const BUFFER: usize = 512 << 10;
 
@@ -81,6 +83,16 @@ fn ethernet(link: Linktype, data: &[u8]) -> anyhow::Result<Vec<u8>> {
         // Linux "cooked": the protocol at the end of 16 bytes, or at the beginning of 20.
         Linktype::LINUX_SLL => (pair(data, 14), data.get(16..)),
         Linktype(276) => (pair(data, 0), data.get(20..)),
+        // PPP without and with its HDLC framing (RFC 1662): a session over Ethernet carries the former.
+        Linktype(9 | 50) => {
+            let ppp = data.strip_prefix(&[0xff, 0x03]).unwrap_or(data);
+            let length = (ppp.len() as u16).to_be_bytes();
+            return Ok(packet::ethernet(
+                &[],
+                0x8864,
+                &[&[0x11, 0, 0, 1][..], &length, ppp].concat(),
+            ));
+        }
         other => bail!("link type {} is not read", other.0),
     };
     let header = [&[0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2][..], &ethertype].concat();

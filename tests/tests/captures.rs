@@ -16,7 +16,6 @@ use std::{
     time::Duration,
 };
 
-use etherparse::{LaxNetSlice, LaxSlicedPacket};
 use nix::sched::{CloneFlags, unshare};
 use sekisho::dataplane::{
     Dataplane as _, RuleTotals,
@@ -27,13 +26,15 @@ use sekisho_abi::{
     reason::{Reason, Verdict},
     record::Role,
 };
-use sekisho_tests::{pcap, site::HostSite};
+use sekisho_tests::{pcap, site::HostSite, tshark::dissect};
 
 const CAPACITY: usize = 8 << 20;
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 /// The kernel's test run takes no shorter frames.
 const SHORTEST: usize = 14;
+/// Longer ones come of NICs that put packets together.
+const LONGEST: usize = 9_000;
 const PORTS: [(&str, Role); 3] =
     [("lo", Role::Subscriber), ("uplink", Role::Uplink), ("both", Role::Both)];
 
@@ -211,60 +212,102 @@ fn shows(frame: &[u8], address: &str) -> bool {
     frame.windows(bytes.len()).any(|window| window == bytes)
 }
 
-/// In the folder of real lists, or in one beside the checkout.
-fn others() -> Option<PathBuf> {
-    let lists = match env::var_os("SEKISHO_FEEDS_DIR") {
-        Some(folder) => PathBuf::from(folder),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/feeds"),
-    };
-    lists.is_dir().then_some(lists)
-}
-
-#[test]
-fn what_others_captured_is_judged_alike_by_kernel_and_host() {
-    let Some(folder) = others() else {
-        println!(
-            "SKIPPED: there are no captures; SEKISHO_FEEDS_DIR may name a folder that has some"
-        );
-        return;
-    };
-    let captures = captures(&folder);
-    let all: Vec<Vec<u8>> = captures.iter().flat_map(|path| frames(path)).collect();
-    assert!(!all.is_empty(), "no capture in {}", folder.display());
-    // Another implementation says who talks to whom; every second of them is listed.
-    let mut talkers: Vec<IpAddr> = all.iter().filter_map(|frame| ends(frame)).flatten().collect();
-    talkers.sort();
-    talkers.dedup();
-    // An image holds global unicast addresses only (RFC 4291, 2.4).
+/// Global unicast addresses, which are all that an image holds (RFC 4291, 2.4); every second of them.
+fn every_second(mut talkers: Vec<IpAddr>) -> Vec<IpAddr> {
     talkers.retain(|talker| match talker {
         IpAddr::V4(_) => true,
         IpAddr::V6(v6) => v6.segments()[0] >> 13 == 1,
     });
-    let listed: Vec<IpAddr> = talkers.into_iter().step_by(2).collect();
-    let stage = Stage::new("captured", &listed);
-    let reasons = stage.judge(&all);
-    stage.check_ledger();
-    for (frame, reason) in all.iter().zip(&reasons) {
-        let is_listed = ends(frame).is_some_and(|ends| ends.iter().any(|end| listed.contains(end)));
-        let is_found = matches!(reason, Reason::Dropped | Reason::Protected);
-        assert_eq!(is_found, is_listed, "{reason:?}: {frame:02x?}");
-    }
-    let found = reasons.iter().filter(|reason| **reason == Reason::Dropped).count();
-    println!("{} captures, {} packets, {found} dropped", captures.len(), all.len());
-    assert!(found > 0);
+    talkers.sort();
+    talkers.dedup();
+    talkers.into_iter().step_by(2).collect()
 }
 
-/// Source and destination, as another implementation reads them.
-fn ends(frame: &[u8]) -> Option<[IpAddr; 2]> {
-    match LaxSlicedPacket::from_ethernet(frame).ok()?.net? {
-        LaxNetSlice::Ipv4(ip) => {
-            let header = ip.header();
-            Some([header.source_addr().into(), header.destination_addr().into()])
+/// Layers that the program looks behind, as Wireshark names them.
+const LOOKED_BEHIND: [&str; 16] = [
+    "eth",
+    "ethertype",
+    "vlan",
+    "ieee8021ad",
+    "pppoes",
+    "ppp",
+    "mpls",
+    "ip",
+    "ipv6",
+    "ipv6.hopopts",
+    "ipv6.dstopts",
+    "ipv6.routing",
+    "ipv6.fraghdr",
+    "mipv6",
+    "ah",
+    "gre",
+];
+
+/// Lists every second address that Wireshark sees in frames, and holds the program to finding it behind
+/// whatever layers there are. Returns how many packets were found behind each layer.
+fn check_by_wireshark(name: &str, frames: &[Vec<u8>]) -> BTreeMap<String, u32> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dissected = dissect(frames, folder.path()).expect("tshark dissects them");
+    let listed = every_second(dissected.iter().flat_map(|frame| frame.ends.clone()).collect());
+    let stage = Stage::new(name, &listed);
+    let reasons = stage.judge(frames);
+    stage.check_ledger();
+    let (mut compared, mut found_behind) = (0, BTreeMap::new());
+    for ((frame, seen), reason) in frames.iter().zip(&dissected).zip(&reasons) {
+        let innermost = seen.layers.iter().rposition(|layer| layer == "ip" || layer == "ipv6");
+        let outer = &seen.layers[..innermost.unwrap_or_default()];
+        // PPP may negotiate labels (RFC 3032, 4); sessions of subscribers do not.
+        let is_looked_behind = outer.iter().all(|layer| LOOKED_BEHIND.contains(&layer.as_str()))
+            && !outer.windows(2).any(|pair| pair == ["ppp", "mpls"]);
+        if !is_looked_behind || reason.is_unparsed() || *reason == Reason::MplsNotIp {
+            continue;
         }
-        LaxNetSlice::Ipv6(ip) => {
-            let header = ip.header();
-            Some([header.source_addr().into(), header.destination_addr().into()])
+        compared += 1;
+        let is_listed = seen.ends.iter().any(|end| listed.contains(end));
+        let is_found = matches!(reason, Reason::Dropped | Reason::Protected);
+        assert_eq!(is_found, is_listed, "{reason:?}, {:?}: {frame:02x?}", seen.layers);
+        for layer in outer.iter().filter(|_| is_found) {
+            *found_behind.entry(layer.clone()).or_default() += 1;
         }
-        LaxNetSlice::Arp(_) => None,
     }
+    println!("{} packets, {compared} compared; found behind {found_behind:?}", frames.len());
+    assert!(compared * 10 > frames.len() * 9, "{compared} of {} are compared", frames.len());
+    found_behind
+}
+
+#[test]
+fn what_wireshark_sees_in_tunnels_and_sessions_is_found_in_them() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("captures");
+    let all: Vec<Vec<u8>> = captures(&folder).iter().flat_map(|path| frames(path)).collect();
+    let found_behind = check_by_wireshark("dissected", &all);
+    for layer in ["vlan", "ieee8021ad", "pppoes", "mpls", "gre", "ip", "ipv6"] {
+        assert!(found_behind.contains_key(layer), "nothing behind {layer}: {found_behind:?}");
+    }
+}
+
+/// In a folder that was named, or that of real lists, or one beside the checkout.
+fn others() -> Option<PathBuf> {
+    let named = ["SEKISHO_CAPTURES_DIR", "SEKISHO_FEEDS_DIR"].into_iter().find_map(env::var_os);
+    let folder = match named {
+        Some(folder) => PathBuf::from(folder),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/feeds"),
+    };
+    folder.is_dir().then_some(folder)
+}
+
+#[test]
+fn what_others_captured_is_judged_as_wireshark_sees_it() {
+    let Some(folder) = others() else {
+        println!(
+            "SKIPPED: there are no captures; SEKISHO_CAPTURES_DIR may name a folder that has some"
+        );
+        return;
+    };
+    // Captures of radio and the like are none of Ethernet frames.
+    let readable = |path: &PathBuf| pcap::frames(path).ok();
+    let mut all: Vec<Vec<u8>> = captures(&folder).iter().filter_map(readable).flatten().collect();
+    all.retain(|frame| (SHORTEST..=LONGEST).contains(&frame.len()));
+    assert!(!all.is_empty(), "no capture in {}", folder.display());
+    let found_behind = check_by_wireshark("captured", &all);
+    assert!(!found_behind.is_empty());
 }
