@@ -3,7 +3,7 @@
 use std::{net::IpAddr, path::Path};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, params};
+use rusqlite::{CachedStatement, Connection, params};
 
 use super::{
     StoreError,
@@ -19,29 +19,40 @@ const DELETED_AT_ONCE: usize = 10_000;
 /// Pages given back to the file system each time that old hits are deleted: 256 MiB.
 const FREED_AT_ONCE: usize = 65_536;
 
-const RECORD: &str = "
+/// Begins the row of a flow in an hour, unless it is there: the key's columns come first.
+///
+/// An upsert would do in one statement what this and [`GO_ON`] do in two. But only with RETURNING it tells
+/// whether a row is new, and then SQLite journals every page that it touches, for each row anew.
+const BEGIN: &str = "
     INSERT INTO hits (
         hour, subscriber_address, remote, remote_port, protocol, class, direction, reason,
         interface, vlans, vlan_tags, feeds, malware, subscriber, tenant, attribution,
+        encapsulation, pppoe_session,
         generation, rule, subscriber_port, tcp_flags, packets, bytes, first_seen, last_seen,
-        encapsulation, pppoe_session, inner_subscriber, outer_remote
+        inner_subscriber, outer_remote
     )
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
-            ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)
-    ON CONFLICT DO UPDATE SET
-        generation = excluded.generation,
-        rule = excluded.rule,
-        subscriber_port = iif(excluded.first_seen < first_seen, excluded.subscriber_port,
-                              subscriber_port),
-        tcp_flags = iif(excluded.first_seen < first_seen, excluded.tcp_flags, tcp_flags),
-        inner_subscriber = iif(excluded.first_seen < first_seen, excluded.inner_subscriber,
-                               inner_subscriber),
-        outer_remote = iif(excluded.first_seen < first_seen, excluded.outer_remote, outer_remote),
-        packets = packets + excluded.packets,
-        bytes = bytes + excluded.bytes,
-        first_seen = min(first_seen, excluded.first_seen),
-        last_seen = max(last_seen, excluded.last_seen)
-    RETURNING id";
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
+            ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)
+    ON CONFLICT DO NOTHING";
+
+/// Adds to the row of a flow, from the same values.
+const GO_ON: &str = "
+    UPDATE hits SET
+        generation = ?19,
+        rule = ?20,
+        subscriber_port = iif(?25 < first_seen, ?21, subscriber_port),
+        tcp_flags = iif(?25 < first_seen, ?22, tcp_flags),
+        inner_subscriber = iif(?25 < first_seen, ?27, inner_subscriber),
+        outer_remote = iif(?25 < first_seen, ?28, outer_remote),
+        packets = packets + ?23,
+        bytes = bytes + ?24,
+        first_seen = min(first_seen, ?25),
+        last_seen = max(last_seen, ?26)
+    WHERE hour = ?1 AND subscriber_address = ?2 AND remote = ?3 AND remote_port = ?4
+        AND protocol = ?5 AND class = ?6 AND direction = ?7 AND reason = ?8 AND interface = ?9
+        AND vlans = ?10 AND vlan_tags = ?11 AND feeds = ?12 AND malware = ?13
+        AND subscriber = ?14 AND tenant = ?15 AND attribution = ?16 AND encapsulation = ?17
+        AND pppoe_session = ?18";
 
 /// Notes the number of a drain; changes nothing if it is noted already.
 const MARK: &str = "
@@ -63,25 +74,25 @@ pub(super) fn record(
         if marked == 0 {
             return Ok(());
         }
-        // A row that is new has a number above all others.
-        let newest = "SELECT coalesce(max(id), 0) FROM hits";
-        let mut newest: i64 = transaction.query_row(newest, [], |row| row.get(0))?;
         let mut rollup = Rollup::default();
-        let mut insert = transaction.prepare_cached(RECORD)?;
+        let mut begin = transaction.prepare_cached(BEGIN)?;
+        let mut go_on = transaction.prepare_cached(GO_ON)?;
         for hit in hits {
-            let id = insert_one(&mut insert, hit)?;
-            rollup.add_hit(hit, id > newest);
-            newest = newest.max(id);
+            rollup.add_hit(hit, record_one(&mut begin, &mut go_on, hit)?);
         }
-        drop(insert);
+        drop((begin, go_on));
         rollup.write(&transaction)?;
         transaction.commit()
     };
     write().map_err(|source| StoreError::Sqlite { path: path.to_owned(), source })
 }
 
-/// Gives the number of the hit's row.
-fn insert_one(insert: &mut rusqlite::CachedStatement<'_>, hit: &Hit) -> rusqlite::Result<i64> {
+/// Whether the hit has got a row of its own.
+fn record_one(
+    begin: &mut CachedStatement<'_>,
+    go_on: &mut CachedStatement<'_>,
+    hit: &Hit,
+) -> rusqlite::Result<bool> {
     let last_seen = hit.last_seen.as_millisecond();
     let values = params![
         last_seen.div_euclid(HOUR_MS) * HOUR_MS,
@@ -100,6 +111,8 @@ fn insert_one(insert: &mut rusqlite::CachedStatement<'_>, hit: &Hit) -> rusqlite
         &*hit.subscriber,
         &*hit.tenant,
         hit.attribution.as_str(),
+        joined(&hit.encapsulation),
+        hit.pppoe_session,
         hit.generation,
         hit.rule,
         hit.subscriber_port,
@@ -108,12 +121,14 @@ fn insert_one(insert: &mut rusqlite::CachedStatement<'_>, hit: &Hit) -> rusqlite
         i64::try_from(hit.bytes).unwrap_or(i64::MAX),
         hit.first_seen.as_millisecond(),
         last_seen,
-        joined(&hit.encapsulation),
-        hit.pppoe_session,
         optional(hit.inner_subscriber),
         optional(hit.outer_remote),
     ];
-    insert.query_row(values, |row| row.get(0))
+    let is_new = begin.execute(values)? > 0;
+    if !is_new {
+        go_on.execute(values)?;
+    }
+    Ok(is_new)
 }
 
 /// An address, or the empty text.
