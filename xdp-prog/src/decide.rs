@@ -239,7 +239,10 @@ where
     let mut ip = outer;
     let mut encapsulation = link.encapsulation;
     let mut remote = look_up(frame, image, site, &outer)?;
-    let is_inner = !remote.is_listed();
+    // A tunnel has no ports: one whose end is listed for ports alone is looked into.
+    let is_tunnel = site.unwrapped().0 & parse::kind(&outer).0 != 0;
+    let is_inner = !remote.is_listed() || is_tunnel && !remote.is_listed_for(image, outer.protocol);
+    let is_inner = frame.forget(is_inner.into()) & 1 != 0;
     if is_inner {
         let inner = parse::tunnel(frame, &outer, site.unwrapped())?;
         let kind = Encapsulation(frame.forget(inner.encapsulation.0.into()) as u8);
@@ -256,7 +259,8 @@ where
     let direction = remote.direction;
     let (subscriber, far_end) = by_end(direction, outer.ends.source, outer.ends.destination);
     let (inner_subscriber, _) = by_end(direction, ip.ends.source, ip.ends.destination);
-    let is_protected = is_protected(frame, &transport, inner_subscriber, &site.infrastructure());
+    let ends = [inner_subscriber, remote.address];
+    let is_protected = is_protected(frame, &transport, ends, &site.infrastructure());
     // A listed IPv4 address has an upper half of zero, which no listed IPv6 address has.
     let is_embedded = ip.is_ipv6 && remote.address.0 == 0;
     if is_embedded {

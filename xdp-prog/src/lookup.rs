@@ -103,6 +103,13 @@ impl Remote {
         self.selector.is_some()
     }
 
+    /// Whether it is listed for every packet of a protocol.
+    #[inline(always)]
+    pub fn is_listed_for<I: Bytes + ?Sized>(&self, image: &I, protocol: u8) -> bool {
+        let Some(selector) = self.selector else { return false };
+        image::resolve(image, selector, protocol, None) != Some(0)
+    }
+
     /// The rule for this packet, never 0, or why there is none.
     #[inline(always)]
     pub fn rule<I: Bytes + ?Sized>(&self, image: &I, transport: &Transport) -> Result<u16, Reason> {

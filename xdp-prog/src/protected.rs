@@ -18,7 +18,7 @@ use crate::{
 pub fn is_protected<F: Frame + ?Sized>(
     frame: &F,
     transport: &Transport,
-    subscriber: (u64, u64),
+    [subscriber, remote]: [(u64, u64); 2],
     infrastructure: &impl PrefixSet,
 ) -> bool {
     if is_network_control(transport) {
@@ -30,15 +30,17 @@ pub fn is_protected<F: Frame + ?Sized>(
         return is_service;
     }
     let is_later_fragment = transport.without_match == Reason::LaterFragment;
-    (is_service || is_later_fragment) && infrastructure.find(subscriber).is_some()
+    (is_service || is_later_fragment)
+        && (infrastructure.find(subscriber).is_some() || infrastructure.find(remote).is_some())
 }
 
 #[inline(always)]
 fn is_network_control(transport: &Transport) -> bool {
     match transport.protocol {
         protocol::IGMP | protocol::RSVP | protocol::OSPF | protocol::PIM | protocol::VRRP => true,
-        // Destination unreachable, source quench, time exceeded, parameter problem (RFC 792).
-        protocol::ICMP => matches!(transport.flags_or_type, 3 | 4 | 11 | 12),
+        // Destination unreachable, source quench, redirect, time exceeded, parameter problem (RFC 1122,
+        // 3.2.2).
+        protocol::ICMP => matches!(transport.flags_or_type, 3..=5 | 11 | 12),
         // Errors (RFC 4443), multicast listeners (RFC 2710, RFC 3810), neighbour discovery (RFC 4861).
         protocol::ICMPV6 => matches!(transport.flags_or_type, 1..=4 | 130..=137 | 143),
         _ => false,

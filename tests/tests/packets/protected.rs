@@ -9,8 +9,8 @@ use crate::{
     direction::ROLES,
     lab::{Case, Lab},
     world::{
-        BY_PORT, CONCENTRATOR_V6, LINE_V6, LISTED, LISTED_V6, ROUTER, ROUTER_V6, SUBSCRIBER,
-        SUBSCRIBER_V6, Setup,
+        BY_PORT, CONCENTRATOR_V6, LINE_V6, LISTED, LISTED_ROUTER, LISTED_ROUTER_V6, LISTED_V6,
+        ROUTER, ROUTER_V6, SUBSCRIBER, SUBSCRIBER_V6, Setup,
     },
 };
 
@@ -63,7 +63,7 @@ fn control() -> Vec<(String, bool, u8, Vec<u8>, bool)> {
     }
     for kind in 0..=255 {
         let message = vec![kind, 0, 0, 0, 0, 0, 0, 0];
-        let is_error = [3, 4, 11, 12].contains(&kind);
+        let is_error = [3, 4, 5, 11, 12].contains(&kind);
         all.push((format!("ICMP type {kind}"), false, ICMP, message.clone(), is_error));
         // Errors, multicast listener discovery, router and neighbour discovery, redirects.
         let is_needed = (1..=4).contains(&kind) || (130..=137).contains(&kind) || kind == 143;
@@ -116,8 +116,10 @@ fn of_infrastructure() -> Vec<Case> {
             for (subscriber, remote, is_infrastructure) in [
                 (ROUTER, LISTED, true),
                 (SUBSCRIBER, LISTED, false),
+                (SUBSCRIBER, LISTED_ROUTER, true),
                 (ROUTER_V6, LISTED_V6, true),
                 (SUBSCRIBER_V6, LISTED_V6, false),
+                (SUBSCRIBER_V6, LISTED_ROUTER_V6, true),
             ] {
                 let reason = reason(is_service && is_infrastructure);
                 let (sentence, ends) = (format!("{name}, {who}"), (subscriber, remote));
@@ -145,8 +147,10 @@ fn fragments() -> Vec<Case> {
     for (subscriber, remote, is_infrastructure) in [
         (ROUTER, LISTED, true),
         (SUBSCRIBER, LISTED, false),
+        (SUBSCRIBER, LISTED_ROUTER, true),
         (ROUTER_V6, LISTED_V6, true),
         (SUBSCRIBER_V6, LISTED_V6, false),
+        (SUBSCRIBER_V6, LISTED_ROUTER_V6, true),
     ] {
         for (sentence, offset, port, is_protected) in [
             ("the first fragment of a RADIUS answer", 0, 1812, is_infrastructure),
@@ -157,7 +161,7 @@ fn fragments() -> Vec<Case> {
             let to = Carrier::Plain.frame(&[], &of(subscriber, remote, offset, &body));
             let from = Carrier::Plain.frame(&[], &of(remote, subscriber, offset, &body));
             let reason = reason(is_protected);
-            let sentence = |way: &str| format!("{sentence} {way} {subscriber}");
+            let sentence = |way: &str| format!("{sentence} {way} {subscriber} ({remote})");
             cases.push(Case::outbound(sentence("from"), to, reason));
             cases.push(Case::inbound(sentence("to"), from, reason));
         }

@@ -10,8 +10,8 @@ use crate::{
     lab::Case,
     layers::TAGS,
     world::{
-        BY_PORT, BY_PORT_V6, CONCENTRATOR, CONCENTRATOR_V6, LINE, LINE_V6, SUBSCRIBER,
-        SUBSCRIBER_V6, ruleset,
+        BY_PORT, BY_PORT_V6, CONCENTRATOR, CONCENTRATOR_V6, LINE, LINE_V6, LISTED, LISTED_V6,
+        SUBSCRIBER, SUBSCRIBER_V6, ruleset,
     },
 };
 
@@ -27,8 +27,8 @@ fn cut(sentence: &str, frame: &[u8], parts: &[(usize, Reason)]) -> Vec<Case> {
 
 pub(crate) fn cases() -> Vec<Case> {
     let payload = tcp(40_000, 23, flag::SYN);
-    let v4 = Ipv4 { options: &[1; 8], ..Ipv4::new(SUBSCRIBER, BY_PORT, TCP) }.bytes(&payload);
-    let v6 = ip(SUBSCRIBER_V6, BY_PORT_V6, 60, &[extension(TCP, 1), payload].concat());
+    let v4 = |remote| Ipv4 { options: &[1; 8], ..Ipv4::new(SUBSCRIBER, remote, TCP) };
+    let v6 = |remote| ip(SUBSCRIBER_V6, remote, 60, &[extension(TCP, 1), payload.clone()].concat());
     let mut cases = Vec::new();
     for tags in TAGS {
         let link = 14 + tags.len() * 4;
@@ -45,19 +45,29 @@ pub(crate) fn cases() -> Vec<Case> {
                 Carrier::PppoeCompressed(_) => link + 7,
                 _ => link + header / 4 * 4,
             };
-            for (packet, header_bytes, in_network, payload_at) in
-                [(&v4, 20, Reason::TruncatedIpv4, 28), (&v6, 40, Reason::TruncatedIpv6, 56)]
-            {
-                let frame = carrier.frame(tags, packet);
+            // Of an address that is listed for every packet, the ports don't matter.
+            for (packet, header_bytes, in_network, ports_at) in [
+                (v4(BY_PORT).bytes(&payload), 28, Reason::TruncatedIpv4, Some(28)),
+                (v4(LISTED).bytes(&payload), 28, Reason::TruncatedIpv4, None),
+                (v6(BY_PORT_V6), 40, Reason::TruncatedIpv6, Some(56)),
+                (v6(LISTED_V6), 40, Reason::TruncatedIpv6, None),
+            ] {
+                let frame = carrier.frame(tags, &packet);
                 // Behind labels only a whole packet is one.
-                let behind_header = match carrier {
-                    Carrier::Mpls { .. } => (frame.len(), Reason::MplsNotIp),
-                    _ => (network + payload_at + 4, Reason::TruncatedTransport),
+                let behind_header = match (carrier, ports_at) {
+                    (Carrier::Mpls { .. }, _) => (frame.len(), Reason::MplsNotIp),
+                    (_, Some(at)) => (network + at + 4, Reason::TruncatedTransport),
+                    (_, None) => (0, Reason::Dropped),
+                };
+                let whole_header = match carrier {
+                    // The checksum is there to be asked once the fixed part is.
+                    Carrier::Mpls { .. } if header_bytes == 28 => 20,
+                    _ => header_bytes,
                 };
                 let parts = [
                     (link, Reason::TruncatedVlan),
                     (link + header, truncated),
-                    (network + header_bytes, in_network),
+                    (network + whole_header, in_network),
                     behind_header,
                 ];
                 let sentence = format!("{carrier:?} {tags:x?} IPv6 {}", header_bytes == 40);

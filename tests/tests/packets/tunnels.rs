@@ -97,10 +97,12 @@ fn outer_ends() -> Vec<Case> {
         add(&format!("{name} to a listed end"), &to_listed, Reason::Dropped);
         let to_port = tunnel.packet(LINE, BY_PORT, &listed);
         add(
-            &format!("{name} to an end that is listed by port: nothing inside is looked for"),
+            &format!("{name} to an end that is listed for ports, which a tunnel has none of"),
             &to_port,
-            Reason::PortNotListed,
+            Reason::Dropped,
         );
+        let to_port = tunnel.packet(LINE, BY_PORT, &clean);
+        add(&format!("{name} to such an end, clean inside"), &to_port, Reason::NotListed);
         let to_observed = tunnel.packet(LINE, OBSERVED, &listed);
         add(&format!("{name} to an observed end"), &to_observed, Reason::ListObserved);
         for inside in [Tunnel::Ip, Tunnel::Gre(gre_field::KEY)] {

@@ -74,6 +74,8 @@ pub(crate) const SHARED: &str = "100.65.0.1";
 /// Inside the network's own infrastructure.
 pub(crate) const ROUTER: &str = "100.64.255.1";
 pub(crate) const ROUTER_V6: &str = "2001:db8:ff::1";
+pub(crate) const LISTED_ROUTER: &str = "100.64.255.200";
+pub(crate) const LISTED_ROUTER_V6: &str = "2001:db8:ff::200";
 
 /// Prefixes in which IPv4 addresses are embedded, with their lengths.
 pub(crate) const EMBEDDING: [(&str, u8); 6] = [
@@ -105,6 +107,7 @@ pub(crate) fn ruleset(generation: u32) -> Image {
     let mut builder = ImageBuilder::new(lists);
     for (address, port, lists) in [
         (LISTED, Port::Any, DROPS),
+        (LISTED_ROUTER, Port::Any, DROPS),
         (BY_PORT, Port::One(TCP, 23), DROPS),
         (BY_PORT, Port::One(UDP, 53), DROPS),
         (OBSERVED, Port::Any, OBSERVES),
@@ -121,6 +124,7 @@ pub(crate) fn ruleset(generation: u32) -> Image {
     }
     for (address, port, lists) in [
         (LISTED_V6, Port::Any, DROPS),
+        (LISTED_ROUTER_V6, Port::Any, DROPS),
         (BY_PORT_V6, Port::One(TCP, 23), DROPS),
         (REJECTED_V6, Port::Any, REJECTS),
         (SINKHOLED_V6, Port::Any, SINKHOLES),

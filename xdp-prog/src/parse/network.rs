@@ -88,6 +88,10 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Ip, Reason> {
     if header.version_ihl >> 4 != 4 || length < 20 || (total != 0 && total < length) {
         return Err(Reason::MalformedIpv4);
     }
+    let payload = offset + length;
+    if length > 20 && frame.read::<1>(frame.forget_offset(payload - 1)).is_none() {
+        return Err(Reason::TruncatedIpv4);
+    }
     let mapped = |address: [u8; 4]| (0, 0xffff_0000_0000 | u64::from(u32::from_be_bytes(address)));
     let is_first = header.is_first_fragment();
     Ok(Ip {
@@ -95,7 +99,7 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Ip, Reason> {
         is_ipv6: false,
         ends: Ends { source: mapped(header.source), destination: mapped(header.destination) },
         protocol: header.protocol,
-        payload: offset + length,
+        payload,
         hidden: if is_first { Reason::PortNotListed } else { Reason::LaterFragment },
     })
 }

@@ -17,7 +17,7 @@ pub struct Inner {
 }
 
 /// What a packet carries if it is of a tunnel that is to be unwrapped. [`Reason::NotListed`] is the
-/// word for every other packet: nobody gets here with a listed address.
+/// word for every other packet: nobody gets here with an address that is listed for it.
 #[inline(always)]
 pub fn tunnel<F: Frame + ?Sized>(
     frame: &F,
