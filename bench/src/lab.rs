@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use ipnet::Ipv6Net;
 use nix::{
     sched::{CloneFlags, sched_setaffinity, unshare},
     unistd::Pid,
@@ -21,6 +22,7 @@ use sekisho::dataplane::{
 use sekisho_abi::{
     ABI_VERSION,
     image::Image,
+    prefix::{Prefix, Prefixes},
     reason::Reason,
     record::{Forwarding, Mode, Role},
 };
@@ -206,6 +208,17 @@ impl Drop for Pins {
     }
 }
 
+/// What a provider with NAT64 and routers of its own has set: it costs every packet something.
+fn prefixes(texts: [&str; 2]) -> Result<Prefixes> {
+    let mut all = Vec::new();
+    for text in texts {
+        let net: Ipv6Net = text.parse()?;
+        let bits = net.addr().to_bits();
+        all.push(Prefix::new((bits >> 64) as u64, bits as u64, net.prefix_len()));
+    }
+    Prefixes::of(&all).context("too many prefixes")
+}
+
 impl Guard {
     /// Loads and attaches it, in enforce mode, to the far end of a cable.
     pub fn start(room: Room, cable: &Cable) -> Result<Self> {
@@ -232,6 +245,8 @@ impl Guard {
         let settings = Settings {
             flow_table_entries: room.flow_table_entries,
             attach: Attach::Native,
+            embedding: prefixes(["64:ff9b::/96", "64:ff9b:1:fffe::/64"])?,
+            infrastructure: prefixes(["::ffff:100.127.255.0/120", "2001:db8:ff::/48"])?,
             ..Settings::new(pins.path().to_owned(), room.capacity)
         };
         let dataplane = KernelDataplane::start(&settings, guarded)?;
