@@ -12,10 +12,10 @@ pub(crate) fn zeroed() -> bpf_attr {
     unsafe { std::mem::zeroed() }
 }
 
-pub(crate) fn bpf(command: bpf_cmd, attr: &bpf_attr) -> io::Result<u32> {
+pub(crate) fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<u32> {
     // SAFETY: `attr` is valid for its size, and the callers keep alive what it points to.
     let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<bpf_attr>())
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<bpf_attr>())
     };
     u32::try_from(result).map_err(|_| io::Error::last_os_error())
 }

@@ -57,7 +57,7 @@ impl Source {
         attr.test.repeat = times;
         attr.test.flags = LIVE_FRAMES;
         attr.test.batch_size = BATCH.min(times);
-        bpf(bpf_cmd::BPF_PROG_TEST_RUN, &attr).map(drop)
+        bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr).map(drop)
     }
 }
 
@@ -93,7 +93,7 @@ impl Tally {
         attr.__bindgen_anon_2.map_fd = self.counts.as_raw_fd() as u32;
         attr.__bindgen_anon_2.key = std::ptr::from_ref(&key) as u64;
         attr.__bindgen_anon_2.__bindgen_anon_1.value = std::ptr::from_mut(&mut value) as u64;
-        bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &attr)?;
+        bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr)?;
         Ok(value)
     }
 }
@@ -104,7 +104,7 @@ fn counters() -> io::Result<OwnedFd> {
     attr.__bindgen_anon_1.key_size = 4;
     attr.__bindgen_anon_1.value_size = 8;
     attr.__bindgen_anon_1.max_entries = MARKS;
-    bpf(bpf_cmd::BPF_MAP_CREATE, &attr).map(owned)
+    bpf(bpf_cmd::BPF_MAP_CREATE, &mut attr).map(owned)
 }
 
 fn tally(counts: &OwnedFd, then: Then) -> [bpf_insn; 17] {

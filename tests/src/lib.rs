@@ -1,6 +1,7 @@
 //! What the end-to-end tests share.
 
 mod bpf;
+pub mod buffers;
 pub mod cable;
 pub mod capture;
 pub mod icmp;

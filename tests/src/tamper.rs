@@ -19,7 +19,7 @@ fn open(pin: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(pin.as_os_str().as_encoded_bytes())?;
     let mut attr = zeroed();
     attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
-    bpf(bpf_cmd::BPF_OBJ_GET, &attr).map(owned)
+    bpf(bpf_cmd::BPF_OBJ_GET, &mut attr).map(owned)
 }
 
 /// Pins the object of one pin under another name.
@@ -29,7 +29,7 @@ pub fn pin_again(pin: &Path, other: &Path) -> io::Result<()> {
     let mut attr = zeroed();
     attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
     attr.__bindgen_anon_4.bpf_fd = object.as_raw_fd() as u32;
-    bpf(bpf_cmd::BPF_OBJ_PIN, &attr).map(drop)
+    bpf(bpf_cmd::BPF_OBJ_PIN, &mut attr).map(drop)
 }
 
 /// Takes the program of a pinned link off its interface; the link and the pin stay.
@@ -37,7 +37,7 @@ pub fn detach_link(pin: &Path) -> io::Result<()> {
     let link = open(pin)?;
     let mut attr = zeroed();
     attr.link_detach.link_fd = link.as_raw_fd() as u32;
-    bpf(bpf_cmd::BPF_LINK_DETACH, &attr).map(drop)
+    bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr).map(drop)
 }
 
 /// Puts another program into a pinned link.
@@ -46,7 +46,7 @@ pub fn replace_program(pin: &Path, program: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = zeroed();
     attr.link_update.link_fd = link.as_raw_fd() as u32;
     attr.link_update.__bindgen_anon_1.new_prog_fd = program.as_raw_fd() as u32;
-    bpf(bpf_cmd::BPF_LINK_UPDATE, &attr).map(drop)
+    bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(drop)
 }
 
 /// Takes the first element out of a pinned map: a ruleset out of its slot, a device.
@@ -60,7 +60,7 @@ pub fn remove(pin: &Path, key: &[u8]) -> io::Result<()> {
     let mut attr = zeroed();
     attr.__bindgen_anon_2.map_fd = map.as_raw_fd() as u32;
     attr.__bindgen_anon_2.key = key.as_ptr() as u64;
-    bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, &attr).map(drop)
+    bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, &mut attr).map(drop)
 }
 
 /// Puts another ruleset into the pinned slot.
@@ -72,7 +72,7 @@ pub fn swap_image(pin: &Path, capacity: usize, image: &Image) -> io::Result<()> 
     attr.__bindgen_anon_1.value_size = capacity as u32;
     attr.__bindgen_anon_1.max_entries = 1;
     attr.__bindgen_anon_1.map_flags = MMAPABLE;
-    let map = bpf(bpf_cmd::BPF_MAP_CREATE, &attr).map(owned)?;
+    let map = bpf(bpf_cmd::BPF_MAP_CREATE, &mut attr).map(owned)?;
     let mut value = image.bytes().to_vec();
     value.resize(capacity, 0);
     update(map.as_fd(), value.as_ptr() as u64)?;
@@ -92,7 +92,7 @@ pub fn value(pin: &Path, bytes: usize) -> io::Result<Vec<u8>> {
     attr.__bindgen_anon_2.map_fd = map.as_raw_fd() as u32;
     attr.__bindgen_anon_2.key = std::ptr::from_ref(&key) as u64;
     attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
-    bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &attr)?;
+    bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr)?;
     Ok(value)
 }
 
@@ -103,5 +103,5 @@ fn update(map: BorrowedFd<'_>, value: u64) -> io::Result<()> {
     attr.__bindgen_anon_2.map_fd = map.as_raw_fd() as u32;
     attr.__bindgen_anon_2.key = std::ptr::from_ref(&key) as u64;
     attr.__bindgen_anon_2.__bindgen_anon_1.value = value;
-    bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &attr).map(drop)
+    bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
 }

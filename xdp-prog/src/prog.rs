@@ -37,7 +37,7 @@ use sekisho_xdp::{
 use self::{
     account::{Counters, First, Flow, Now, Under},
     images::{LiveImage, OPT_OUTS, RULES},
-    packet::Packet,
+    packet::{Packet, Whole},
     verifier::{before_what_follows, forget_memory, zeros},
 };
 
@@ -83,12 +83,12 @@ const MATCHED: u32 = 1 << 31;
 #[inline(never)]
 fn find(ctx: *mut xdp_md) -> u32 {
     let ctx = XdpContext::new(ctx);
-    let packet = Packet::new(&ctx);
+    let packet = Packet::new_whole(&ctx);
     let Some(mut counters) = Counters::here() else { return forward(&packet) };
     let reason = match Live::find() {
         Ok(Live { modes, image }) => {
             let mut found = Found { image: &image, serial: MATCHED };
-            match decide::whole_way(&packet, &image, &Here { modes }, &mut found) {
+            match decide::whole_way(&Whole(&packet), &image, &Here { modes }, &mut found) {
                 Some(reason) => reason,
                 None => return found.serial,
             }
@@ -232,7 +232,7 @@ struct Matched {
 #[inline(never)]
 fn stop(ctx: *mut xdp_md, serial: u32) -> u32 {
     let ctx = XdpContext::new(ctx);
-    let packet = Packet::new(&ctx);
+    let packet = Packet::new_whole(&ctx);
     let Some(mut counters) = Counters::here() else { return forward(&packet) };
     let Some(matched) = maps::matched() else { return forward(&packet) };
     let modes = maps::modes();

@@ -107,39 +107,53 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Ip, Reason> {
 /// RFC 8200, 3.
 #[derive(FromBytes)]
 #[repr(C)]
-struct Ipv6Header {
+pub(super) struct Ipv6Header {
     version: u8,
     _class_and_label: [u8; 3],
-    _payload_length: [u8; 2],
-    next_header: u8,
+    payload_length: [u8; 2],
+    pub(super) next_header: u8,
     _hop_limit: u8,
     source: [[u8; 8]; 2],
     destination: [[u8; 8]; 2],
 }
 
-#[inline(always)]
-fn ipv6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Ip, Reason> {
-    let mut ip = ipv6_header(frame, offset)?;
-    walk_extensions(frame, &mut ip);
-    Ok(ip)
+impl Ipv6Header {
+    const BYTES: usize = 40;
+
+    #[inline(always)]
+    pub(super) fn read<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Self, Reason> {
+        let bytes: [u8; Self::BYTES] = frame.read(offset).ok_or(Reason::TruncatedIpv6)?;
+        let header: Self = transmute!(bytes);
+        if header.version >> 4 == 6 { Ok(header) } else { Err(Reason::MalformedIpv6) }
+    }
+
+    #[inline(always)]
+    pub(super) fn ends(&self) -> Ends {
+        let halves =
+            |[high, low]: [[u8; 8]; 2]| (u64::from_be_bytes(high), u64::from_be_bytes(low));
+        Ends { source: halves(self.source), destination: halves(self.destination) }
+    }
+
+    /// Bytes of the whole packet, unless it is a jumbogram (RFC 2675).
+    #[inline(always)]
+    pub(super) fn total_length(&self) -> u64 {
+        Self::BYTES as u64 + u64::from(u16::from_be_bytes(self.payload_length))
+    }
 }
 
 #[inline(always)]
-pub(super) fn ipv6_header<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Ip, Reason> {
-    let bytes: [u8; 40] = frame.read(offset).ok_or(Reason::TruncatedIpv6)?;
-    let header: Ipv6Header = transmute!(bytes);
-    if header.version >> 4 != 6 {
-        return Err(Reason::MalformedIpv6);
-    }
-    let halves = |[high, low]: [[u8; 8]; 2]| (u64::from_be_bytes(high), u64::from_be_bytes(low));
-    Ok(Ip {
+fn ipv6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Ip, Reason> {
+    let header = Ipv6Header::read(frame, offset)?;
+    let mut ip = Ip {
         offset,
         is_ipv6: true,
-        ends: Ends { source: halves(header.source), destination: halves(header.destination) },
+        ends: header.ends(),
         protocol: header.next_header,
-        payload: offset + 40,
+        payload: offset + Ipv6Header::BYTES,
         hidden: Reason::PortNotListed,
-    })
+    };
+    walk_extensions(frame, &mut ip);
+    Ok(ip)
 }
 
 /// RFC 8200, 4. What can't be walked is no error: the addresses are known.

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, transmute};
 use super::{
     Ends, Link,
     link::{ETHERNET_BYTES, pppoe, tagged},
-    network::{Ipv4Header, ipv6_header},
+    network::{Ipv4Header, Ipv6Header},
     protocol,
 };
 use crate::frame::Frame;
@@ -44,7 +44,7 @@ pub fn usual_link<F: Frame + ?Sized>(
     Some(link)
 }
 
-/// An IPv4 packet without options, the first fragment if it has several, with TCP or UDP in it.
+/// A whole IPv4 packet without options, the first fragment if it has several, with TCP or UDP in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UsualIpv4 {
     /// Source address in network byte order.
@@ -74,8 +74,10 @@ struct Ipv4AndPorts {
 pub fn usual_ipv4<F: Frame + ?Sized>(frame: &F, offset: usize) -> Option<UsualIpv4> {
     let bytes: [u8; size_of::<Ipv4AndPorts>()] = frame.read(offset)?;
     let Ipv4AndPorts { ipv4, source_port, destination_port } = transmute!(bytes);
+    let total = u64::from(u16::from_be_bytes(ipv4.total_length));
     let is_usual = ipv4.version_ihl == 0x45
-        && usize::from(u16::from_be_bytes(ipv4.total_length)) >= size_of::<Ipv4Header>()
+        && total >= size_of::<Ipv4Header>() as u64
+        && offset as u64 + total <= frame.length()
         && ipv4.is_first_fragment()
         && matches!(ipv4.protocol, protocol::TCP | protocol::UDP);
     is_usual.then(|| UsualIpv4 {
@@ -100,9 +102,12 @@ impl UsualIpv4 {
     }
 }
 
-/// The addresses of an IPv6 packet at an offset, if it has no extension headers, and TCP or UDP in it.
+/// The addresses of an IPv6 packet at an offset, if it is whole, has no extension headers, and TCP or UDP
+/// in it.
 #[inline(always)]
 pub fn usual_ipv6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Option<Ends> {
-    let ip = ipv6_header(frame, offset).ok()?;
-    matches!(ip.protocol, protocol::TCP | protocol::UDP).then_some(ip.ends)
+    let header = Ipv6Header::read(frame, offset).ok()?;
+    let is_usual = matches!(header.next_header, protocol::TCP | protocol::UDP)
+        && offset as u64 + header.total_length() <= frame.length();
+    is_usual.then(|| header.ends())
 }

@@ -67,6 +67,13 @@ pub(super) struct Notes([u8; 384]);
 #[btf_map]
 static MATCHED: PerCpuArray<Notes, 1> = PerCpuArray::new();
 
+/// As many bytes as are read at a time.
+pub(super) const BEYOND_BYTES: usize = 40;
+
+/// Bytes of a packet that do not lie in its first buffer.
+#[btf_map]
+static BEYOND: PerCpuArray<[u8; BEYOND_BYTES], 1> = PerCpuArray::new();
+
 #[btf_map]
 static FREE_PLACE: PerCpuArray<Notes, 1> = PerCpuArray::new();
 
@@ -128,6 +135,13 @@ pub(super) fn modes() -> &'static Modes {
 pub(super) fn lease() -> &'static Lease {
     // SAFETY: as above.
     unsafe { value::<Lease, { values::LEASE }>() }
+}
+
+/// This CPU's memory for what is read of a packet's later buffers.
+#[inline(always)]
+pub(super) fn beyond() -> Option<&'static mut [u8; BEYOND_BYTES]> {
+    // SAFETY: as for the counters.
+    unsafe { at!(BEYOND, &raw const ONLY, [u8; BEYOND_BYTES]).as_mut() }
 }
 
 /// This CPU's counters of this port.

@@ -2,12 +2,15 @@
 //! believe.
 
 use aya_ebpf::{
-    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len},
+    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
     programs::XdpContext,
 };
 use sekisho_xdp::frame::Frame;
 
-use super::verifier::{forgotten, opaque};
+use super::{
+    maps,
+    verifier::{forgotten, opaque},
+};
 
 /// The packet as XDP hands it over: what lies in its first buffer.
 pub(super) struct Packet<'a> {
@@ -15,7 +18,10 @@ pub(super) struct Packet<'a> {
     length: u64,
 }
 
-/// The first buffer of a frame that has several is at least so long.
+/// The same packet with what lies in its other buffers, at the price of a call where that is read.
+pub(super) struct Whole<'a>(pub(super) &'a Packet<'a>);
+
+/// A first buffer that is shorter is most often the only one.
 const SHORTEST_FIRST_BUFFER: u64 = 1024;
 
 /// A part of the packet that is known to be there, to be written.
@@ -25,12 +31,17 @@ pub(super) struct Part(usize);
 impl<'a> Packet<'a> {
     #[inline(always)]
     pub(super) fn new(ctx: &'a XdpContext) -> Self {
-        let mut length = (ctx.data_end() - ctx.data()) as u64;
-        // No driver ends the first of several buffers that early, and most packets spare the call.
-        if length >= SHORTEST_FIRST_BUFFER {
-            // SAFETY: the context is the one the kernel passed in.
-            length = unsafe { bpf_xdp_get_buff_len(ctx.ctx) };
-        }
+        let length = (ctx.data_end() - ctx.data()) as u64;
+        // Most packets spare the call. The first of several buffers may be shorter, but then it does not
+        // hold the whole IP packet, which the short way asks for.
+        if length >= SHORTEST_FIRST_BUFFER { Self::new_whole(ctx) } else { Self { ctx, length } }
+    }
+
+    /// With the length of all buffers, however short the first one is.
+    #[inline(always)]
+    pub(super) fn new_whole(ctx: &'a XdpContext) -> Self {
+        // SAFETY: the context is the one the kernel passed in.
+        let length = unsafe { bpf_xdp_get_buff_len(ctx.ctx) };
         Self { ctx, length }
     }
 
@@ -82,19 +93,25 @@ impl Part {
     }
 }
 
+/// `N` bytes from an offset of what lies between `data` and `data_end`.
+#[inline(always)]
+fn read<const N: usize>(data: usize, data_end: usize, offset: usize) -> Option<[u8; N]> {
+    let at = data + offset;
+    // Of a single byte the compiler asks whether `at` is below the end, from which the verifier
+    // learns nothing.
+    let end = if N == 1 { opaque(at as u64 + 1) as usize } else { at + N };
+    if end > data_end {
+        return None;
+    }
+    // SAFETY: the bytes up to `data_end` belong to the packet, and it was checked that N of
+    // them begin at `at`.
+    Some(unsafe { (at as *const [u8; N]).read_unaligned() })
+}
+
 impl Frame for Packet<'_> {
     #[inline(always)]
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        let at = self.ctx.data() + offset;
-        // Of a single byte the compiler asks whether `at` is below the end, from which the verifier
-        // learns nothing.
-        let end = if N == 1 { opaque(at as u64 + 1) as usize } else { at + N };
-        if end > self.ctx.data_end() {
-            return None;
-        }
-        // SAFETY: the bytes up to `data_end` belong to the packet, and it was checked that N of
-        // them begin at `at`.
-        Some(unsafe { (at as *const [u8; N]).read_unaligned() })
+        read(self.ctx.data(), self.ctx.data_end(), offset)
     }
 
     /// As it came, all buffers.
@@ -111,5 +128,60 @@ impl Frame for Packet<'_> {
     #[inline(always)]
     fn opaque(&self, number: u64) -> u64 {
         opaque(number)
+    }
+}
+
+impl Frame for Whole<'_> {
+    #[inline(always)]
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let ctx = self.0.ctx.ctx;
+        // Anew each time: the compiler would copy what it keeps as the numbers of 32 bits that they are
+        // declared to be, and such a copy is no pointer to the verifier.
+        // SAFETY: the context is the one the kernel passed in.
+        let (data, data_end) = unsafe {
+            ((&raw const (*ctx).data).read_volatile(), (&raw const (*ctx).data_end).read_volatile())
+        };
+        read(data as usize, data_end as usize, offset).or_else(|| self.read_beyond(offset))
+    }
+
+    #[inline(always)]
+    fn length(&self) -> u64 {
+        self.0.length()
+    }
+
+    #[inline(always)]
+    fn forget(&self, number: u64) -> u64 {
+        self.0.forget(number)
+    }
+
+    #[inline(always)]
+    fn opaque(&self, number: u64) -> u64 {
+        self.0.opaque(number)
+    }
+}
+
+impl Whole<'_> {
+    /// `N` bytes that do not lie in the first buffer, or not all of them.
+    #[inline(always)]
+    fn read_beyond<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let beyond = maps::beyond()?;
+        // SAFETY: the context is the one the kernel passed in, and there is room for N bytes.
+        let error = unsafe {
+            bpf_xdp_load_bytes(
+                self.0.ctx.ctx,
+                offset as u32,
+                beyond.as_mut_ptr().cast(),
+                const { Self::fits(N) } as u32,
+            )
+        };
+        if error != 0 {
+            return None;
+        }
+        beyond.first_chunk().copied()
+    }
+
+    const fn fits(bytes: usize) -> usize {
+        assert!(bytes <= maps::BEYOND_BYTES, "more than there is room for");
+        bytes
     }
 }

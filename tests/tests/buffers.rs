@@ -1,0 +1,123 @@
+//! Frames that a driver hands over in several buffers: what is judged does not depend on where the first
+//! one ends. Some leave it empty.
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::{os::fd::AsFd as _, path::PathBuf, time::Duration};
+
+use nix::sched::{CloneFlags, unshare};
+use sekisho::dataplane::{
+    Dataplane as _,
+    kernel::{Attach, Guarded, KernelDataplane, Settings, detach},
+};
+use sekisho_abi::{
+    reason::Reason,
+    record::{Count, Role},
+};
+use sekisho_tests::{
+    buffers,
+    packet::{Carrier, TCP, Tunnel, UDP, flag, ip, tcp, udp},
+    span::{CAPACITY, CLEAN, CLEAN_V6, LISTED, LISTED_V6, SUBSCRIBER, SUBSCRIBER_V6, image},
+};
+
+const QINQ: [(u16, u16); 2] = [(0x88a8, 30), (0x8100, 1200)];
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+/// Longer than all headers together.
+const BODY: usize = 700;
+
+struct Stage {
+    dataplane: KernelDataplane,
+    pin_dir: PathBuf,
+}
+
+impl Stage {
+    fn new(role: Role) -> Self {
+        assert!(nix::unistd::geteuid().is_root(), "this test loads an XDP program and needs root");
+        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
+        let pin_dir = format!("/sys/fs/bpf/sekisho-buffers-{role:?}-{}", std::process::id());
+        let pin_dir = PathBuf::from(pin_dir);
+        let settings = Settings {
+            flow_table_entries: 1024,
+            attach: Attach::Generic,
+            ..Settings::new(pin_dir.clone(), CAPACITY)
+        };
+        let dataplane = KernelDataplane::start(&settings, &[Guarded::routed("lo", role)]);
+        let dataplane = dataplane.expect("the program loads");
+        dataplane.publish(&image(1, 0)).expect("published");
+        dataplane.renew_lease(Duration::from_secs(600)).expect("renewed");
+        Self { dataplane, pin_dir }
+    }
+
+    fn counted(&self) -> [Count; Reason::COUNT] {
+        self.dataplane.counts().expect("counters can be read")[0].by_reason
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Err(error) = detach(&self.pin_dir) {
+            eprintln!("cannot clean up {}: {error}", self.pin_dir.display());
+        }
+    }
+}
+
+/// The same packet to a listed and to a clean remote, in all that access links wrap it in.
+fn frames() -> Vec<(String, Vec<u8>, bool)> {
+    let mut frames = Vec::new();
+    for (subscriber, remote, is_listed) in [
+        (SUBSCRIBER, LISTED, true),
+        (SUBSCRIBER, CLEAN, false),
+        (SUBSCRIBER_V6, LISTED_V6, true),
+        (SUBSCRIBER_V6, CLEAN_V6, false),
+    ] {
+        for (protocol, header) in [(UDP, udp(4000, 443)), (TCP, tcp(4000, 443, flag::SYN))] {
+            let packet = ip(subscriber, remote, protocol, &[&header[..], &[0x5a; BODY]].concat());
+            let inside =
+                |tunnel: Tunnel| tunnel.packet("2001:db8:b4::1", "2001:2:0:af::1", &packet);
+            for (carrier, tags, packet) in [
+                (Carrier::Plain, &[][..], packet.clone()),
+                (Carrier::Pppoe(7), &QINQ, packet.clone()),
+                (Carrier::Mpls { ethertype: 0x8847, labels: 2 }, &[], packet.clone()),
+                (Carrier::Plain, &QINQ, inside(Tunnel::Ip)),
+                (Carrier::Plain, &[], inside(Tunnel::Gre(0))),
+            ] {
+                let what = format!("{remote}, protocol {protocol}, {carrier:?}, {tags:x?}");
+                frames.push((what, carrier.frame(tags, &packet), is_listed));
+            }
+        }
+    }
+    frames
+}
+
+fn try_all(role: Role) {
+    let stage = Stage::new(role);
+    let program = stage.dataplane.program("lo").expect("it was loaded");
+    for (what, frame, is_listed) in frames() {
+        let (action, reason) =
+            if is_listed { (XDP_DROP, Reason::Dropped) } else { (XDP_PASS, Reason::NotListed) };
+        for in_first in (0..=160).chain([400, frame.len() as u32]) {
+            let before = stage.counted()[reason as usize];
+            let done = buffers::run(program.as_fd(), &frame, in_first);
+            let done = done.expect("kernel 6.18 or later is needed");
+            assert_eq!(done, action, "{what}: {in_first} bytes in the first buffer");
+            let after = stage.counted()[reason as usize];
+            let since = (after.packets - before.packets, after.bytes - before.bytes);
+            assert_eq!(since, (1, frame.len() as u64), "{what}: {in_first} bytes in the first");
+        }
+    }
+    let rows = stage.dataplane.drain().expect("drained").rows;
+    let dropped = stage.counted()[Reason::Dropped as usize];
+    let packets: u64 = rows.iter().map(|row| row.totals.packets).sum();
+    let bytes: u64 = rows.iter().map(|row| row.totals.bytes).sum();
+    assert_eq!((packets, bytes), (dropped.packets, dropped.bytes), "rows are the hits");
+}
+
+#[test]
+fn a_subscribers_frame_is_judged_wherever_its_first_buffer_ends() {
+    try_all(Role::Subscriber);
+}
+
+#[test]
+fn a_frame_on_a_two_way_interface_is_judged_wherever_its_first_buffer_ends() {
+    try_all(Role::Both);
+}
