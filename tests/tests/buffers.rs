@@ -1,6 +1,6 @@
 //! Frames that a driver hands over in several buffers: what is judged does not depend on where the first
 //! one ends. Some leave it empty.
-#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::{os::fd::AsFd as _, path::PathBuf, time::Duration};
 
@@ -10,6 +10,7 @@ use sekisho::dataplane::{
     kernel::{Attach, Guarded, KernelDataplane, Settings, detach},
 };
 use sekisho_abi::{
+    image::{Action, Image, ImageBuilder, List, Port},
     reason::Reason,
     record::{Count, Role},
 };
@@ -22,6 +23,7 @@ use sekisho_tests::{
 const QINQ: [(u16, u16); 2] = [(0x88a8, 30), (0x8100, 1200)];
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
+const XDP_TX: u32 = 3;
 /// Longer than all headers together.
 const BODY: usize = 700;
 
@@ -31,10 +33,11 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(role: Role) -> Self {
+    fn new(role: Role, image: &Image) -> Self {
         assert!(nix::unistd::geteuid().is_root(), "this test loads an XDP program and needs root");
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
-        let pin_dir = format!("/sys/fs/bpf/sekisho-buffers-{role:?}-{}", std::process::id());
+        // Each test has a thread of its own.
+        let pin_dir = format!("/sys/fs/bpf/sekisho-buffers-{}", nix::unistd::gettid());
         let pin_dir = PathBuf::from(pin_dir);
         let settings = Settings {
             flow_table_entries: 1024,
@@ -43,7 +46,7 @@ impl Stage {
         };
         let dataplane = KernelDataplane::start(&settings, &[Guarded::routed("lo", role)]);
         let dataplane = dataplane.expect("the program loads");
-        dataplane.publish(&image(1, 0)).expect("published");
+        dataplane.publish(image).expect("published");
         dataplane.renew_lease(Duration::from_secs(600)).expect("renewed");
         Self { dataplane, pin_dir }
     }
@@ -90,7 +93,7 @@ fn frames() -> Vec<(String, Vec<u8>, bool)> {
 }
 
 fn try_all(role: Role) {
-    let stage = Stage::new(role);
+    let stage = Stage::new(role, &image(1, 0));
     let program = stage.dataplane.program("lo").expect("it was loaded");
     for (what, frame, is_listed) in frames() {
         let (action, reason) =
@@ -120,4 +123,35 @@ fn a_subscribers_frame_is_judged_wherever_its_first_buffer_ends() {
 #[test]
 fn a_frame_on_a_two_way_interface_is_judged_wherever_its_first_buffer_ends() {
     try_all(Role::Both);
+}
+
+/// An answer is made of headers that lie in the first buffer; without them the packet is dropped.
+#[test]
+fn what_can_not_be_answered_is_dropped() {
+    let list = List { name: "list".to_owned(), action: Action::Reject };
+    let mut builder = ImageBuilder::new(vec![list]);
+    builder.list_v4(LISTED.parse().expect("an address"), 32, Port::Any, 1);
+    builder.list_v6(LISTED_V6.parse().expect("an address"), 128, Port::Any, 1);
+    let stage = Stage::new(Role::Subscriber, &builder.build(1, CAPACITY).expect("it fits"));
+    let program = stage.dataplane.program("lo").expect("it was loaded");
+    let counted = || {
+        let by_reason = stage.counted();
+        [Reason::Rejected, Reason::RejectedSilently].map(|it| by_reason[it as usize].packets)
+    };
+    let mut seen = [false; 2];
+    for (what, frame, _) in frames().into_iter().filter(|(_, _, is_listed)| *is_listed) {
+        for in_first in (0..=160).chain([frame.len() as u32]) {
+            let before = counted();
+            let action = buffers::run(program.as_fd(), &frame, in_first).expect("kernel 6.18");
+            let since = [0, 1].map(|at| (counted()[at] - before[at]) as usize);
+            let wanted: [usize; 2] = match action {
+                XDP_TX => [1, 0],
+                XDP_DROP => [0, 1],
+                other => panic!("{what}: {in_first} bytes in the first buffer: action {other}"),
+            };
+            assert_eq!(since, wanted, "{what}: {in_first} bytes in the first buffer");
+            seen[wanted[1]] = true;
+        }
+    }
+    assert_eq!(seen, [true; 2], "some are answered and some are not");
 }

@@ -43,7 +43,7 @@ const QUOTED: usize = 8;
 pub(super) fn is_due(packet: &Packet<'_>, found: &Sighting, now: Now) -> bool {
     let two_way = Encapsulation::PPPOE.with(Encapsulation::EMBEDDED);
     let ip = &found.ip;
-    let behind = packet.length().saturating_sub(ip.payload as u64);
+    let behind = packet.in_first_buffer().saturating_sub(ip.payload as u64);
     let is_answerable = match ip.protocol {
         protocol::ICMP | protocol::ICMPV6 => false,
         protocol::TCP => found.tcp_flags() & RST == 0 && behind >= TCP_BYTES as u64,

@@ -45,6 +45,12 @@ impl<'a> Packet<'a> {
         Self { ctx, length }
     }
 
+    /// Bytes of the first buffer, which are all that can be written.
+    #[inline(always)]
+    pub(super) fn in_first_buffer(&self) -> u64 {
+        (self.ctx.data_end() - self.ctx.data()) as u64
+    }
+
     /// Moves the beginning of the frame, forwards if positive. What was read before is void.
     #[inline(always)]
     pub(super) fn move_head(&self, by: i32) -> Option<()> {

@@ -32,6 +32,7 @@ pub(super) fn takes(packet: &Packet<'_>, found: &Sighting) -> bool {
     reaches
         && found.direction == Direction::Outbound
         && found.encapsulation.0 & !link_layer.0 == 0
+        && packet.in_first_buffer() >= ip.offset as u64
         && length + outer_bytes(sinkhole, ip) as u64 <= sinkhole.mtu.into()
         && constant::forwarding() != Forwarding::Tap
 }
