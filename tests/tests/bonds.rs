@@ -178,6 +178,11 @@ fn every_member_of_a_balance_rr_bond_is_guarded() {
 fn a_wire_between_bonds_carries_everything_but_what_aggregates_them() {
     let bonds = Bonds::lay("wire", "802.3ad");
     let dataplane = bonds.guard(Forwarding::Wire);
+    let wire = [("access".to_owned(), "uplink".to_owned())];
+    let rows = check(&gather(&[], &wire, None, false).expect("facts"));
+    let tags: Vec<_> = rows.iter().filter(|row| row.check == Topic::VlanOffload).collect();
+    assert_eq!(tags.len(), 4, "each member");
+    assert!(tags.iter().all(|row| row.outcome == Outcome::Pass), "{tags:?}");
     try_members(&bonds, &dataplane);
     wait_until("every clean frame at the far end", || bonds.arrived(2) == 64);
     assert_eq!(bonds.arrived(1), 0, "nothing listed leaves");

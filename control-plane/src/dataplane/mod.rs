@@ -16,6 +16,7 @@ pub mod canary;
 pub mod evidence;
 pub mod fake;
 pub mod kernel;
+pub mod nic;
 #[allow(unsafe_code, reason = "system calls that neither aya nor nix has")]
 mod objects;
 mod opt_outs;
@@ -25,6 +26,7 @@ mod switch_lock;
 #[allow(unsafe_code, reason = "system calls that neither aya nor nix has")]
 pub mod sys;
 pub mod tables;
+mod tags;
 #[allow(unsafe_code, reason = "system calls that neither aya nor nix has")]
 pub mod trial;
 

@@ -1,12 +1,11 @@
 //! Questions to the kernel over netlink.
 
 use std::{
-    collections::HashMap,
     io,
     os::fd::{AsFd as _, AsRawFd as _},
 };
 
-use ethtool::{EthtoolAttr, EthtoolChannelAttr, EthtoolFeatureAttr, EthtoolHandle};
+use ethtool::{EthtoolAttr, EthtoolChannelAttr, EthtoolHandle};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use rtnetlink::{
     Error, Handle, LinkUnspec,
@@ -16,7 +15,10 @@ use rtnetlink::{
 use tokio::task::JoinSet;
 
 use super::facts::Offloads;
-use crate::dataplane::trial::PassProgram;
+use crate::dataplane::{
+    nic::{self, STRIPS_SERVICE_VLAN, STRIPS_VLAN},
+    trial::PassProgram,
+};
 
 /// `XDP_FLAGS_UPDATE_IF_NOEXIST` of linux/if_link.h.
 const ONLY_IF_NONE: u32 = 1;
@@ -56,27 +58,14 @@ impl Netlink {
         self.route.link().get().execute().try_collect().await
     }
 
-    /// Names of offloads that are on; `None` if the driver does not tell.
+    /// The offloads that matter; `None` if the driver does not tell.
     pub(super) async fn offloads(&self, interface: &str) -> Option<Offloads> {
-        let mut handle = self.ethtool.clone();
-        let mut replies = Box::pin(handle.feature().get(Some(interface)).execute().await.ok()?);
-        let mut active = None;
-        while let Some(Ok(reply)) = replies.next().await {
-            for attribute in reply.payload.nlas {
-                if let EthtoolAttr::Feature(EthtoolFeatureAttr::Active(bits)) = attribute {
-                    let on: HashMap<String, bool> =
-                        bits.into_iter().map(|bit| (bit.name, bit.value)).collect();
-                    active = Some(on);
-                }
-            }
-        }
-        let active = active?;
-        let on = |name: &str| active.get(name).copied().unwrap_or(false);
+        let on = nic::offloads(&self.ethtool, interface).await?;
         Some(Offloads {
-            strips_vlan: on("rx-vlan-hw-parse"),
-            strips_service_vlan: on("rx-vlan-stag-hw-parse"),
-            lro: on("rx-lro"),
-            hardware_gro: on("rx-gro-hw"),
+            strips_vlan: on.contains(STRIPS_VLAN),
+            strips_service_vlan: on.contains(STRIPS_SERVICE_VLAN),
+            lro: on.contains("rx-lro"),
+            hardware_gro: on.contains("rx-gro-hw"),
         })
     }
 

@@ -1,4 +1,5 @@
-//! Frames to anybody's address, for interfaces that forward or watch what is others'.
+//! Frames to anybody's address, for interfaces that forward or watch what is others', and with their
+//! VLAN tags, where they are forwarded.
 //!
 //! The flag stays when the daemon goes, as the program does. A symbolic link beside the pins notes
 //! that this project set it, so that whoever takes the program off takes it off as well.
@@ -12,19 +13,22 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use super::{Guarded, attach};
-use crate::dataplane::{DataplaneError, pins::Pins};
+use crate::dataplane::{DataplaneError, pins::Pins, tags};
 
 /// Whether an interface takes frames that are addressed to others.
 const fn is_wanted(forwarding: Forwarding) -> bool {
     matches!(forwarding, Forwarding::Wire | Forwarding::Tap)
 }
 
-/// Has an interface take frames to anybody, if its forwarding needs that. A failure is told: what it
+/// Has an interface take frames to anybody, and whole, if its forwarding needs that. A failure is told: what it
 /// takes without is better than nothing.
 pub(super) fn ensure(pins: &Pins, port: &Guarded) {
     let interface = &port.interface;
     if !is_wanted(port.forwarding) {
         return;
+    }
+    if port.forwarding == Forwarding::Wire {
+        tags::keep(interface);
     }
     match set(interface, true) {
         Ok(true) => {
