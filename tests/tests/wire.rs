@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use sekisho::dataplane::{Dataplane as _, kernel::KernelDataplane};
+use sekisho::{
+    dataplane::{Dataplane as _, kernel::KernelDataplane},
+    preflight::{Outcome, Topic, check, gather},
+};
 use sekisho_abi::{
     reason::Reason,
     record::{Forwarding, Mode},
@@ -11,10 +14,10 @@ use sekisho_abi::{
 use sekisho_tests::{
     cable::{MARK_AT, Then},
     capture::Capture,
-    packet::{TCP, UDP, ethernet, flag, ip, pppoe, tcp, udp},
+    packet::{Carrier, TCP, UDP, ethernet, flag, ip, pppoe, tcp, udp},
     span::{
         ACCESS, CLEAN, CLEAN_V6, CORE, LINE, LISTED, LISTED_V6, SUBSCRIBER, SUBSCRIBER_V6, Span,
-        all_packets, image, packets, wait_until,
+        UPLINK, all_packets, image, ip as ip_command, packets, wait_until,
     },
 };
 
@@ -147,6 +150,80 @@ fn a_wire_carries_every_frame_both_ways_untouched_and_no_listed_packet() {
             .filter(|row| row.key.link.vlan_tags == 2)
             .all(|row| row.key.link.vlans == 30 << 16 | 1200)
     );
+}
+
+/// The longest packets that an access link carries, in what they travel there. With room for one tag
+/// the first one fits; the others don't.
+fn longest() -> Vec<(&'static str, Vec<u8>)> {
+    let long = |source, remote, bytes: usize| {
+        let mut datagram = udp(4000, 53);
+        let headers = ip(source, remote, UDP, &datagram).len();
+        datagram.resize(datagram.len() + bytes - headers, 0x5a);
+        ip(source, remote, UDP, &datagram)
+    };
+    let full = long(SUBSCRIBER, CLEAN, 1500);
+    let four = [(0x88a8, 30), (0x88a8, 31), (0x8100, 1200), (0x8100, 1201)];
+    let labels = Carrier::Mpls { ethertype: 0x8847, labels: 4 };
+    vec![
+        ("1500 bytes in a tag", ethernet(&QINQ[1..], 0x0800, &full)),
+        ("1500 bytes in QinQ", ethernet(&QINQ, 0x0800, &full)),
+        ("1500 bytes of IPv6 in QinQ", {
+            ethernet(&QINQ, 0x86dd, &long(SUBSCRIBER_V6, CLEAN_V6, 1500))
+        }),
+        ("1492 bytes in PPPoE in QinQ", in_session(&long(SUBSCRIBER, CLEAN, 1492))),
+        ("1500 bytes in four tags", ethernet(&four, 0x0800, &full)),
+        ("1500 bytes behind four labels", labels.frame(&[], &full)),
+        ("1500 bytes behind four labels in four tags", labels.frame(&four, &full)),
+    ]
+}
+
+#[test]
+fn full_packets_cross_a_wire_in_all_their_tags_and_labels_once_it_has_the_room_that_preflight_names()
+ {
+    let span = Span::lay("wire-room", Then::Pass);
+    // What is long is lost between the wire's ends only.
+    for outer in [LINE, CORE] {
+        ip_command(&format!("link set dev {outer} mtu 2000"));
+    }
+    let dataplane = start(&span, Forwarding::Wire);
+    let room = || {
+        let wire = [(ACCESS.to_owned(), UPLINK.to_owned())];
+        let rows = check(&gather(&[], &wire, None, false).expect("netlink answers"));
+        let about = format!("{ACCESS}={UPLINK}");
+        let row = rows.into_iter().find(|row| row.about == about && row.check == Topic::Mtu);
+        row.expect("a row about the MTU")
+    };
+    let before = room();
+    assert_eq!(before.outcome, Outcome::Warn, "{}", before.text);
+    // Most NICs receive more than their MTU says; a veth does not.
+    ip_command(&format!("link set dev {ACCESS} mtu 2000"));
+    for (what, frame) in &longest()[1..] {
+        span.from_line.send(&marked(frame.clone(), 0xe0), 1).expect("sent");
+        // What was sent behind it has arrived.
+        let sent = marked(clean()[0].1.clone(), 0xe1);
+        let arrived = || span.core.counted(0xe1).expect("a count");
+        let wanted = arrived() + 1;
+        span.from_line.send(&sent, 1).expect("sent");
+        wait_until("a small frame", || arrived() == wanted);
+        assert_eq!(span.core.counted(0xe0).expect("a count"), 0, "{what}, with an MTU of 1500");
+    }
+    for command in before.command.expect("the way out").split(" && ") {
+        ip_command(command.strip_prefix("ip ").expect("a command of iproute2"));
+    }
+    assert_eq!(room().outcome, Outcome::Pass);
+    let (at_core, at_line) =
+        (Capture::start(CORE).expect("root"), Capture::start(LINE).expect("root"));
+    for (mark, (what, frame)) in (1_u8..).zip(longest()) {
+        let frame = marked(frame, mark);
+        let same = |seen: &[u8]| seen.get(MARK_AT) == Some(&mark);
+        for (from, at) in [(&span.from_line, &at_core), (&span.from_core, &at_line)] {
+            from.send(&frame, 1).expect("sent");
+            let arrived = at.next(SOON, same).expect("a capture");
+            assert_eq!(arrived.as_ref(), Some(&frame), "{what}");
+        }
+    }
+    let judged = packets(&dataplane, 0, Reason::NotListed);
+    assert_eq!(judged, 2 * (longest().len() as u64 - 1) + longest().len() as u64);
 }
 
 #[test]

@@ -45,15 +45,15 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let store = Store::open(&inputs.config.state_dir).map_err(Failure::failed)?;
     let (settings, guarded) = settings::of(&inputs.config);
     let sinkhole = settings.sinkhole.as_ref().map(|way| way.interface.as_str());
-    let faults = faults(&guarded, sinkhole);
-    if let Some(member) = faults.iter().find(|fault| fault.check == Topic::Master) {
+    let before = faults(&guarded, sinkhole);
+    if let Some(member) = before.iter().find(|fault| fault.check == Topic::Master) {
         return Err(Failure::failed(&member.text));
     }
     let dataplane = KernelDataplane::start(&settings, &guarded).map_err(refused)?;
-    // What the ends of a wire need was set by now.
+    // Once it is attached: what a wire's ends need was set, and a driver tells what it sends.
+    let standing = faults(&guarded, sinkhole);
     let was_tried = |fault: &&Row| matches!(fault.check, Topic::Wire | Topic::VlanOffload);
-    let standing = faults.iter().filter(|fault| !was_tried(fault));
-    for Row { text, command, .. } in standing {
+    for Row { text, command, .. } in standing.iter().filter(|fault| !was_tried(fault)) {
         warn!(command = command.as_deref(), "{text}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -66,16 +66,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     outcome
 }
 
-/// What is known to be wrong with interfaces, without putting anything on them.
+/// What is known to be wrong with interfaces, without putting anything more on them.
 fn faults(guarded: &[Guarded], sinkhole: Option<&str>) -> Vec<Row> {
     let names: Vec<String> = guarded.iter().map(|port| port.interface.clone()).collect();
     let far_end = |port: &Guarded| Some((port.interface.clone(), port.peer.clone()?));
     let wires = guarded.iter().filter_map(far_end).filter(|(one, other)| one < other);
     match preflight::gather(&names, &wires.collect::<Vec<_>>(), sinkhole, false) {
-        Ok(facts) => {
-            let rows = preflight::check(&facts).into_iter();
-            rows.filter(|row| row.outcome == Outcome::Fail).collect()
-        }
+        Ok(facts) => preflight::faults(&facts),
         Err(error) => {
             warn!(%error, "the interfaces can't be looked at");
             Vec::new()

@@ -88,15 +88,28 @@ pub struct Link {
     pub most_queues: Option<u32>,
     /// How `ethtool -L` names its queues: `combined` or `rx`.
     pub queues_word: &'static str,
+    /// Whether they are striding, as a ConnectX has them; `None` if the driver has no such switch.
+    pub striding_queues: Option<bool>,
     /// Offloads that matter; `None` if the driver does not tell.
     pub offloads: Option<Offloads>,
     /// The XDP program on it.
     pub attached: Option<Attached>,
     /// Whether the driver took a program that passes everything.
     pub native: Trial,
-    /// Whether it sends frames that programs redirect to it, while it has a program itself if one was
-    /// tried; `None` if the kernel does not tell.
-    pub sends_redirected: Option<bool>,
+    /// What it sends of the frames that programs redirect to it, while it has a program itself if one
+    /// was tried; `None` if the kernel does not tell.
+    pub redirected: Option<Sends>,
+}
+
+/// What an interface sends of the frames that programs redirect to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sends {
+    /// None.
+    Nothing,
+    /// Those that lie in one buffer.
+    OneBuffer,
+    /// All.
+    Everything,
 }
 
 /// A bond.

@@ -185,10 +185,11 @@ impl All {
             queues: if most > 0 { queues } else { allotted.unwrap_or(1) },
             most_queues: (most > 0).then_some(most),
             queues_word,
+            striding_queues: self.netlink.striding_queues(name).await,
             offloads: self.netlink.offloads(name).await,
             attached: attached(message),
             native: Trial::NotTried("members of a bond are tried through it".to_owned()),
-            sends_redirected: self.netdev.sends_redirected(message.header.index).await,
+            redirected: self.netdev.redirected(message.header.index).await,
         }
     }
 
@@ -210,7 +211,7 @@ impl All {
         };
         match passing.attach(link.index) {
             Ok(_held) => {
-                link.sends_redirected = self.netdev.sends_redirected(link.index).await;
+                link.redirected = self.netdev.redirected(link.index).await;
                 Trial::Taken
             }
             Err(error) if error.raw_os_error() == Some(Errno::EPERM as i32) => {

@@ -7,7 +7,9 @@ use super::{
 };
 
 /// Longest packet that a driver takes in one buffer of a 4 KiB page, beside headroom and tail.
-const ONE_BUFFER: u32 = 3_498;
+pub(super) const ONE_BUFFER: u32 = 3_498;
+/// The driver of ConnectX NICs.
+const CONNECTX: &str = "mlx5_core";
 
 pub(super) fn check(port: &Port, host: &Host, wired: bool) -> Vec<Row> {
     let mut rows = Rows::about(&port.name);
@@ -45,6 +47,7 @@ pub(super) fn check(port: &Port, host: &Host, wired: bool) -> Vec<Row> {
 /// What is up to the queues and offloads of a NIC, be it alone or in a bond.
 pub(super) fn on_hardware(name: &str, link: &Link, host: &Host, wired: bool, rows: &mut Rows) {
     queues(name, link, host, rows);
+    first_buffer(name, link, rows);
     offload::check(name, link, wired, rows);
 }
 
@@ -255,6 +258,27 @@ fn mtu(name: &str, link: &Link, rows: &mut Rows) {
             format!("sekisho preflight {name}"),
         );
     }
+}
+
+/// A ConnectX with striding receive queues and packets longer than a page puts no byte of a frame
+/// into its first buffer (mlx5e_skb_from_cqe_mpwrq_nonlinear), and programs read no other.
+fn first_buffer(name: &str, link: &Link, rows: &mut Rows) {
+    if link.driver.as_deref() != Some(CONNECTX) || link.mtu <= ONE_BUFFER {
+        return;
+    }
+    if link.striding_queues == Some(false) {
+        let text = format!("the receive queues of '{name}' ({CONNECTX}) are not striding");
+        return rows.pass(Topic::FirstBuffer, text);
+    }
+    rows.warn(
+        Topic::FirstBuffer,
+        format!(
+            "'{name}' ({CONNECTX}) with packets of {} bytes shows no byte of a frame to a program \
+             while its receive queues are striding: all pass unread, as truncated_ethernet",
+            link.mtu
+        ),
+        format!("ethtool --set-priv-flags {name} rx_striding_rq off"),
+    );
 }
 
 fn queues(name: &str, link: &Link, host: &Host, rows: &mut Rows) {

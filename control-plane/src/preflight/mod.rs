@@ -75,6 +75,8 @@ pub enum Topic {
     Mtu,
     /// Receive queues against CPUs.
     Queues,
+    /// Frames whose first buffer is empty.
+    FirstBuffer,
     /// VLAN tags that the NIC strips.
     VlanOffload,
     /// Packets that the NIC merges.
@@ -103,6 +105,7 @@ impl Topic {
             Self::NativeXdp => "native-xdp",
             Self::Mtu => "mtu",
             Self::Queues => "queues",
+            Self::FirstBuffer => "first-buffer",
             Self::VlanOffload => "vlan-offload",
             Self::Lro => "lro",
             Self::Wire => "wire",
@@ -166,6 +169,20 @@ pub fn check(facts: &Facts) -> Vec<Row> {
         rows.extend(wire::check(facts, a, b));
     }
     rows.extend(facts.sinkhole.iter().flat_map(outlet::sinkhole));
+    rows
+}
+
+/// What has to be told whenever the daemon starts: what fails, and what has frames lost or unread
+/// although all else works.
+pub fn faults(facts: &Facts) -> Vec<Row> {
+    let of_a_wire = |row: &Row| facts.wires.iter().any(|(a, b)| row.about == wire::name(a, b));
+    let mut rows = check(facts);
+    rows.retain(|row| match (row.outcome, row.check) {
+        (Outcome::Pass, _) => false,
+        (Outcome::Warn, Topic::Mtu) => of_a_wire(row),
+        (Outcome::Warn, check) => check == Topic::FirstBuffer,
+        (Outcome::Fail, _) => true,
+    });
     rows
 }
 

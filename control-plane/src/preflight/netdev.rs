@@ -11,6 +11,8 @@ use netlink_packet_core::{
 use netlink_packet_generic::{GenlFamily, GenlHeader, GenlMessage};
 use tokio::task::JoinSet;
 
+use super::facts::Sends;
+
 /// `NETDEV_CMD_DEV_GET` of linux/netdev.h.
 const GET_DEVICE: u8 = 1;
 /// `NETDEV_A_DEV_IFINDEX` of linux/netdev.h, of four bytes.
@@ -19,6 +21,8 @@ const INDEX: u16 = 1;
 const XDP_FEATURES: u16 = 3;
 /// `NETDEV_XDP_ACT_NDO_XMIT` of linux/netdev.h.
 const SENDS_REDIRECTED: u64 = 1 << 2;
+/// `NETDEV_XDP_ACT_NDO_XMIT_SG` of linux/netdev.h.
+const SENDS_SEVERAL_BUFFERS: u64 = 1 << 6;
 
 /// A connection to the family, which ends with this value.
 pub(super) struct Netdev {
@@ -34,9 +38,9 @@ impl Netdev {
         Ok(Self { handle, _connection: tasks })
     }
 
-    /// Whether an interface now sends frames that programs redirect to it (`ndo_xdp_xmit`); `None`
-    /// where the kernel does not tell.
-    pub(super) async fn sends_redirected(&self, interface: u32) -> Option<bool> {
+    /// What an interface now sends of the frames that programs redirect to it (`ndo_xdp_xmit`);
+    /// `None` where the kernel does not tell.
+    pub(super) async fn redirected(&self, interface: u32) -> Option<Sends> {
         let question = Device(vec![DefaultNla::new(INDEX, interface.to_ne_bytes().to_vec())]);
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST;
@@ -45,8 +49,15 @@ impl Netdev {
         let mut answers = handle.request(NetlinkMessage::new(header, payload)).await.ok()?;
         let answer = answers.next().await?.ok()?;
         let NetlinkPayload::InnerMessage(message) = answer.payload else { return None };
-        let features = message.payload.xdp_features()?;
-        Some(features & SENDS_REDIRECTED != 0)
+        message.payload.xdp_features().map(sends)
+    }
+}
+
+const fn sends(features: u64) -> Sends {
+    match (features & SENDS_REDIRECTED, features & SENDS_SEVERAL_BUFFERS) {
+        (0, _) => Sends::Nothing,
+        (_, 0) => Sends::OneBuffer,
+        _ => Sends::Everything,
     }
 }
 
@@ -94,5 +105,18 @@ impl ParseableParametrized<[u8], GenlHeader> for Device {
             Ok(DefaultNla::new(attribute.kind(), attribute.value().to_vec()))
         });
         attributes.collect::<Result<_, _>>().map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_buffers_are_sent_by_who_sends_at_all() {
+        assert_eq!(sends(0), Sends::Nothing);
+        assert_eq!(sends(SENDS_SEVERAL_BUFFERS), Sends::Nothing);
+        assert_eq!(sends(SENDS_REDIRECTED), Sends::OneBuffer);
+        assert_eq!(sends(SENDS_REDIRECTED | SENDS_SEVERAL_BUFFERS), Sends::Everything);
     }
 }

@@ -69,6 +69,11 @@ impl Netlink {
         })
     }
 
+    /// Whether the receive queues of a ConnectX are striding; `None` if the driver has no such switch.
+    pub(super) async fn striding_queues(&self, interface: &str) -> Option<bool> {
+        nic::private_flag(&self.ethtool, interface, "rx_striding_rq").await
+    }
+
     /// Queues; `None` if the driver does not tell.
     pub(super) async fn channels(&self, interface: &str) -> Option<Channels> {
         let mut handle = self.ethtool.clone();

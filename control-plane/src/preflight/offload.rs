@@ -33,7 +33,10 @@ pub(super) fn check(name: &str, link: &Link, wired: bool, rows: &mut Rows) {
     } else {
         rows.warn(
             Topic::VlanOffload,
-            format!("'{name}' strips VLAN tags before the program sees them: hits don't name them"),
+            format!(
+                "'{name}' strips VLAN tags before the program sees them: hits don't name them, and answers of \
+                 `reject` go out without them, to no subscriber"
+            ),
             command,
         );
     }

@@ -1,5 +1,5 @@
 use super::{
-    facts::{Attached, Bond, Host, Link, Offloads, Port, Trial},
+    facts::{Attached, Bond, Host, Link, Offloads, Port, Sends, Trial},
     *,
 };
 use crate::dataplane::trial::Loaded;
@@ -26,17 +26,18 @@ fn nic() -> Link {
         parent: None,
         master: None,
         bond: None,
-        mtu: 1500,
+        mtu: 1528,
         up: true,
         carrier: true,
         promiscuous: true,
         queues: 4,
         most_queues: Some(8),
         queues_word: "combined",
+        striding_queues: None,
         offloads: Some(Offloads::default()),
         attached: None,
         native: Trial::Taken,
-        sends_redirected: Some(true),
+        redirected: Some(Sends::Everything),
     }
 }
 
@@ -236,6 +237,13 @@ fn the_ends_of_a_wire_agree_in_length_and_take_frames_of_others() {
     assert_eq!(complaints(&wire(nic(), nic())), []);
     let wanted = expected(Outcome::Fail, Topic::Mtu, "ip link set dev eth0 mtu 2000");
     assert_eq!(complaints(&wire(nic(), Link { mtu: 2000, ..nic() })), [wanted]);
+    let wanted = expected(
+        Outcome::Fail,
+        Topic::Mtu,
+        "ip link set dev eth0 mtu 1528 && ip link set dev eth1 mtu 1528",
+    );
+    let (short, shorter) = (Link { mtu: 1504, ..nic() }, Link { mtu: 1500, ..nic() });
+    assert_eq!(complaints(&wire(short, shorter)), [wanted]);
     let wanted = expected(Outcome::Fail, Topic::Wire, "ip link set dev eth1 promisc on");
     assert_eq!(complaints(&wire(nic(), Link { promiscuous: false, ..nic() })), [wanted]);
     let one = Facts {
@@ -244,6 +252,65 @@ fn the_ends_of_a_wire_agree_in_length_and_take_frames_of_others() {
         ..facts(vec![port("eth0", nic())])
     };
     assert_eq!(complaints(&one)[0].1, Topic::Wire);
+}
+
+#[test]
+fn a_wire_has_room_for_more_than_one_tag() {
+    let wire = |mtu| Facts {
+        wires: vec![("eth0".to_owned(), "eth1".to_owned())],
+        ..facts(["eth0", "eth1"].map(|name| port(name, Link { mtu, ..nic() })).to_vec())
+    };
+    let command = "ip link set dev eth0 mtu 1528 && ip link set dev eth1 mtu 1528";
+    for mtu in [1500, 1504, 1527] {
+        let wanted = expected(Outcome::Warn, Topic::Mtu, command);
+        assert_eq!(complaints(&wire(mtu)), [wanted], "{mtu}");
+    }
+    for mtu in [1528, 3498, 9000] {
+        assert_eq!(complaints(&wire(mtu)), [], "{mtu}");
+    }
+    let apart = facts(vec![port("eth0", Link { mtu: 1500, ..nic() })]);
+    assert_eq!(complaints(&apart), [], "no wire, no tags that count");
+}
+
+#[test]
+fn jumbo_frames_of_a_connectx_are_warned_of() {
+    let of = |driver: &str, mtu| Link { driver: Some(driver.to_owned()), mtu, ..nic() };
+    let command = "ethtool --set-priv-flags eth0 rx_striding_rq off";
+    let wanted = expected(Outcome::Warn, Topic::FirstBuffer, command);
+    for striding_queues in [None, Some(true)] {
+        assert_eq!(complaint(Link { striding_queues, ..of("mlx5_core", 9000) }), wanted);
+    }
+    let mended = Link { striding_queues: Some(false), ..of("mlx5_core", 9000) };
+    for link in [mended, of("mlx5_core", 3498), of("ice", 9000)] {
+        assert_eq!(complaints(&facts(vec![port("eth0", link)])), []);
+    }
+    let members = vec![port("eth0", of("mlx5_core", 9000))];
+    let bond = Bond { mode: "802.3ad".to_owned(), hashes_vlan_and_mac: false, members };
+    let bond = Link { kind: Some("bond".to_owned()), bond: Some(bond), mtu: 9000, ..nic() };
+    assert_eq!(complaints(&facts(vec![port("bond0", bond)])), [wanted]);
+}
+
+#[test]
+fn a_start_tells_what_fails_and_what_is_lost_or_unread() {
+    let told = |facts: &Facts| {
+        let rows = faults(facts).into_iter().map(|row| (row.outcome, row.check));
+        rows.collect::<Vec<_>>()
+    };
+    let wire = |link: Link| Facts {
+        wires: vec![("eth0".to_owned(), "eth1".to_owned())],
+        ..facts(vec![port("eth0", link.clone()), port("eth1", link)])
+    };
+    assert_eq!(told(&wire(nic())), []);
+    assert_eq!(told(&wire(Link { mtu: 1500, ..nic() })), [(Outcome::Warn, Topic::Mtu)]);
+    let untried = Trial::NotTried("as asked".to_owned());
+    let jumbo = Link { mtu: 9000, native: untried, queues: 1, ..nic() };
+    assert_eq!(told(&wire(jumbo.clone())), [], "what could not be tried is no fault");
+    let unread = Link { driver: Some("mlx5_core".to_owned()), ..jumbo };
+    let wanted = (Outcome::Warn, Topic::FirstBuffer);
+    assert_eq!(told(&wire(unread)), [wanted, wanted]);
+    let merging = Offloads { lro: true, ..Offloads::default() };
+    let merging = facts(vec![port("eth0", Link { offloads: Some(merging), ..nic() })]);
+    assert_eq!(told(&merging), [(Outcome::Fail, Topic::Lro)]);
 }
 
 #[test]
@@ -345,12 +412,26 @@ fn what_is_sent_out_of_an_interface_that_sends_nothing_is_lost() {
         let rows = check(facts).into_iter().filter(|row| row.check == Topic::Outlet);
         rows.map(|row| row.outcome).collect()
     };
-    let of = |sends_redirected| Link { sends_redirected, ..nic() };
-    let untried = Link { native: Trial::NotTried("as asked".to_owned()), ..of(Some(false)) };
-    let veth = Link { kind: Some("veth".to_owned()), ..of(Some(false)) };
+    let of = |redirected| Link { redirected, ..nic() };
+    let nothing = of(Some(Sends::Nothing));
+    let untried = Link { native: Trial::NotTried("as asked".to_owned()), ..nothing.clone() };
+    let veth = Link { kind: Some("veth".to_owned()), ..nothing.clone() };
+    let ours = Loaded { id: 17, name: "sekisho".to_owned(), link: Some(3) };
+    let generic = Link {
+        attached: Some(Attached { program: ours, native: false }),
+        native: Trial::NotTried("program 17 is on it".to_owned()),
+        ..nothing.clone()
+    };
+    let jumbo = |sends| Link { mtu: 9000, ..of(Some(sends)) };
+    let longest = Link { mtu: 3498, ..of(Some(Sends::OneBuffer)) };
     for (link, end, sinkhole) in [
-        (of(Some(true)), Outcome::Pass, Outcome::Pass),
-        (of(Some(false)), Outcome::Fail, Outcome::Fail),
+        (of(Some(Sends::Everything)), Outcome::Pass, Outcome::Pass),
+        (of(Some(Sends::OneBuffer)), Outcome::Pass, Outcome::Pass),
+        (longest, Outcome::Pass, Outcome::Pass),
+        (jumbo(Sends::Everything), Outcome::Pass, Outcome::Pass),
+        (jumbo(Sends::OneBuffer), Outcome::Fail, Outcome::Fail),
+        (nothing.clone(), Outcome::Fail, Outcome::Fail),
+        (generic, Outcome::Pass, Outcome::Fail),
         (of(None), Outcome::Warn, Outcome::Warn),
         (untried, Outcome::Warn, Outcome::Fail),
         (veth, Outcome::Warn, Outcome::Fail),
