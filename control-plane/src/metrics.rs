@@ -37,6 +37,8 @@ pub struct Sample {
     pub is_pinned: bool,
     /// Share of the packets of the last minute that could not be read; `None` if there were few.
     pub unparsed_lately: Option<Share>,
+    /// Interfaces that are there, and whether they have a carrier.
+    pub carriers: Vec<(String, bool)>,
     /// The kill switch.
     pub modes: Modes,
     /// Counters by interface.
@@ -102,6 +104,7 @@ names! {
     UNPARSED_RATIO: Gauge = "sekisho_unparsed_packets_ratio", "Share of packets that could not be read far enough to be judged, since the dataplane was loaded.";
     UNPARSED_LATELY: Gauge = "sekisho_unparsed_packets_recent_ratio", "The same over the last minute; absent when there were few packets.";
     INTERFACE_UP: Gauge = "sekisho_interface_attached", "1 if the program sits on the interface, 0 if the interface is gone.";
+    CARRIER: Gauge = "sekisho_interface_carrier", "1 if the interface is up and something is at the other end of its cable, 0 if not; absent while it is gone.";
     INTERFACE_MODE: Gauge = "sekisho_interface_mode", "1 for the mode that applies on the interface, 0 for the others.";
     LEASE: Gauge = "sekisho_lease_seconds", "For how long the lists are still enforced; at 0 they only observe.";
     GENERATION: Gauge = "sekisho_ruleset_generation", "Number of the ruleset that is live, 0 before the first.";
@@ -242,6 +245,9 @@ fn switch(sample: &Sample) {
             let labels = [interface(), Label::new("mode", mode.as_str())];
             gauge!(INTERFACE_MODE, labels.iter()).set(flag(mode == applies));
         }
+    }
+    for (interface, present) in &sample.carriers {
+        gauge!(CARRIER, "interface" => interface.clone()).set(flag(*present));
     }
     gauge!(LEASE).set(sample.installed.lease.as_secs_f64());
 }

@@ -43,6 +43,7 @@ fn sample() -> Sample {
         healthy: true,
         is_pinned: true,
         unparsed_lately: Some("1.5%".parse().unwrap()),
+        carriers: vec![("eth0".to_owned(), true), ("eth1".to_owned(), false)],
         modes: Modes::all(Mode::Observe),
         counts: vec![PortCounts { slot: 0, by_reason }],
         rule_totals: vec![
@@ -119,6 +120,8 @@ fn every_series_has_its_value() {
         "sekisho_unparsed_packets_recent_ratio 0.015",
         "sekisho_events_lost_total 8",
         "sekisho_events_suppressed_total 9",
+        "sekisho_interface_carrier{interface=\"eth0\"} 1",
+        "sekisho_interface_carrier{interface=\"eth1\"} 0",
         "sekisho_interface_mode{interface=\"eth0\",mode=\"observe\"} 1",
         "sekisho_interface_mode{interface=\"eth0\",mode=\"enforce\"} 0",
         "sekisho_drift_total{kind=\"pin\"} 3",

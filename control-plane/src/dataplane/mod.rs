@@ -13,6 +13,7 @@ use sekisho_abi::{
 };
 
 pub mod canary;
+pub mod carrier;
 pub mod evidence;
 pub mod fake;
 pub mod kernel;

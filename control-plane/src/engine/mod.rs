@@ -148,6 +148,7 @@ impl Engine {
         service.set_policy(&rulebook.policy);
         service.set_list_lifetime(config.list_lifetime.unsigned());
         service.set_heartbeat_lifetime(config.heartbeat_lifetime.unsigned());
+        service.set_cables(&config.interfaces);
         service.set_unparsed_limit(config.alerts.unparsed_share);
         service.breaker().set_limits(rulebook.policy.breaker);
         let history = History::new(&config.state_dir, &config.history);
@@ -408,10 +409,11 @@ impl Worker {
         Ok(())
     }
 
-    /// Compares what is installed with what was, and puts it right.
+    /// Looks at the cables, compares what is installed with what was, and puts it right.
     async fn prove(&mut self) -> Result<(), EngineError> {
         let (service, mut proof) = (Arc::clone(&self.service), std::mem::take(&mut self.proof));
         let work = spawn_blocking(move || {
+            service.watch_cables();
             let remedy = proof.run(&service, std::time::Instant::now());
             (proof, remedy)
         });

@@ -15,9 +15,10 @@ use sekisho_abi::{image::Header, record::FlagClass};
 use sekisho_rules::{compile::Compiled, feed::FeedName, policy::Policy};
 use tokio::sync::{Notify, mpsc};
 
+mod cables;
 mod health;
 
-use self::health::Parsing;
+use self::{cables::Cable, health::Parsing};
 use super::{
     orders::Order,
     status::{
@@ -75,6 +76,8 @@ struct State {
     silent: Vec<FeedName>,
     /// What the packets of the last interval were.
     parsing: Parsing,
+    cables: Vec<Cable>,
+    cable_error: Option<String>,
     drain_error: Option<String>,
     store_error: Option<String>,
     publish_error: Option<String>,
@@ -198,10 +201,11 @@ impl Service {
     pub fn metrics(&self, now: Timestamp) -> Result<String, DataplaneError> {
         let installed = self.dataplane.installed()?;
         let modes = self.dataplane.modes()?;
-        let (unparsed_lately, standing, compared_at, is_pinned) = {
+        let (unparsed_lately, standing, compared_at, is_pinned, carriers) = {
             let state = self.state();
             let standing = state.standing.iter().map(Drift::kind).collect();
-            (state.parsing.share, standing, state.proof.compared_at, state.pin.is_some())
+            let carriers = state.cables.iter().filter_map(Cable::sample).collect();
+            (state.parsing.share, standing, state.proof.compared_at, state.pin.is_some(), carriers)
         };
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let sample = Sample {
@@ -209,6 +213,7 @@ impl Service {
             healthy: self.health(&installed, &modes).ok,
             is_pinned,
             unparsed_lately,
+            carriers,
             modes,
             counts: self.dataplane.counts()?,
             rule_totals: self.dataplane.rule_totals()?,

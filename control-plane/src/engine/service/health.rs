@@ -8,6 +8,7 @@ use sekisho_abi::{reason::Reason, record::Modes};
 use super::{
     super::status::{PutRight, degraded, pinned, troubled},
     Service,
+    cables::Cable,
 };
 use crate::{
     config::Share,
@@ -81,6 +82,9 @@ impl Service {
         }
         let now = Timestamp::now();
         let mut degraded = degraded(installed, modes, &state.silent);
+        degraded.extend(state.cables.iter().filter_map(Cable::trouble));
+        let unread = state.cable_error.iter();
+        degraded.extend(unread.map(|error| format!("carriers can't be read: {error}")));
         degraded.extend(state.pin.as_ref().map(pinned));
         let unkept = state.history_error.iter();
         degraded.extend(unkept.map(|error| format!("versions can't be kept: {error}")));
