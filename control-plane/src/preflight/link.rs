@@ -261,7 +261,7 @@ fn mtu(name: &str, link: &Link, rows: &mut Rows) {
 }
 
 /// A ConnectX with striding receive queues and packets longer than a page puts no byte of a frame
-/// into its first buffer (mlx5e_skb_from_cqe_mpwrq_nonlinear), and programs read no other.
+/// into its first buffer (mlx5e_skb_from_cqe_mpwrq_nonlinear): each header is fetched by a call.
 fn first_buffer(name: &str, link: &Link, rows: &mut Rows) {
     if link.driver.as_deref() != Some(CONNECTX) || link.mtu <= ONE_BUFFER {
         return;
@@ -273,8 +273,8 @@ fn first_buffer(name: &str, link: &Link, rows: &mut Rows) {
     rows.warn(
         Topic::FirstBuffer,
         format!(
-            "'{name}' ({CONNECTX}) with packets of {} bytes shows no byte of a frame to a program \
-             while its receive queues are striding: all pass unread, as truncated_ethernet",
+            "'{name}' ({CONNECTX}) with packets of {} bytes leaves the first buffer of a frame empty \
+             while its receive queues are striding: each takes a slower way, and none is answered",
             link.mtu
         ),
         format!("ethtool --set-priv-flags {name} rx_striding_rq off"),

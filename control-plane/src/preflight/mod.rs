@@ -172,7 +172,7 @@ pub fn check(facts: &Facts) -> Vec<Row> {
     rows
 }
 
-/// What has to be told whenever the daemon starts: what fails, and what has frames lost or unread
+/// What has to be told whenever the daemon starts: what fails, and what has frames lost or slowed down
 /// although all else works.
 pub fn faults(facts: &Facts) -> Vec<Row> {
     let of_a_wire = |row: &Row| facts.wires.iter().any(|(a, b)| row.about == wire::name(a, b));

@@ -291,7 +291,7 @@ fn jumbo_frames_of_a_connectx_are_warned_of() {
 }
 
 #[test]
-fn a_start_tells_what_fails_and_what_is_lost_or_unread() {
+fn a_start_tells_what_fails_and_what_is_lost_or_slow() {
     let told = |facts: &Facts| {
         let rows = faults(facts).into_iter().map(|row| (row.outcome, row.check));
         rows.collect::<Vec<_>>()
@@ -305,9 +305,9 @@ fn a_start_tells_what_fails_and_what_is_lost_or_unread() {
     let untried = Trial::NotTried("as asked".to_owned());
     let jumbo = Link { mtu: 9000, native: untried, queues: 1, ..nic() };
     assert_eq!(told(&wire(jumbo.clone())), [], "what could not be tried is no fault");
-    let unread = Link { driver: Some("mlx5_core".to_owned()), ..jumbo };
+    let slow = Link { driver: Some("mlx5_core".to_owned()), ..jumbo };
     let wanted = (Outcome::Warn, Topic::FirstBuffer);
-    assert_eq!(told(&wire(unread)), [wanted, wanted]);
+    assert_eq!(told(&wire(slow)), [wanted, wanted]);
     let merging = Offloads { lro: true, ..Offloads::default() };
     let merging = facts(vec![port("eth0", Link { offloads: Some(merging), ..nic() })]);
     assert_eq!(told(&merging), [(Outcome::Fail, Topic::Lro)]);
