@@ -251,6 +251,10 @@ impl Mode {
 }
 
 /// The kill switch. Written by the mode command with one map write, the daemon alive or dead.
+///
+/// A daemon of another layout takes it over, see [`Self::of_other_layout`]. So fields are only ever
+/// appended, or take the place of reserved bytes; their zero means what was so before they were; and
+/// there are as many ports and lists as there always were. This has held since layout 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Modes {
@@ -285,6 +289,24 @@ impl Modes {
             reserved: 0,
             version: 0,
         }
+    }
+
+    /// The switch as another layout has it in its map, as far as both have the same fields; `None` if
+    /// nobody has written it. Who opted out is not taken over, so that [`Self::opt_outs`] is 0; modes
+    /// that are not known here become `Bypass`.
+    pub fn of_other_layout(value: &[u8]) -> Option<Self> {
+        let mut modes: Self = zerocopy::FromZeros::new_zeroed();
+        for (to, from) in modes.as_mut_bytes().iter_mut().zip(value) {
+            *to = *from;
+        }
+        if modes.written == 0 {
+            return None;
+        }
+        modes.opt_outs = 0;
+        for mode in modes.ports.iter_mut().chain([&mut modes.global]) {
+            *mode = Mode::from_u8(*mode) as u8;
+        }
+        Some(modes)
     }
 
     /// Whether nothing is looked up for packets on this port.
@@ -440,6 +462,38 @@ mod tests {
         assert_eq!(FlagClass::of_tcp(0x12), FlagClass::Response);
         assert_eq!(FlagClass::of_tcp(0x14), FlagClass::Response);
         assert_eq!(FlagClass::of_tcp(0x18), FlagClass::Other);
+    }
+
+    fn switched() -> Modes {
+        let mut modes = Modes { observed_lists: 5, bypassed_lists: 8, ..Modes::all(Mode::Observe) };
+        modes.ports[3] = Mode::Bypass as u8;
+        modes
+    }
+
+    #[test]
+    fn the_switch_of_a_shorter_layout_is_taken_over() {
+        // Layout 1 had the fields up to `written`.
+        let end = core::mem::offset_of!(Modes, written) + 1;
+        let taken = Modes::of_other_layout(&switched().as_bytes()[..end]);
+        assert_eq!(taken, Some(switched()));
+    }
+
+    #[test]
+    fn the_switch_of_a_longer_layout_is_taken_over_but_for_what_is_unknown_here() {
+        let mut value = switched();
+        (value.opt_outs, value.ports[4]) = (1, 77);
+        let mut longer = value.as_bytes().to_vec();
+        longer.extend([0xff; 24]);
+        let mut expected = switched();
+        expected.ports[4] = Mode::Bypass as u8;
+        assert_eq!(Modes::of_other_layout(&longer), Some(expected));
+    }
+
+    #[test]
+    fn a_switch_that_nobody_wrote_is_none() {
+        assert_eq!(Modes::of_other_layout(&[0; 88]), None);
+        assert_eq!(Modes::of_other_layout(&switched().as_bytes()[..80]), None);
+        assert_eq!(Modes::of_other_layout(&[]), None);
     }
 
     #[test]

@@ -8,6 +8,9 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"SEKISHO\x01");
 pub const HEADER_BYTES: usize = 4096;
 
 /// Offsets of the header's fields.
+///
+/// Magic, generation and the names of lists stay where they are and as they are, whatever else
+/// changes: a daemon of another layout reads them to know which lists its switch speaks of.
 pub mod header {
     /// `u64`: [`super::MAGIC`].
     pub const MAGIC: usize = 0;
