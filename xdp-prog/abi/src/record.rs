@@ -252,7 +252,7 @@ impl Mode {
 
 /// The kill switch. Written by the mode command with one map write, the daemon alive or dead.
 ///
-/// A daemon of another layout takes it over, see [`Self::of_other_layout`]. So fields are only ever
+/// A build of another layout takes it over and sets it, see [`Self::of_other_layout`]. So fields are only ever
 /// appended, or take the place of reserved bytes; their zero means what was so before they were; and
 /// there are as many ports and lists as there always were. This has held since layout 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -307,6 +307,18 @@ impl Modes {
             *mode = Mode::from_u8(*mode) as u8;
         }
         Some(modes)
+    }
+
+    /// Sets the mode for everything in another layout's switch, and numbers the change.
+    pub fn set_in_other_layout(value: &mut [u8], global: Mode) {
+        let mut modes: Self = zerocopy::FromZeros::new_zeroed();
+        for (to, from) in modes.as_mut_bytes().iter_mut().zip(&*value) {
+            *to = *from;
+        }
+        (modes.global, modes.version) = (global as u8, modes.version.wrapping_add(1));
+        for (to, from) in value.iter_mut().zip(modes.as_bytes()) {
+            *to = *from;
+        }
     }
 
     /// Whether nothing is looked up for packets on this port.
@@ -487,6 +499,18 @@ mod tests {
         let mut expected = switched();
         expected.ports[4] = Mode::Bypass as u8;
         assert_eq!(Modes::of_other_layout(&longer), Some(expected));
+    }
+
+    #[test]
+    fn the_mode_for_everything_is_set_in_another_layouts_switch_and_nothing_else() {
+        let mut longer = switched().as_bytes().to_vec();
+        longer.extend([0xff; 24]);
+        Modes::set_in_other_layout(&mut longer, Mode::Bypass);
+        let expected = Modes { global: Mode::Bypass as u8, version: 1, ..switched() };
+        assert_eq!(longer, [expected.as_bytes(), &[0xff; 24]].concat());
+        let mut shorter = switched().as_bytes()[..82].to_vec();
+        Modes::set_in_other_layout(&mut shorter, Mode::Bypass);
+        assert_eq!(shorter, expected.as_bytes()[..82]);
     }
 
     #[test]
