@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use aya_obj::generated::{bpf_cmd, bpf_map_type};
+use aya_obj::generated::{bpf_cmd, bpf_link_info, bpf_map_type};
 use sekisho_abi::image::Image;
 
 use crate::bpf::{bpf, owned, zeroed};
@@ -38,6 +38,20 @@ pub fn detach_link(pin: &Path) -> io::Result<()> {
     let mut attr = zeroed();
     attr.link_detach.link_fd = link.as_raw_fd() as u32;
     bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr).map(drop)
+}
+
+/// The kernel's numbers of a pinned link, of its program and of its interface.
+pub fn link(pin: &Path) -> io::Result<(u32, u32, u32)> {
+    let link = open(pin)?;
+    // SAFETY: `bpf_link_info` is made of plain integers.
+    let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
+    let mut attr = zeroed();
+    attr.info.bpf_fd = link.as_raw_fd() as u32;
+    attr.info.info = std::ptr::from_mut(&mut info) as u64;
+    attr.info.info_len = size_of::<bpf_link_info>() as u32;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &attr)?;
+    // SAFETY: the caller's link is an XDP link, and this arm is theirs.
+    Ok((info.id, info.prog_id, unsafe { info.__bindgen_anon_1.xdp.ifindex }))
 }
 
 /// Puts another program into a pinned link.

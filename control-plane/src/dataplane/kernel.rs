@@ -5,12 +5,14 @@ mod attach;
 mod devices;
 mod flow_table;
 mod ledger;
+mod legacy;
 mod opt_out;
 mod probe;
 mod promiscuous;
 mod rehearsal;
 mod ruleset;
 mod settings;
+mod start;
 mod trial;
 mod values;
 
@@ -24,18 +26,17 @@ use std::{
 };
 
 use aya::{
-    maps::{Map, MapData, MapError, RingBuf},
+    maps::{MapData, MapError, RingBuf},
     util::nr_cpus,
 };
 use nix::fcntl::Flock;
 use sekisho_abi::{
     flow::FlowSlot,
     image::{self, Image, Lists},
-    names,
     record::{Lease, Mode, Modes},
 };
 
-use self::{anchors::Anchors, ledger::Maps, probe::Probes};
+use self::{anchors::Anchors, attach::Loaded, ledger::Maps, probe::Probes};
 pub use self::{
     devices::{SinkholeWay, hardware_address},
     settings::{Attach, Guarded, Settings},
@@ -49,8 +50,6 @@ use super::{
     sys::{self, GracePeriod, Mapping},
 };
 
-/// A port slot that no interface has: a wire without its other end leaves packets to the kernel.
-const NO_PEER: u8 = u8::MAX;
 /// How often evidence is taken while programs or rulesets change under it. What was read before
 /// a change and what was read after it would tell of something that never was: of a program that
 /// was replaced, and of a canary that still is found.
@@ -65,7 +64,10 @@ pub struct KernelDataplane {
     /// Only who loaded the dataplane takes events off the ring.
     events: Option<Mutex<RingBuf<MapData>>>,
     grace: GracePeriod,
-    programs: Vec<(String, Mutex<aya::Ebpf>)>,
+    programs: Vec<(String, Mutex<Loaded>)>,
+    /// Names by slot of the lists that the switch speaks of until a ruleset is live: of another
+    /// layout's ruleset.
+    lists: Vec<String>,
     /// Only who loaded the dataplane can put back what others take away.
     anchors: Option<Mutex<Anchors>>,
     /// The map whose bytes were last read, and whether they match their checksum.
@@ -75,92 +77,6 @@ pub struct KernelDataplane {
 }
 
 impl KernelDataplane {
-    /// Loads the programs, adopts what is pinned, and attaches. What runs already keeps running
-    /// until the new program takes its place in the same link; no packet passes unjudged between.
-    pub fn start(settings: &Settings, guarded: &[Guarded]) -> Result<Self, DataplaneError> {
-        let pins = Pins::new(&settings.pin_dir);
-        pins.create()?;
-        let lock = pins.lock()?;
-        let before = pins.links()?;
-        let started = Self::load_and_attach(pins.clone(), settings, guarded);
-        match started {
-            Ok(dataplane) => Ok(Self { _lock: Some(lock), ..dataplane }),
-            Err(error) => {
-                if let Err(error) = attach::undo(&pins, &before) {
-                    tracing::warn!(%error, "a start that failed left pins behind");
-                }
-                Err(error)
-            }
-        }
-    }
-
-    fn load_and_attach(
-        pins: Pins,
-        settings: &Settings,
-        guarded: &[Guarded],
-    ) -> Result<Self, DataplaneError> {
-        for port in guarded {
-            if attach::interface_index(&port.interface).is_none() {
-                return Err(DataplaneError::NoInterface { name: port.interface.clone() });
-            }
-        }
-        let cpus = nr_cpus().map_err(|(call, error)| system(call, error))?;
-        let buckets = flow_table::buckets(&pins, settings.flow_table_entries, cpus)?;
-        let slot = ruleset::adopt(&pins, settings.image_capacity)?;
-        opt_out::adopt(&pins, settings.opt_out_rows)?;
-        values::adopt(&pins)?;
-        attach::follow_renamed(&pins, guarded)?;
-        let known = pins.links()?;
-        let slots = attach::allocate_ports(&known, guarded)?;
-        let mut programs = Vec::new();
-        for (port, number) in guarded.iter().zip(&slots) {
-            let peer = guarded.iter().position(|end| Some(&end.interface) == port.peer.as_ref());
-            let peer = peer.and_then(|at| slots.get(at)).copied().unwrap_or(NO_PEER);
-            let is_bond = attach::is_bond(&port.interface);
-            let place = attach::Place { slot: *number, peer, is_bond, flow_buckets: buckets };
-            programs.push((port, *number, attach::load(&pins, settings, port, place)?));
-        }
-        let mut maps = Maps::open(&pins, cpus)?;
-        maps.begin_ledger()?;
-        let switching = pins.lock_switch()?;
-        if maps.modes()?.written == 0 {
-            maps.set_modes(&Modes::all(settings.initial_mode))?;
-        }
-        for (port, number) in guarded.iter().zip(&slots) {
-            if !known.iter().any(|link| link.interface == port.interface) {
-                maps.begin_port(*number)?;
-            }
-        }
-        drop(switching);
-        let (mut attached, mut guards) = (Vec::new(), Vec::new());
-        for (port, number, mut program) in programs {
-            attach::attach(&pins, settings.attach, port, number, &mut program)?;
-            guards.push((port.clone(), number, attach::program_id(&mut program)?));
-            attached.push((port.interface.clone(), Mutex::new(program)));
-        }
-        attach::check_wires(&pins, guarded)?;
-        // Only now: a frame is not to be sent to an end that has no program yet.
-        devices::fill(&pins, guarded.iter().zip(&slots), settings.sinkhole.as_ref())?;
-        attach::forget_unguarded(&pins, guarded)?;
-        promiscuous::forget(&pins, guarded)?;
-        for (capacity, path) in pins.rulesets()? {
-            if capacity != settings.image_capacity {
-                Pins::remove(&path)?;
-            }
-        }
-        let events = RingBuf::try_from(ledger::open_map(&pins, names::EVENTS, Map::RingBuf)?)
-            .map_err(|error| unfit(&pins.map(names::EVENTS), &error))?;
-        let anchors = Anchors::hold(&pins, settings, guards, maps.modes()?)?;
-        let mut dataplane = Self::assemble(pins, slot, settings.image_capacity)?;
-        dataplane.anchors = Some(Mutex::new(anchors));
-        dataplane.programs = attached;
-        dataplane.events = Some(Mutex::new(events));
-        for port in guarded {
-            promiscuous::ensure(&dataplane.pins, port);
-        }
-        Ok(dataplane)
-    }
-
     /// Opens what is pinned, whether or not its daemon is alive, to read it or to set the mode.
     pub fn open(pin_dir: &Path) -> Result<Self, DataplaneError> {
         let pins = Pins::new(pin_dir);
@@ -181,6 +97,7 @@ impl KernelDataplane {
             events: None,
             grace: GracePeriod::new().map_err(|error| system("create a map in a map", error))?,
             programs: Vec::new(),
+            lists: Vec::new(),
             anchors: None,
             verified: Mutex::default(),
             probes: Mutex::default(),
@@ -255,19 +172,27 @@ impl KernelDataplane {
     }
 }
 
-/// Sets the global mode. It needs nothing but the switch's own map, so that it works when other
-/// pins are damaged.
+/// Sets the global mode, of what another layout's daemon left or runs as well. It needs nothing but
+/// the switch's own map, so that it works when other pins are damaged.
 pub fn set_global_mode(pin_dir: &Path, mode: Mode) -> Result<(), DataplaneError> {
     let pins = Pins::new(pin_dir);
-    if !pins.exist() {
+    let mut others = pins.others()?;
+    others.retain(|folder| folder.links().is_ok_and(|links| !links.is_empty()));
+    if !pins.exist() && others.is_empty() {
         return Err(DataplaneError::NotLoaded { path: pins.display() });
     }
     let _alone = pins.lock_switch()?;
-    let mut switch = ledger::open_modes(&pins)?;
-    let read = |error| map_error("read MODES", error);
-    let mut modes = switch.get(&0, 0).map_err(read)?;
-    modes.global = mode as u8;
-    ledger::write_modes(&mut switch, modes)
+    // Each is tried, whatever comes of the others.
+    let others: Vec<_> =
+        others.iter().map(|folder| legacy::set_global_mode(folder, mode)).collect();
+    if pins.exist() {
+        let mut switch = ledger::open_modes(&pins)?;
+        let read = |error| map_error("read MODES", error);
+        let mut modes = switch.get(&0, 0).map_err(read)?;
+        modes.global = mode as u8;
+        ledger::write_modes(&mut switch, modes)?;
+    }
+    others.into_iter().collect()
 }
 
 /// Whether this kernel takes the program, and after how many instructions.
@@ -275,14 +200,24 @@ pub(super) fn try_load() -> Result<Option<u32>, DataplaneError> {
     rehearsal::try_load()
 }
 
-/// Removes every program and map of a dataplane; traffic then flows unguarded, and interfaces that
-/// were made promiscuous for it are so no more. Returns the pins that were removed.
+/// Removes every program and map of a dataplane, other layouts' included; traffic then flows
+/// unguarded, and interfaces that were made promiscuous for it are so no more. Returns the pins that
+/// were removed.
 pub fn detach(pin_dir: &Path) -> Result<Vec<String>, DataplaneError> {
-    let pins = Pins::new(pin_dir);
-    let _lock = if pins.exist() { Some(pins.lock()?) } else { None };
-    let promiscuous = if pins.exist() { pins.all_promiscuous()? } else { Vec::new() };
-    let removed = pins.remove_all()?;
-    promiscuous.iter().for_each(|interface| promiscuous::undo(interface));
+    let own = Pins::new(pin_dir);
+    let mut layouts = own.others()?;
+    if own.exist() {
+        layouts.insert(0, own);
+    }
+    // A daemon that still runs, whatever its layout, keeps all of it.
+    let locks: Vec<_> = layouts.iter().map(Pins::lock).collect::<Result<_, _>>()?;
+    let mut removed = Vec::new();
+    for pins in &layouts {
+        let promiscuous = pins.all_promiscuous()?;
+        removed.extend(pins.remove_layout()?);
+        promiscuous.iter().for_each(|interface| promiscuous::undo(interface));
+    }
+    drop(locks);
     Ok(removed)
 }
 
@@ -306,15 +241,14 @@ impl Dataplane for KernelDataplane {
     fn installed(&self) -> Result<Installed, DataplaneError> {
         let lease = self.maps().lease()?;
         let left = lease.enforce_until_ns.saturating_sub(sys::monotonic_ns());
+        let links = self.pins.links()?;
+        let absent = self.anchors().map(|anchors| anchors.without_link(&links));
+        let linked = links.into_iter().map(|link| attach::port_status(&self.pins, link));
         let mut installed = Installed {
             image_capacity: self.capacity as u64,
             lease: Duration::from_nanos(left),
-            ports: self
-                .pins
-                .links()?
-                .into_iter()
-                .map(|link| attach::port_status(&self.pins, link))
-                .collect(),
+            ports: linked.chain(absent.into_iter().flatten()).collect(),
+            lists: self.lists.clone(),
             ..Installed::default()
         };
         installed.ports.sort_by_key(|port| port.slot);

@@ -37,7 +37,7 @@ pub use opt_outs::{OptOuts, PortBlock};
 #[derive(Debug, thiserror::Error)]
 pub enum DataplaneError {
     /// The interface does not exist in this network namespace.
-    #[error("interface '{name}' does not exist here; `ip link` lists those that do")]
+    #[error("interface '{name}' does not exist here; `ip -brief link` lists those that do")]
     NoInterface {
         /// As configured.
         name: String,

@@ -66,6 +66,14 @@ pub(super) fn program(id: u32) -> io::Result<OwnedFd> {
     bpf(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr).map(owned)
 }
 
+/// Puts a program into a link, in the place of the one that is there.
+pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = zeroed_attr();
+    attr.link_update.link_fd = link.as_raw_fd() as u32;
+    attr.link_update.__bindgen_anon_1.new_prog_fd = program.as_raw_fd() as u32;
+    bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(drop)
+}
+
 /// What an XDP link holds together.
 pub(super) fn link(link: BorrowedFd<'_>) -> io::Result<LinkFacts> {
     // SAFETY: `bpf_link_info` is made of plain integers.

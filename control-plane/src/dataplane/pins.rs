@@ -5,6 +5,7 @@
 //! port slot and the way it is attached; `promiscuous-eth0` notes a flag that was set. bpffs takes no dots in names, so they are escaped.
 
 use std::{
+    cmp::Reverse,
     fs, io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -83,6 +84,17 @@ impl Pins {
         })
     }
 
+    /// The folders of other layouts below the same root, the newest first.
+    pub(super) fn others(&self) -> Result<Vec<Self>, DataplaneError> {
+        let mut others: Vec<(u32, Self)> = layouts(&self.root)?
+            .into_iter()
+            .filter(|(number, _)| *number != ABI_VERSION)
+            .map(|(number, dir)| (number, Self { root: self.root.clone(), dir }))
+            .collect();
+        others.sort_by_key(|(number, _)| Reverse(*number));
+        Ok(others.into_iter().map(|(_, pins)| pins).collect())
+    }
+
     pub(super) fn exist(&self) -> bool {
         self.dir.is_dir()
     }
@@ -156,25 +168,12 @@ impl Pins {
         }
     }
 
-    /// Removes all pins, those of other layouts included. Returns what was removed.
-    pub(super) fn remove_all(&self) -> Result<Vec<String>, DataplaneError> {
-        let mut removed = Vec::new();
-        for layout in entries(&self.root)? {
-            let name = layout.file_name().map(|name| name.to_string_lossy().into_owned());
-            let number = name.as_deref().and_then(|name| name.strip_prefix("abi"));
-            if number.is_some_and(|number| number.parse::<u32>().is_ok()) {
-                removed.extend(remove_pins(&layout)?);
-            }
-        }
+    /// Removes the pins of this layout, and its folder. Returns what was removed.
+    pub(super) fn remove_layout(&self) -> Result<Vec<String>, DataplaneError> {
+        let is_other = self.dir != Self::new(&self.root).dir;
+        let removed = remove_pins(&self.dir, is_other)?;
         self.remove_empty_root();
         Ok(removed)
-    }
-
-    /// Removes the pins of this layout.
-    pub(super) fn remove_layout(&self) -> Result<(), DataplaneError> {
-        remove_pins(&self.dir)?;
-        self.remove_empty_root();
-        Ok(())
     }
 
     /// Others may keep pins beside ours; then the folder stays.
@@ -188,10 +187,12 @@ impl Pins {
     }
 }
 
-/// Removes a layout's pins, links first, so that no program runs on half of its maps.
-fn remove_pins(layout: &Path) -> Result<Vec<String>, DataplaneError> {
+/// Removes a layout's pins, links first, so that no program runs on half of its maps. Another layout
+/// may have maps whose names nobody knows here: they go as well.
+fn remove_pins(layout: &Path, is_other: bool) -> Result<Vec<String>, DataplaneError> {
+    let kind = |path: &Path| is_link(path).or((is_other && !path.is_dir()).then_some(false));
     let mut pins: Vec<(bool, PathBuf)> =
-        entries(layout)?.into_iter().filter_map(|path| Some((!is_link(&path)?, path))).collect();
+        entries(layout)?.into_iter().filter_map(|path| Some((!kind(&path)?, path))).collect();
     pins.sort();
     let failed = |what: &Path, error| system(format!("remove {}", what.display()), error);
     for (_, pin) in &pins {
@@ -213,6 +214,15 @@ fn is_link(pin: &Path) -> Option<bool> {
         || name.starts_with("ruleset-")
         || name.starts_with(PROMISCUOUS);
     is_other.then_some(false)
+}
+
+/// Folders of layouts below a root, with their numbers.
+fn layouts(root: &Path) -> Result<Vec<(u32, PathBuf)>, DataplaneError> {
+    let numbered = |path: PathBuf| {
+        let number = path.file_name()?.to_str()?.strip_prefix("abi")?.parse().ok()?;
+        path.is_dir().then_some((number, path))
+    };
+    Ok(entries(root)?.into_iter().filter_map(numbered).collect())
 }
 
 fn entries(dir: &Path) -> Result<Vec<PathBuf>, DataplaneError> {

@@ -10,7 +10,7 @@ use std::{
     ptr::NonNull,
 };
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_map_type};
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info, bpf_map_type};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use zerocopy::FromBytes;
 
@@ -123,6 +123,57 @@ pub(super) fn inside(slot: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
     let mut attr = zeroed_attr();
     attr.__bindgen_anon_6.__bindgen_anon_1.map_id = id;
     bpf(bpf_cmd::BPF_MAP_GET_FD_BY_ID, &mut attr).map(|fd| Some(owned(fd)))
+}
+
+/// The only value of a pinned array map, however many bytes it has.
+pub(super) struct OnlyValue {
+    map: OwnedFd,
+    bytes: usize,
+}
+
+impl OnlyValue {
+    pub(super) fn open(pin: &Path) -> io::Result<Self> {
+        let map = super::objects::open(pin)?;
+        // SAFETY: `bpf_map_info` is made of plain integers.
+        let mut info: bpf_map_info = unsafe { std::mem::zeroed() };
+        let mut attr = zeroed_attr();
+        attr.info.bpf_fd = map.as_raw_fd() as u32;
+        attr.info.info = std::ptr::from_mut(&mut info) as u64;
+        attr.info.info_len = size_of::<bpf_map_info>() as u32;
+        bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+        if info.type_ != bpf_map_type::BPF_MAP_TYPE_ARRAY as u32 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "no array map"));
+        }
+        Ok(Self { map, bytes: info.value_size as usize })
+    }
+
+    pub(super) fn read(&self) -> io::Result<Vec<u8>> {
+        let mut value = vec![0; self.bytes];
+        self.call(bpf_cmd::BPF_MAP_LOOKUP_ELEM, value.as_mut_ptr() as u64)?;
+        Ok(value)
+    }
+
+    /// Writes a value that has as many bytes.
+    pub(super) fn write(&self, value: &[u8]) -> io::Result<()> {
+        if value.len() != self.bytes {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.call(bpf_cmd::BPF_MAP_UPDATE_ELEM, value.as_ptr() as u64)
+    }
+
+    /// `value` points to as many bytes as a value of this array map has.
+    fn call(&self, command: bpf_cmd, value: u64) -> io::Result<()> {
+        let key = 0_u32;
+        let mut attr = zeroed_attr();
+        // SAFETY: as in `replace`.
+        unsafe {
+            let element = &mut attr.__bindgen_anon_2;
+            element.map_fd = self.map.as_raw_fd() as u32;
+            element.key = std::ptr::from_ref(&key) as u64;
+            element.__bindgen_anon_1.value = value;
+        }
+        bpf(command, &mut attr).map(drop)
+    }
 }
 
 /// Forbids user space to change the map from now on; the image in force is immutable.

@@ -14,27 +14,26 @@ use sekisho_abi::{
 };
 
 use super::{
-    Attach, Guarded, Settings, SinkholeWay, attach, devices, opt_out, promiscuous, ruleset,
+    Guarded, Settings,
+    attach::{self, Loaded},
+    devices, opt_out, promiscuous, ruleset,
 };
 use crate::dataplane::{
-    DataplaneError,
+    DataplaneError, PortStatus,
     evidence::{ImageFacts, ImageLabel, PortEvidence, PortState},
     objects::{self, LinkFacts},
-    pins::{Pins, system},
+    pins::{LinkPin, Pins, system},
     sys,
 };
 
 /// What this process put into the kernel.
 pub(super) struct Anchors {
     pins: Pins,
-    capacity: usize,
-    attach: Attach,
+    settings: Settings,
     maps: Vec<Anchor>,
     ports: Vec<PortAnchor>,
     devices: DevMap<MapData>,
     ways: devices::Ways,
-    /// The way to the sinkhole.
-    sinkhole: Option<SinkholeWay>,
     opt_outs: opt_out::Held,
     image: Option<(OwnedFd, ImageFacts)>,
     /// The switch as it was when it was last a switch.
@@ -55,9 +54,10 @@ struct PortAnchor {
     slot: u8,
     /// Number of the program that was loaded for it.
     program: u32,
-    /// Index of the interface when the program was put on it.
+    /// Index of the interface when the program was put on it; 0 before it was there.
     index: u32,
-    link: Anchor,
+    /// `None` while it has never been there.
+    link: Option<Anchor>,
 }
 
 /// The program that an interface runs now.
@@ -80,19 +80,16 @@ impl Anchors {
         guards: Vec<Guard>,
         switch: Modes,
     ) -> Result<Self, DataplaneError> {
-        let capacity = settings.image_capacity;
         let paths = names::PINNED.iter().chain([&names::OPT_OUT]).map(|name| pins.map(name));
-        let slot = pins.ruleset(capacity);
+        let slot = pins.ruleset(settings.image_capacity);
         let maps: Vec<Anchor> =
             paths.chain([slot.clone()]).map(Anchor::open).collect::<Result<_, _>>()?;
         let ports = guards.into_iter().map(|guard| PortAnchor::open(pins, guard));
         let mut anchors = Self {
             pins: pins.clone(),
-            capacity,
-            attach: settings.attach,
+            settings: settings.clone(),
             devices: devices::open(pins)?,
             ways: devices::open_ways(pins)?,
-            sinkhole: settings.sinkhole.clone(),
             opt_outs: opt_out::Held::found(pins, &switch)?,
             ports: ports.collect::<Result<_, _>>()?,
             maps,
@@ -173,6 +170,20 @@ impl Anchors {
         Ok((ports, programs))
     }
 
+    /// Interfaces that have no pinned link, as they have not been there.
+    pub(super) fn without_link(&self, links: &[LinkPin]) -> Vec<PortStatus> {
+        let has_link =
+            |port: &PortAnchor| links.iter().any(|link| link.interface == port.guarded.interface);
+        let ports = self.ports.iter().filter(|port| !has_link(port));
+        ports
+            .map(|port| PortStatus {
+                interface: port.guarded.interface.clone(),
+                slot: port.slot,
+                attachment: None,
+            })
+            .collect()
+    }
+
     /// Interfaces to which redirected frames can't find their way.
     pub(super) fn lost_devices(&self) -> Vec<String> {
         let lost = self
@@ -191,18 +202,18 @@ impl Anchors {
     fn destinations(&self) -> impl Iterator<Item = (u32, &str)> {
         let ports = self.ports.iter();
         let ports = ports.map(|port| (u32::from(port.slot), port.guarded.interface.as_str()));
-        let sinkhole = self.sinkhole.as_ref().map(|way| way.interface.as_str());
+        let sinkhole = self.settings.sinkhole.as_ref().map(|way| way.interface.as_str());
         ports.chain(sinkhole.map(|interface| (SINKHOLE_DEVICE, interface)))
     }
 
     /// Whether what is sinkholed is sent as it was set to be.
     pub(super) fn is_way_to_sinkhole(&self) -> Result<bool, DataplaneError> {
-        devices::is_way(&self.ways, self.sinkhole.as_ref())
+        devices::is_way(&self.ways, self.settings.sinkhole.as_ref())
     }
 
     /// Has what is sinkholed sent as it was set to be, from its interface as it is now.
     pub(super) fn put_way_to_sinkhole_back(&mut self) -> Result<(), DataplaneError> {
-        devices::set_way(&mut self.ways, self.sinkhole.as_ref())
+        devices::set_way(&mut self.ways, self.settings.sinkhole.as_ref())
     }
 
     /// Who is to be opted out.
@@ -214,14 +225,16 @@ impl Anchors {
     pub(super) fn guard_again(
         &mut self,
         interface: &str,
-        ebpf: &mut aya::Ebpf,
+        program: &mut Loaded,
     ) -> Result<(), DataplaneError> {
         let mut ports = self.ports.iter_mut();
         let Some(port) = ports.find(|port| port.guarded.interface == interface) else {
             return Ok(());
         };
-        attach::attach(&self.pins, self.attach, &port.guarded, port.slot, ebpf)?;
-        let guard = (port.guarded.clone(), port.slot, port.program);
+        program.adapt(&self.pins, &self.settings, &port.guarded)?;
+        let (attach, slot) = (self.settings.attach, port.slot);
+        attach::attach(&self.pins, attach, &port.guarded, slot, &mut program.ebpf)?;
+        let guard = (port.guarded.clone(), slot, attach::program_id(&mut program.ebpf)?);
         *port = PortAnchor::open(&self.pins, guard)?;
         promiscuous::ensure(&self.pins, &port.guarded);
         self.name_again(interface)
@@ -243,7 +256,7 @@ impl Anchors {
     }
 
     fn all(&self) -> impl Iterator<Item = &Anchor> {
-        self.maps.iter().chain(self.ports.iter().map(|port| &port.link))
+        self.maps.iter().chain(self.ports.iter().filter_map(|port| port.link.as_ref()))
     }
 
     fn live(&self, slot: &OwnedFd) -> Result<Option<OwnedFd>, DataplaneError> {
@@ -253,7 +266,7 @@ impl Anchors {
     fn facts(&self, map: &OwnedFd) -> Result<ImageFacts, DataplaneError> {
         let [_, id] = objects::identity(map.as_fd())
             .map_err(|error| system("inspect the live image", error))?;
-        let live = ruleset::mapped(map, self.capacity)?;
+        let live = ruleset::mapped(map, self.settings.image_capacity)?;
         let label = image::header(live.bytes()).map(|header| ImageLabel {
             generation: header.generation,
             entries_v4: header.prefixes_v4,
@@ -276,25 +289,28 @@ impl Anchor {
 
 impl PortAnchor {
     fn open(pins: &Pins, (guarded, slot, program): Guard) -> Result<Self, DataplaneError> {
-        let gone = || DataplaneError::NoInterface { name: guarded.interface.clone() };
+        let index = attach::interface_index(&guarded.interface).unwrap_or(0);
         let links = pins.links()?;
         let link = links.iter().find(|link| link.interface == guarded.interface);
-        let link = Anchor::open(pins.link(link.ok_or_else(gone)?))?;
-        let index = attach::interface_index(&guarded.interface).ok_or_else(gone)?;
+        let link = link.map(|link| Anchor::open(pins.link(link))).transpose()?;
         Ok(Self { guarded, slot, program, index, link })
     }
 
     fn state(&self) -> Result<PortState, DataplaneError> {
-        let LinkFacts { interface, program, .. } = objects::link(self.link.object.as_fd())
-            .map_err(|error| system("inspect a link", error))?;
-        Ok(match attach::interface_index(&self.guarded.interface) {
-            None => PortState::Absent,
-            Some(index) if index != interface && index != self.index => PortState::Returned,
-            Some(index) if index != interface => PortState::Detached,
-            Some(_) if program != self.program => {
-                PortState::Replaced { expected: self.program, found: program }
-            }
-            Some(_) => PortState::Guarded,
+        let Some(index) = attach::interface_index(&self.guarded.interface) else {
+            return Ok(PortState::Absent);
+        };
+        let Some(link) = &self.link else { return Ok(PortState::Returned) };
+        let LinkFacts { interface, program, .. } =
+            objects::link(link.object.as_fd()).map_err(|error| system("inspect a link", error))?;
+        Ok(if index != interface && index != self.index {
+            PortState::Returned
+        } else if index != interface {
+            PortState::Detached
+        } else if program != self.program {
+            PortState::Replaced { expected: self.program, found: program }
+        } else {
+            PortState::Guarded
         })
     }
 }

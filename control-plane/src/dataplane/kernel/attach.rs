@@ -71,6 +71,38 @@ pub(super) struct Place {
     pub(super) flow_buckets: u32,
 }
 
+/// A program that this process loaded for an interface.
+pub(super) struct Loaded {
+    pub(super) ebpf: aya::Ebpf,
+    place: Place,
+}
+
+impl Loaded {
+    pub(super) fn new(
+        pins: &Pins,
+        settings: &Settings,
+        guarded: &Guarded,
+        place: Place,
+    ) -> Result<Self, DataplaneError> {
+        Ok(Self { ebpf: load(pins, settings, guarded, place)?, place })
+    }
+
+    /// Loads it anew if it is of another kind of interface than the one that has the name now: one that
+    /// was absent, or another one, when it was loaded.
+    pub(super) fn adapt(
+        &mut self,
+        pins: &Pins,
+        settings: &Settings,
+        guarded: &Guarded,
+    ) -> Result<(), DataplaneError> {
+        let is_bond = is_bond(&guarded.interface);
+        if self.place.is_bond != is_bond {
+            *self = Self::new(pins, settings, guarded, Place { is_bond, ..self.place })?;
+        }
+        Ok(())
+    }
+}
+
 pub(super) fn load(
     pins: &Pins,
     settings: &Settings,
@@ -216,7 +248,7 @@ pub(super) fn follow_renamed(pins: &Pins, guarded: &[Guarded]) -> Result<(), Dat
 /// Undoes a start that failed: links that it pinned go, and everything if there was nothing before.
 pub(super) fn undo(pins: &Pins, before: &[LinkPin]) -> Result<(), DataplaneError> {
     if before.is_empty() {
-        return pins.remove_layout();
+        return pins.remove_layout().map(drop);
     }
     for link in pins.links()? {
         let was_there =
@@ -237,6 +269,10 @@ pub(super) fn check_wires(pins: &Pins, guarded: &[Guarded]) -> Result<(), Datapl
     };
     for port in guarded {
         let Some(peer) = &port.peer else { continue };
+        let is_absent = |interface: &str| interface_index(interface).is_none();
+        if is_absent(&port.interface) || is_absent(peer) {
+            continue;
+        }
         if attachment(&port.interface) != attachment(peer) {
             return Err(DataplaneError::NoXdp {
                 name: port.interface.clone(),

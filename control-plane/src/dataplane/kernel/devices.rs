@@ -28,18 +28,36 @@ pub struct SinkholeWay {
     pub sinkhole: Sinkhole,
 }
 
-/// Names the guarded interfaces by port slot, and the way to the sinkhole.
+/// Names the guarded interfaces by port slot. One that is not there is named when it comes.
 pub(super) fn fill<'a>(
     pins: &Pins,
     guarded: impl Iterator<Item = (&'a Guarded, &'a u8)>,
-    sinkhole: Option<&SinkholeWay>,
 ) -> Result<(), DataplaneError> {
     let mut devices = open(pins)?;
     for (port, slot) in guarded {
-        put(&mut devices, u32::from(*slot), &port.interface)?;
+        if attach::interface_index(&port.interface).is_some() {
+            put(&mut devices, u32::from(*slot), &port.interface)?;
+        }
     }
-    if let Some(way) = sinkhole {
-        put(&mut devices, SINKHOLE_DEVICE, &way.interface)?;
+    Ok(())
+}
+
+/// Names the way to the sinkhole, or that there is none.
+pub(super) fn fill_sinkhole(
+    pins: &Pins,
+    sinkhole: Option<&SinkholeWay>,
+) -> Result<(), DataplaneError> {
+    if let Some(SinkholeWay { interface, .. }) = sinkhole {
+        if attach::interface_index(interface).is_some() {
+            put(&mut open(pins)?, SINKHOLE_DEVICE, interface)?;
+        } else {
+            tracing::error!(
+                interface,
+                command = "ip -brief link",
+                "there is no interface '{interface}', which leads to the sinkhole: nothing is sent \
+                 there until there is"
+            );
+        }
     }
     set_way(&mut open_ways(pins)?, sinkhole)
 }

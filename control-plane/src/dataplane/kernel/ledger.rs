@@ -94,10 +94,10 @@ impl Maps {
 
     /// Lets an interface begin with a switch and counters of its own in a slot that another one may
     /// have had.
-    pub(super) fn begin_port(&mut self, slot: u8) -> Result<(), DataplaneError> {
+    pub(super) fn begin_port(&mut self, slot: u8, own: Mode) -> Result<(), DataplaneError> {
         let mut modes = self.modes()?;
         if let Some(mode) = modes.ports.get_mut(usize::from(slot)) {
-            *mode = Mode::Enforce as u8;
+            *mode = own as u8;
         }
         self.set_modes(&modes)?;
         let cpus = nr_cpus().map_err(|(call, error)| system(call, error))?;

@@ -20,6 +20,15 @@ const fn is_wanted(forwarding: Forwarding) -> bool {
     matches!(forwarding, Forwarding::Wire | Forwarding::Tap)
 }
 
+/// Has interfaces take frames to anybody that need to, and no others that this project made do so.
+pub(super) fn settle(pins: &Pins, guarded: &[Guarded]) {
+    if let Err(error) = forget(pins, guarded) {
+        warn!(%error, "interfaces that need not be promiscuous any more may stay so");
+    }
+    let is_there = |port: &&Guarded| attach::interface_index(&port.interface).is_some();
+    guarded.iter().filter(is_there).for_each(|port| ensure(pins, port));
+}
+
 /// Has an interface take frames to anybody, and whole, if its forwarding needs that. A failure is told: what it
 /// takes without is better than nothing.
 pub(super) fn ensure(pins: &Pins, port: &Guarded) {
@@ -55,7 +64,7 @@ fn note(pins: &Pins, interface: &str) {
 
 /// Has interfaces that this project made take frames to anybody, and that need not any more, take
 /// their own only.
-pub(super) fn forget(pins: &Pins, guarded: &[Guarded]) -> Result<(), DataplaneError> {
+fn forget(pins: &Pins, guarded: &[Guarded]) -> Result<(), DataplaneError> {
     for interface in pins.all_promiscuous()? {
         let still = |port: &Guarded| port.interface == interface && is_wanted(port.forwarding);
         if !guarded.iter().any(still) {

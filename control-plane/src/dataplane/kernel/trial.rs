@@ -26,7 +26,7 @@ impl KernelDataplane {
             ..TestRunOptions::default()
         };
         let result =
-            attach::xdp(&mut program)?.test_run(options).map_err(|error| rejected(&error))?;
+            attach::xdp(&mut program.ebpf)?.test_run(options).map_err(|error| rejected(&error))?;
         left.truncate(result.data_size_out as usize);
         Ok((result.return_value, left))
     }
@@ -38,7 +38,7 @@ impl KernelDataplane {
             return Err(DataplaneError::NoInterface { name: interface.to_owned() });
         };
         let mut program = program.lock().unwrap_or_else(PoisonError::into_inner);
-        let info = attach::xdp(&mut program)?.info().map_err(|error| rejected(&error))?;
+        let info = attach::xdp(&mut program.ebpf)?.info().map_err(|error| rejected(&error))?;
         Ok(info.verified_instruction_count())
     }
 
@@ -55,7 +55,7 @@ impl KernelDataplane {
             return Err(DataplaneError::NoInterface { name: interface.to_owned() });
         };
         let mut program = program.lock().unwrap_or_else(PoisonError::into_inner);
-        let program = attach::xdp(&mut program)?;
+        let program = attach::xdp(&mut program.ebpf)?;
         let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
         let result = program.test_run(options).map_err(|error| rejected(&error))?;
         Ok((result.return_value, result.duration))
@@ -67,7 +67,7 @@ impl KernelDataplane {
             return Err(DataplaneError::NoInterface { name: interface.to_owned() });
         };
         let mut program = program.lock().unwrap_or_else(PoisonError::into_inner);
-        let fd = attach::xdp(&mut program)?.fd().map_err(|error| rejected(&error))?;
+        let fd = attach::xdp(&mut program.ebpf)?.fd().map_err(|error| rejected(&error))?;
         fd.try_clone().map_err(|error| system("clone a descriptor", error))
     }
 }
