@@ -7,7 +7,7 @@ use std::fs;
 use sekisho::dataplane::{
     Dataplane as _, DataplaneError,
     evidence::{Depth, Drift, PortState},
-    kernel::{Guarded, KernelDataplane, SinkholeWay},
+    kernel::{Attach, Guarded, KernelDataplane, SinkholeWay},
 };
 use sekisho_abi::{
     reason::Reason,
@@ -167,6 +167,32 @@ fn a_wire_whose_other_end_is_missing_leaves_frames_to_the_kernel_and_keeps_its_s
     wait_until("frames at the far end", || span.core.counted(2).expect("a count") == 64);
     assert_eq!(span.core.counted(1).expect("a count"), 0);
     assert_eq!(dataplane.modes().expect("readable").ports[1], Mode::Observe as u8);
+}
+
+#[test]
+fn an_end_of_a_wire_that_comes_and_takes_programs_in_another_way_gets_none() {
+    let mut span = Span::lay("absent-other-way", Then::Drop);
+    span.settings.attach = Attach::Auto;
+    let guarded =
+        [wire(ACCESS, "missing", Role::Subscriber), wire("missing", ACCESS, Role::Uplink)];
+    let dataplane = KernelDataplane::start(&span.settings, &guarded).expect("starts");
+    let evidence = || dataplane.evidence(Depth::Shallow).expect("readable");
+    // Its driver takes no programs.
+    ip("link add missing type bridge");
+    let repair = || dataplane.repair(&Drift::Interface { interface: "missing".to_owned() });
+    for _ in 0..2 {
+        let error = repair().expect_err("one end is native, the other one would be generic");
+        assert!(error.to_string().contains("the wire"), "{error}");
+        assert_eq!(evidence().ports[1].state, PortState::Returned);
+    }
+    ip("link del missing");
+    ip(&format!("link set {UPLINK} down"));
+    ip(&format!("link set {UPLINK} name missing"));
+    ip("link set missing up");
+    repair().expect("both are native");
+    assert_eq!(evidence().ports[1].state, PortState::Guarded);
+    span.from_line.send(&frame(CLEAN, 2), 64).expect("sent");
+    wait_until("frames at the far end", || span.core.counted(2).expect("a count") == 64);
 }
 
 #[test]

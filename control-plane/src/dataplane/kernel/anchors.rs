@@ -4,6 +4,7 @@
 use std::{
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
+    slice,
 };
 
 use aya::maps::{MapData, xdp::DevMap};
@@ -234,6 +235,12 @@ impl Anchors {
         program.adapt(&self.pins, &self.settings, &port.guarded)?;
         let (attach, slot) = (self.settings.attach, port.slot);
         attach::attach(&self.pins, attach, &port.guarded, slot, &mut program.ebpf)?;
+        if let Err(error) = attach::check_wires(&self.pins, slice::from_ref(&port.guarded)) {
+            // The other end had better leave its frames to the kernel than send them where they are lost.
+            attach::forget(&self.pins, interface)?;
+            port.link = None;
+            return Err(error);
+        }
         let guard = (port.guarded.clone(), slot, attach::program_id(&mut program.ebpf)?);
         *port = PortAnchor::open(&self.pins, guard)?;
         promiscuous::ensure(&self.pins, &port.guarded);

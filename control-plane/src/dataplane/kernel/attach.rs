@@ -261,19 +261,22 @@ pub(super) fn undo(pins: &Pins, before: &[LinkPin]) -> Result<(), DataplaneError
 }
 
 /// A wire whose ends are attached in different ways loses all frames of one direction: no driver
-/// sends what a generic program hands it, nor the other way round.
+/// sends what a generic program hands it, nor the other way round. An end that has no program yet is
+/// left to the time when it gets one.
 pub(super) fn check_wires(pins: &Pins, guarded: &[Guarded]) -> Result<(), DataplaneError> {
     let links = pins.links()?;
     let attachment = |interface: &str| {
-        links.iter().find(|link| link.interface == interface).map(|link| link.attachment)
+        let mut links = links.iter();
+        let on_it =
+            |link: &&LinkPin| link.interface == interface && is_on(&pins.link(link), interface);
+        links.find(on_it).map(|link| link.attachment)
     };
     for port in guarded {
         let Some(peer) = &port.peer else { continue };
-        let is_absent = |interface: &str| interface_index(interface).is_none();
-        if is_absent(&port.interface) || is_absent(peer) {
+        let (Some(own), Some(other)) = (attachment(&port.interface), attachment(peer)) else {
             continue;
-        }
-        if attachment(&port.interface) != attachment(peer) {
+        };
+        if own != other {
             return Err(DataplaneError::NoXdp {
                 name: port.interface.clone(),
                 reason: format!(
@@ -284,6 +287,12 @@ pub(super) fn check_wires(pins: &Pins, guarded: &[Guarded]) -> Result<(), Datapl
         }
     }
     Ok(())
+}
+
+/// Takes the program off an interface.
+pub(super) fn forget(pins: &Pins, interface: &str) -> Result<(), DataplaneError> {
+    let links = pins.links()?.into_iter().filter(|link| link.interface == interface);
+    links.map(|link| pins.link(&link)).try_for_each(|pin| Pins::remove(&pin))
 }
 
 /// Takes the program off interfaces that are no longer guarded.

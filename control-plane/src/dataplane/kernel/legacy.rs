@@ -131,9 +131,7 @@ impl Legacy {
             .and_then(|facts| objects::program(facts.program))
             .map_err(|error| system(format!("inspect {}", from.display()), error))?;
         // An interface has one link; others that are pinned for it are dead.
-        for dead in pins.links()?.iter().filter(|link| link.interface == interface) {
-            Pins::remove(&pins.link(dead))?;
-        }
+        attach::forget(pins, interface)?;
         let link = LinkPin { interface: interface.to_owned(), slot, ..heir.link.clone() };
         pins.rename_link(&from, &link)?;
         self.moved.push(Moved { from, to: pins.link(&link), program });
