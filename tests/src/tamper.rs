@@ -49,7 +49,7 @@ pub fn link(pin: &Path) -> io::Result<(u32, u32, u32)> {
     attr.info.bpf_fd = link.as_raw_fd() as u32;
     attr.info.info = std::ptr::from_mut(&mut info) as u64;
     attr.info.info_len = size_of::<bpf_link_info>() as u32;
-    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &attr)?;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
     // SAFETY: the caller's link is an XDP link, and this arm is theirs.
     Ok((info.id, info.prog_id, unsafe { info.__bindgen_anon_1.xdp.ifindex }))
 }

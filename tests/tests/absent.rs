@@ -182,7 +182,7 @@ fn an_end_of_a_wire_that_comes_and_takes_programs_in_another_way_gets_none() {
     let repair = || dataplane.repair(&Drift::Interface { interface: "missing".to_owned() });
     for _ in 0..2 {
         let error = repair().expect_err("one end is native, the other one would be generic");
-        assert!(error.to_string().contains("the wire"), "{error}");
+        assert!(error.to_string().contains("the wire's other end"), "{error}");
         assert_eq!(evidence().ports[1].state, PortState::Returned);
     }
     ip("link del missing");

@@ -179,7 +179,7 @@ fn switches_of_lists_and_interfaces_follow_their_names() {
 }
 
 #[test]
-fn a_switch_of_lists_whose_names_are_lost_is_forgotten() {
+fn nothing_is_enforced_once_the_names_of_switched_lists_are_lost() {
     let span = Span::lay("layouts-unnamed", Then::Drop);
     let first = span.guard(Forwarding::Kernel);
     first.publish(&image(1, 0)).expect("published");
@@ -188,7 +188,18 @@ fn a_switch_of_lists_whose_names_are_lost_is_forgotten() {
     let left = age(&span.settings.pin_dir, ABI_VERSION - 1);
     fs::remove_file(left.join(format!("ruleset-{CAPACITY}"))).expect("it was pinned");
     let second = span.guard(Forwarding::Kernel);
-    assert_eq!(second.modes().expect("readable").observed_lists, 0);
+    let modes = second.modes().expect("readable");
+    assert_eq!((modes.observed_lists, modes.global), (0, Mode::Observe as u8));
+}
+
+#[test]
+fn nothing_is_enforced_once_the_switch_is_lost() {
+    let span = Span::lay("layouts-switchless", Then::Drop);
+    drop(span.guard(Forwarding::Kernel));
+    let left = age(&span.settings.pin_dir, ABI_VERSION - 1);
+    fs::remove_file(left.join("MODES")).expect("it was pinned");
+    let second = span.guard(Forwarding::Kernel);
+    assert_eq!(second.modes().expect("readable").global, Mode::Observe as u8);
 }
 
 #[test]

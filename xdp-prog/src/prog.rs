@@ -71,7 +71,8 @@ fn in_short(ctx: &XdpContext, direction: Direction) -> Option<u32> {
                 LiveFlows { packet: &packet, counters: &mut counters, modes, image: &image };
             decide::shortcut(&packet, &image, &Here { modes }, direction, &mut flows)?
         }
-        Err(reason) => reason,
+        // Nothing was read, and so not even whether the whole packet is in the first buffer.
+        Err(reason) => return Some(end(&Packet::new_whole(ctx), &mut counters, reason)),
     };
     Some(end(&packet, &mut counters, reason))
 }
@@ -305,7 +306,7 @@ fn forward(packet: &Packet<'_>) -> u32 {
 /// two ends of one cable, and a bond that does not hear them carries nothing.
 #[inline(always)]
 fn is_slow_protocol(packet: &Packet<'_>) -> bool {
-    packet.read(12) == Some(0x8809_u16.to_be_bytes())
+    Whole(packet).read(12) == Some(0x8809_u16.to_be_bytes())
 }
 
 /// Sends the frame out of a device, or does `otherwise` if there is none.

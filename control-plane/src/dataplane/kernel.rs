@@ -43,7 +43,7 @@ pub use self::{
 };
 use super::{
     Dataplane, DataplaneError, DrainId, Drained, FlowRow, Installed, LedgerCounts, OptOuts,
-    PortCounts, RuleTotals,
+    PortCounts, PortStatus, RuleTotals,
     evidence::{Depth, Drift, Evidence},
     objects,
     pins::{Pins, system},
@@ -65,6 +65,8 @@ pub struct KernelDataplane {
     events: Option<Mutex<RingBuf<MapData>>>,
     grace: GracePeriod,
     programs: Vec<(String, Mutex<Loaded>)>,
+    /// Guarded interfaces and their slots, if this process guards them.
+    guarded: Vec<(String, u8)>,
     /// Names by slot of the lists that the switch speaks of until a ruleset is live: of another
     /// layout's ruleset.
     lists: Vec<String>,
@@ -97,6 +99,7 @@ impl KernelDataplane {
             events: None,
             grace: GracePeriod::new().map_err(|error| system("create a map in a map", error))?,
             programs: Vec::new(),
+            guarded: Vec::new(),
             lists: Vec::new(),
             anchors: None,
             verified: Mutex::default(),
@@ -176,23 +179,30 @@ impl KernelDataplane {
 /// the switch's own map, so that it works when other pins are damaged.
 pub fn set_global_mode(pin_dir: &Path, mode: Mode) -> Result<(), DataplaneError> {
     let pins = Pins::new(pin_dir);
-    let mut others = pins.others()?;
-    others.retain(|folder| folder.links().is_ok_and(|links| !links.is_empty()));
-    if !pins.exist() && others.is_empty() {
+    if !pins.exist() && pins.others()?.is_empty() {
         return Err(DataplaneError::NotLoaded { path: pins.display() });
     }
     let _alone = pins.lock_switch()?;
     // Each is tried, whatever comes of the others.
-    let others: Vec<_> =
-        others.iter().map(|folder| legacy::set_global_mode(folder, mode)).collect();
-    if pins.exist() {
-        let mut switch = ledger::open_modes(&pins)?;
-        let read = |error| map_error("read MODES", error);
-        let mut modes = switch.get(&0, 0).map_err(read)?;
-        modes.global = mode as u8;
-        ledger::write_modes(&mut switch, modes)?;
+    let mut outcomes = Vec::new();
+    for folder in pins.others()? {
+        if folder.links().is_ok_and(|links| !links.is_empty()) {
+            let outcome = legacy::set_global_mode(&folder, mode);
+            // One that was taken over meanwhile has nothing left to be switched.
+            outcomes.push(if folder.exist() { outcome } else { Ok(()) });
+        }
     }
-    others.into_iter().collect()
+    if pins.exist() {
+        outcomes.push(set_own_global_mode(&pins, mode));
+    }
+    outcomes.into_iter().collect()
+}
+
+fn set_own_global_mode(pins: &Pins, mode: Mode) -> Result<(), DataplaneError> {
+    let mut switch = ledger::open_modes(pins)?;
+    let mut modes = switch.get(&0, 0).map_err(|error| map_error("read MODES", error))?;
+    modes.global = mode as u8;
+    ledger::write_modes(&mut switch, modes)
 }
 
 /// Whether this kernel takes the program, and after how many instructions.
@@ -242,12 +252,20 @@ impl Dataplane for KernelDataplane {
         let lease = self.maps().lease()?;
         let left = lease.enforce_until_ns.saturating_sub(sys::monotonic_ns());
         let links = self.pins.links()?;
-        let absent = self.anchors().map(|anchors| anchors.without_link(&links));
+        let has_link = |name: &str| links.iter().any(|link| link.interface == name);
+        let absent = self.guarded.iter().filter(|(name, _)| !has_link(name));
+        let absent: Vec<PortStatus> = absent
+            .map(|(interface, slot)| PortStatus {
+                interface: interface.clone(),
+                slot: *slot,
+                attachment: None,
+            })
+            .collect();
         let linked = links.into_iter().map(|link| attach::port_status(&self.pins, link));
         let mut installed = Installed {
             image_capacity: self.capacity as u64,
             lease: Duration::from_nanos(left),
-            ports: linked.chain(absent.into_iter().flatten()).collect(),
+            ports: linked.chain(absent).collect(),
             lists: self.lists.clone(),
             ..Installed::default()
         };

@@ -125,8 +125,10 @@ fn record_one(
         optional(hit.outer_remote),
     ];
     let is_new = begin.execute(values)? > 0;
-    if !is_new {
-        go_on.execute(values)?;
+    // Where neither does anything, the key's columns here are not those of its index: the rows stay in
+    // the kernel.
+    if !is_new && go_on.execute(values)? != 1 {
+        return Err(rusqlite::Error::StatementChangedRows(0));
     }
     Ok(is_new)
 }

@@ -159,7 +159,7 @@ impl Reason {
         matches!(self, Self::CanaryPassed | Self::CanaryDropped)
     }
 
-    /// Whether the program could not read the packet far enough to judge it, though it may well be IP.
+    /// Whether the program could not read the packet far enough to judge it.
     pub const fn is_unparsed(self) -> bool {
         matches!(
             self,
@@ -170,10 +170,7 @@ impl Reason {
                 | Self::MalformedPppoe
                 | Self::TruncatedMpls
                 | Self::TooManyLabels
-                | Self::MplsNotIp
                 | Self::TruncatedGre
-                | Self::GreNotIp
-                | Self::NestedTunnel
                 | Self::TruncatedIpv4
                 | Self::MalformedIpv4
                 | Self::TruncatedIpv6

@@ -4,7 +4,6 @@
 use std::{
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
-    slice,
 };
 
 use aya::maps::{MapData, xdp::DevMap};
@@ -20,10 +19,10 @@ use super::{
     devices, opt_out, promiscuous, ruleset,
 };
 use crate::dataplane::{
-    DataplaneError, PortStatus,
+    DataplaneError,
     evidence::{ImageFacts, ImageLabel, PortEvidence, PortState},
     objects::{self, LinkFacts},
-    pins::{LinkPin, Pins, system},
+    pins::{Pins, system},
     sys,
 };
 
@@ -171,20 +170,6 @@ impl Anchors {
         Ok((ports, programs))
     }
 
-    /// Interfaces that have no pinned link, as they have not been there.
-    pub(super) fn without_link(&self, links: &[LinkPin]) -> Vec<PortStatus> {
-        let has_link =
-            |port: &PortAnchor| links.iter().any(|link| link.interface == port.guarded.interface);
-        let ports = self.ports.iter().filter(|port| !has_link(port));
-        ports
-            .map(|port| PortStatus {
-                interface: port.guarded.interface.clone(),
-                slot: port.slot,
-                attachment: None,
-            })
-            .collect()
-    }
-
     /// Interfaces to which redirected frames can't find their way.
     pub(super) fn lost_devices(&self) -> Vec<String> {
         let lost = self
@@ -233,14 +218,14 @@ impl Anchors {
             return Ok(());
         };
         program.adapt(&self.pins, &self.settings, &port.guarded)?;
-        let (attach, slot) = (self.settings.attach, port.slot);
-        attach::attach(&self.pins, attach, &port.guarded, slot, &mut program.ebpf)?;
-        if let Err(error) = attach::check_wires(&self.pins, slice::from_ref(&port.guarded)) {
-            // The other end had better leave its frames to the kernel than send them where they are lost.
-            attach::forget(&self.pins, interface)?;
-            port.link = None;
-            return Err(error);
-        }
+        let slot = port.slot;
+        attach::attach_again(
+            &self.pins,
+            self.settings.attach,
+            &port.guarded,
+            slot,
+            &mut program.ebpf,
+        )?;
         let guard = (port.guarded.clone(), slot, attach::program_id(&mut program.ebpf)?);
         *port = PortAnchor::open(&self.pins, guard)?;
         promiscuous::ensure(&self.pins, &port.guarded);

@@ -212,6 +212,33 @@ pub(super) fn attach(
     Err(DataplaneError::NoXdp { name: port.interface.clone(), reason: reasons.join("; ") })
 }
 
+/// The same for an interface that comes, in the way of the other end of its wire: no driver sends what a
+/// generic program hands it, nor the other way round.
+pub(super) fn attach_again(
+    pins: &Pins,
+    configured: Attach,
+    port: &Guarded,
+    slot: u8,
+    ebpf: &mut aya::Ebpf,
+) -> Result<(), DataplaneError> {
+    let links = pins.links()?;
+    let Some(far_end) = links.iter().find(|link| Some(&link.interface) == port.peer.as_ref())
+    else {
+        return attach(pins, configured, port, slot, ebpf);
+    };
+    let as_far_end = match far_end.attachment {
+        Attachment::Native => Attach::Native,
+        Attachment::Generic => Attach::Generic,
+    };
+    attach(pins, as_far_end, port, slot, ebpf).map_err(|error| match error {
+        DataplaneError::NoXdp { name, reason } => DataplaneError::NoXdp {
+            name,
+            reason: format!("unlike the wire's other end, '{}': {reason}", far_end.interface),
+        },
+        other => other,
+    })
+}
+
 fn replace_program(program: &mut Xdp, path: &Path) -> Result<(), String> {
     let pinned = PinnedLink::from_pin(path).map_err(|error| error.to_string())?;
     let link = XdpLink::try_from(FdLink::from(pinned)).map_err(|error| error.to_string())?;

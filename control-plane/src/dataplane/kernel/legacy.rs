@@ -186,9 +186,10 @@ fn modes_of(folder: &Pins) -> Option<Modes> {
             tracing::error!(
                 folder = folder.display(),
                 %error,
-                "the kill switch of another layout can't be read, and is not taken over"
+                command = "sekisho mode enforce",
+                "the kill switch of another layout can't be read: nothing is enforced until you say so"
             );
-            None
+            Some(Modes::all(Mode::Observe))
         }
     }
 }

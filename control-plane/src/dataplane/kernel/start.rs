@@ -124,10 +124,12 @@ impl KernelDataplane {
         }
         let events = RingBuf::try_from(ledger::open_map(&pins, names::EVENTS, Map::RingBuf)?)
             .map_err(|error| unfit(&pins.map(names::EVENTS), &error))?;
+        let each = guards.iter().map(|(port, slot, _)| (port.interface.clone(), *slot)).collect();
         let anchors = Anchors::hold(&pins, settings, guards, maps.modes()?)?;
         let mut dataplane = Self::assemble(pins, slot, settings.image_capacity)?;
         dataplane.anchors = Some(Mutex::new(anchors));
         dataplane.programs = attached;
+        dataplane.guarded = each;
         dataplane.lists = lists;
         dataplane.events = Some(Mutex::new(events));
         Ok(dataplane)
@@ -166,11 +168,14 @@ fn begin_switch(
     let mut modes = inherited.unwrap_or(begun);
     if !are_lists_known && (modes.observed_lists | modes.bypassed_lists) != 0 {
         tracing::error!(
-            command = "sekisho mode observe --list NAME",
-            "lists were switched to observe or bypass, and nothing says any more which: they are \
-             enforced again"
+            command = "sekisho mode observe --list NAME; sekisho mode enforce",
+            "lists were switched to observe or bypass, and nothing says any more which: nothing is \
+             enforced until you say so"
         );
         (modes.observed_lists, modes.bypassed_lists) = (0, 0);
+        if modes.global == Mode::Enforce as u8 {
+            modes.global = Mode::Observe as u8;
+        }
     }
     if modes == found { Ok(()) } else { maps.set_modes(&modes) }
 }
