@@ -40,11 +40,11 @@ check: ## formatting and lints only
 
 # Under emulation the verifier takes ten seconds a program and more. Here kernel 6.1 verifies each role
 # and setting, with a share of the corpus going through; the programs of what is skipped are those of
-# the corpus again. `make kernels` tries everything.
+# the corpus again. `make kernels` tries everything, and `make bonds` every mode of a bond.
 test-kernel: export SEKISHO_CORPUS_STEP := 11
 test-kernel:
 	@$(MAKE) kernels KERNELS=6.1 KERNEL_TEST_ARGS="--skip fuzz:: --skip record::"
-	@$(MAKE) bonds KERNELS=6.1
+	@$(MAKE) bonds KERNELS=6.1 BONDS="802_3ad wire partner"
 
 # All that `make test` compiles is compiled once, in one profile with one set of features; and
 # nextest comes last, as its closing line is the result.
@@ -75,7 +75,7 @@ bench: ## the benchmarks, beside what else a user could pick; BENCH_ARGS="--quic
 	@cargo run --release --package sekisho-bench -- $(BENCH_ARGS)
 
 bonds: ## members of bonds under those kernels, as few others have bonds built in; KERNELS="6.1 6.12 newest"
-	@$(MAKE) kernels KERNEL_TEST=bonds KERNEL_TEST_ARGS=--ignored
+	@$(MAKE) kernels KERNEL_TEST=bonds KERNEL_TEST_ARGS="--ignored $(BONDS)"
 
 kernels: ## the XDP program on older and newer kernels under qemu; KERNELS="6.1 6.12 newest", TABLE=docs/architecture.md
 	@scripts/bootstrap test
