@@ -32,8 +32,11 @@ const BODY: usize = 700;
 
 struct Stage {
     dataplane: KernelDataplane,
-    pin_dir: PathBuf,
+    /// Dropped last, when the dataplane has let go of its pins.
+    _pins: Pins,
 }
+
+struct Pins(PathBuf);
 
 impl Stage {
     fn new(role: Role, image: &Image) -> Self {
@@ -42,16 +45,17 @@ impl Stage {
         // Each test has a thread of its own.
         let pin_dir = format!("/sys/fs/bpf/sekisho-buffers-{}", nix::unistd::gettid());
         let pin_dir = PathBuf::from(pin_dir);
+        let pins = Pins(pin_dir.clone());
         let settings = Settings {
             flow_table_entries: 1024,
             attach: Attach::Generic,
-            ..Settings::new(pin_dir.clone(), CAPACITY)
+            ..Settings::new(pin_dir, CAPACITY)
         };
         let dataplane = KernelDataplane::start(&settings, &[Guarded::routed("lo", role)]);
         let dataplane = dataplane.expect("the program loads");
         dataplane.publish(image).expect("published");
         dataplane.renew_lease(Duration::from_secs(600)).expect("renewed");
-        Self { dataplane, pin_dir }
+        Self { dataplane, _pins: pins }
     }
 
     fn switch_to_bypass(&self) {
@@ -64,10 +68,10 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
+impl Drop for Pins {
     fn drop(&mut self) {
-        if let Err(error) = detach(&self.pin_dir) {
-            eprintln!("cannot clean up {}: {error}", self.pin_dir.display());
+        if let Err(error) = detach(&self.0) {
+            eprintln!("cannot clean up {}: {error}", self.0.display());
         }
     }
 }
