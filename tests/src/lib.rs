@@ -9,6 +9,7 @@ pub mod link;
 pub mod packet;
 pub mod pcap;
 pub mod peer;
+pub mod pins;
 pub mod post;
 pub mod scene;
 pub mod site;

@@ -22,7 +22,8 @@ use crate::{
     span::{ACCESS, LISTED, LISTED_V6, Span, UPLINK, ip},
 };
 
-const API: &str = "127.0.0.1:9320";
+/// Where a daemon answers.
+pub const API: &str = "127.0.0.1:9320";
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// What a daemon needs: its configuration, a list of two addresses, and its state.
@@ -127,7 +128,7 @@ impl Daemon {
 
     /// `/api/v1/status`; null while it does not answer.
     pub fn status(&self) -> Value {
-        serde_json::from_str(&get("/api/v1/status").unwrap_or_default()).unwrap_or_default()
+        status()
     }
 
     /// What it answers to a GET of this path.
@@ -175,7 +176,13 @@ impl Drop for Daemon {
     }
 }
 
-fn get(path: &str) -> io::Result<String> {
+/// `/api/v1/status` of the daemon of this network namespace; null while it does not answer.
+pub fn status() -> Value {
+    serde_json::from_str(&get("/api/v1/status").unwrap_or_default()).unwrap_or_default()
+}
+
+/// What the daemon of this network namespace answers to a GET of this path.
+pub fn get(path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(API)?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {API}\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();

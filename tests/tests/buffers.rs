@@ -2,7 +2,7 @@
 //! one ends. Some leave it empty.
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::{os::fd::AsFd as _, path::PathBuf, time::Duration};
+use std::{os::fd::AsFd as _, time::Duration};
 
 use nix::{
     sched::{CloneFlags, unshare},
@@ -10,7 +10,7 @@ use nix::{
 };
 use sekisho::dataplane::{
     Dataplane as _,
-    kernel::{Attach, Guarded, KernelDataplane, Settings, detach},
+    kernel::{Attach, Guarded, KernelDataplane, Settings},
 };
 use sekisho_abi::{
     image::{Action, Image, ImageBuilder, List, Port},
@@ -20,6 +20,7 @@ use sekisho_abi::{
 use sekisho_tests::{
     buffers,
     packet::{Carrier, TCP, Tunnel, UDP, flag, ip, tcp, udp},
+    pins::Pins,
     span::{CAPACITY, CLEAN, CLEAN_V6, LISTED, LISTED_V6, SUBSCRIBER, SUBSCRIBER_V6, image},
 };
 
@@ -36,20 +37,16 @@ struct Stage {
     _pins: Pins,
 }
 
-struct Pins(PathBuf);
-
 impl Stage {
     fn new(role: Role, image: &Image) -> Self {
         assert!(nix::unistd::geteuid().is_root(), "this test loads an XDP program and needs root");
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
         // Each test has a thread of its own.
-        let pin_dir = format!("/sys/fs/bpf/sekisho-buffers-{}", nix::unistd::gettid());
-        let pin_dir = PathBuf::from(pin_dir);
-        let pins = Pins(pin_dir.clone());
+        let pins = Pins::new(&format!("buffers-{}", nix::unistd::gettid()));
         let settings = Settings {
             flow_table_entries: 1024,
             attach: Attach::Generic,
-            ..Settings::new(pin_dir, CAPACITY)
+            ..Settings::new(pins.0.clone(), CAPACITY)
         };
         let dataplane = KernelDataplane::start(&settings, &[Guarded::routed("lo", role)]);
         let dataplane = dataplane.expect("the program loads");
@@ -65,14 +62,6 @@ impl Stage {
 
     fn counted(&self) -> [Count; Reason::COUNT] {
         self.dataplane.counts().expect("counters can be read")[0].by_reason
-    }
-}
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        if let Err(error) = detach(&self.0) {
-            eprintln!("cannot clean up {}: {error}", self.0.display());
-        }
     }
 }
 

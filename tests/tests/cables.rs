@@ -8,8 +8,6 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
-    net::TcpStream,
     path::PathBuf,
     process::{Child, Command},
     thread,
@@ -18,8 +16,7 @@ use std::{
 
 use nix::sched::{CloneFlags, unshare};
 use sekisho::dataplane::kernel::detach;
-use sekisho_tests::{program, scene::write_lists, span::ip};
-use serde_json::Value;
+use sekisho_tests::{post, program, scene::write_lists, span::ip};
 
 /// A daemon between the inner ends of two cables, `one` and `two`.
 struct Daemon {
@@ -30,8 +27,6 @@ struct Daemon {
 }
 
 impl Daemon {
-    const API: &str = "127.0.0.1:9320";
-
     fn start(name: &str, mtu: u32) -> Self {
         assert!(nix::unistd::geteuid().is_root(), "this test loads XDP programs and needs root");
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
@@ -51,7 +46,7 @@ impl Daemon {
              feeds: feeds.yaml\nstate_dir: state\nnever_block: {{shipped: false}}\n\
              api: {{listen: '{}'}}\n\
              dataplane: {{pin_dir: {}, image_capacity_mib: 8, flow_table_entries: 1024}}\n",
-            Self::API,
+            post::API,
             pin_dir.display()
         );
         let (path, log) = (folder.path().join("sekisho.yaml"), folder.path().join("log"));
@@ -60,27 +55,13 @@ impl Daemon {
         let command = command.args(["run", "-c"]).arg(&path);
         let child = command.stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
         let daemon = Self { child, pin_dir, log, _folder: folder };
-        daemon.wait("a ruleset", || daemon.status()["ruleset"]["entries_v4"] == 1);
+        daemon.wait("a ruleset", || post::status()["ruleset"]["entries_v4"] == 1);
         daemon
-    }
-
-    /// As the API gives it; null while it does not answer.
-    fn status(&self) -> Value {
-        serde_json::from_str(&self.get("/api/v1/status").unwrap_or_default()).unwrap_or_default()
-    }
-
-    fn get(&self, path: &str) -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(Self::API)?;
-        let host = Self::API;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
     }
 
     /// Whether this end has a carrier, as the metrics have it.
     fn carrier(&self, interface: &str) -> Option<bool> {
-        let metrics = self.get("/metrics").ok()?;
+        let metrics = post::get("/metrics").ok()?;
         let series = format!("sekisho_interface_carrier{{interface=\"{interface}\"}} ");
         let line = metrics.lines().find_map(|line| line.strip_prefix(&series))?;
         Some(line == "1")
@@ -93,7 +74,7 @@ impl Daemon {
     fn wait(&self, what: &str, mut condition: impl FnMut() -> bool) {
         let deadline = Instant::now() + Duration::from_secs(30);
         while !condition() {
-            assert!(Instant::now() < deadline, "no {what}: {}, {}", self.status(), self.log());
+            assert!(Instant::now() < deadline, "no {what}: {}, {}", post::status(), self.log());
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -113,8 +94,8 @@ fn an_end_without_a_carrier_is_told_until_it_has_one_again() {
     let daemon = Daemon::start("carrier", 1528);
     let carriers = || [daemon.carrier("one"), daemon.carrier("two")];
     daemon.wait("word of both carriers", || carriers() == [Some(true); 2]);
-    daemon.wait("health", || daemon.status()["health"]["ok"] == true);
-    let degraded = || daemon.status()["health"]["degraded"].clone();
+    daemon.wait("health", || post::status()["health"]["ok"] == true);
+    let degraded = || post::status()["health"]["degraded"].clone();
     assert_eq!(degraded(), serde_json::json!([]));
     for (down, up, what) in [
         ("link set dev far-two down", "link set dev far-two up", "has no carrier"),
@@ -124,8 +105,8 @@ fn an_end_without_a_carrier_is_told_until_it_has_one_again() {
         let told = format!("interface 'two' {what}: what its wire should send out of it is lost");
         daemon.wait("word of the loss", || degraded() == serde_json::json!([told]));
         assert_eq!(carriers()[1], Some(false));
-        assert_eq!(daemon.status()["health"]["ok"], true, "it does its own work");
-        assert!(daemon.get("/healthz").unwrap().contains(&told));
+        assert_eq!(post::status()["health"]["ok"], true, "it does its own work");
+        assert!(post::get("/healthz").unwrap().contains(&told));
         assert!(daemon.log().contains(&told));
         ip(up);
         daemon.wait("a carrier", || carriers() == [Some(true); 2]);

@@ -6,10 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::Path, process::Command};
 
 use nix::sched::{CloneFlags, unshare};
 use sekisho::dataplane::{
@@ -18,29 +15,14 @@ use sekisho::dataplane::{
     kernel::{Attach, Guarded, KernelDataplane, Settings, detach},
 };
 use sekisho_abi::record::{Forwarding, Role};
-
-/// Pins that go when the test ends, however it ends.
-struct Pins(PathBuf);
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        if let Err(error) = detach(&self.0) {
-            eprintln!("cannot clean up {}: {error}", self.0.display());
-        }
-    }
-}
+use sekisho_tests::{pins::Pins, span::ip};
 
 fn stage(name: &str) -> Pins {
     assert!(nix::unistd::geteuid().is_root(), "this test loads XDP programs and needs root");
     unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
     ip("link add one type veth peer name far-one");
     ip("link add two type veth peer name far-two");
-    Pins(PathBuf::from(format!("/sys/fs/bpf/sekisho-{name}-{}", std::process::id())))
-}
-
-fn ip(arguments: &str) {
-    let status = Command::new("ip").args(arguments.split(' ')).status();
-    assert!(status.expect("iproute2 is installed").success(), "ip {arguments}");
+    Pins::new(name)
 }
 
 fn is_promiscuous(interface: &str) -> bool {

@@ -6,37 +6,24 @@
     reason = "a test fails by panicking"
 )]
 
-use std::path::PathBuf;
-
 use nix::sched::{CloneFlags, unshare};
 use sekisho::{
     dataplane::{
         Dataplane as _,
         evidence::Drift,
-        kernel::{Attach, Guarded, KernelDataplane, Settings, detach},
+        kernel::{Attach, Guarded, KernelDataplane, Settings},
     },
     preflight::gather,
 };
 use sekisho_abi::record::{Forwarding, Role};
-use sekisho_tests::span::ip;
-
-/// Pins that go when the test ends, however it ends.
-struct Pins(PathBuf);
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        if let Err(error) = detach(&self.0) {
-            eprintln!("cannot clean up {}: {error}", self.0.display());
-        }
-    }
-}
+use sekisho_tests::{pins::Pins, span::ip};
 
 fn stage(name: &str) -> Pins {
     assert!(nix::unistd::geteuid().is_root(), "this test loads XDP programs and needs root");
     unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
     ip("link add one type veth peer name far-one");
     ip("link add two type veth peer name far-two");
-    Pins(PathBuf::from(format!("/sys/fs/bpf/sekisho-tags-{name}-{}", std::process::id())))
+    Pins::new(&format!("tags-{name}"))
 }
 
 fn start(pins: &Pins, guarded: &[Guarded]) -> KernelDataplane {

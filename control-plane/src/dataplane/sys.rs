@@ -2,7 +2,6 @@
 //! reading and writing values without copying them through the kernel.
 
 use std::{
-    ffi::CString,
     io,
     num::NonZeroUsize,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
@@ -10,9 +9,11 @@ use std::{
     ptr::NonNull,
 };
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info, bpf_map_type};
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_map_info, bpf_map_type};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use zerocopy::FromBytes;
+
+use super::objects;
 
 /// User space may map the value, `BPF_F_MMAPABLE` of linux/bpf.h.
 const MMAPABLE: u32 = 1 << 10;
@@ -133,7 +134,7 @@ pub(super) struct OnlyValue {
 
 impl OnlyValue {
     pub(super) fn open(pin: &Path) -> io::Result<Self> {
-        let map = super::objects::open(pin)?;
+        let map = objects::open(pin)?;
         // SAFETY: `bpf_map_info` is made of plain integers.
         let mut info: bpf_map_info = unsafe { std::mem::zeroed() };
         let mut attr = zeroed_attr();
@@ -197,19 +198,8 @@ pub(super) fn test_run(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<u32>
 
 /// Index of the interface that a pinned XDP link sits on; 0 if that interface is gone.
 pub(super) fn interface_of_link(pin: &Path) -> io::Result<u32> {
-    let path = CString::new(pin.as_os_str().as_encoded_bytes())?;
-    let mut attr = zeroed_attr();
-    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
-    let link = bpf(bpf_cmd::BPF_OBJ_GET, &mut attr).map(owned)?;
-    // SAFETY: `bpf_link_info` is made of plain integers.
-    let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
-    let mut attr = zeroed_attr();
-    attr.info.bpf_fd = link.as_raw_fd() as u32;
-    attr.info.info = std::ptr::from_mut(&mut info) as u64;
-    attr.info.info_len = size_of::<bpf_link_info>() as u32;
-    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-    // SAFETY: only XDP links are pinned there, and theirs is this arm.
-    Ok(unsafe { info.__bindgen_anon_1.xdp.ifindex })
+    let link = objects::open(pin)?;
+    objects::link(link.as_fd()).map(|facts| facts.interface)
 }
 
 /// The value of an image map in this process's memory.

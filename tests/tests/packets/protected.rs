@@ -46,6 +46,16 @@ const SERVICES: [(&str, u8, u16, bool); 28] = [
     ("a port beside BGP", TCP, 178, false),
 ];
 
+/// A subscriber, a listed remote, and whether one of them is infrastructure.
+const ENDS: [(&str, &str, bool); 6] = [
+    (ROUTER, LISTED, true),
+    (SUBSCRIBER, LISTED, false),
+    (SUBSCRIBER, LISTED_ROUTER, true),
+    (ROUTER_V6, LISTED_V6, true),
+    (SUBSCRIBER_V6, LISTED_V6, false),
+    (SUBSCRIBER_V6, LISTED_ROUTER_V6, true),
+];
+
 /// A packet of a service towards its port, or back from it.
 fn of_service(protocol: u8, port: u16, is_answer: bool) -> Vec<u8> {
     let (source, destination) = if is_answer { (port, 50_000) } else { (50_000, port) };
@@ -113,14 +123,7 @@ fn of_infrastructure() -> Vec<Case> {
         let (asks, answers) =
             (&of_service(protocol, port, false), &of_service(protocol, port, true));
         for (who, to, from) in [("asked", asks, answers), ("answered", answers, asks)] {
-            for (subscriber, remote, is_infrastructure) in [
-                (ROUTER, LISTED, true),
-                (SUBSCRIBER, LISTED, false),
-                (SUBSCRIBER, LISTED_ROUTER, true),
-                (ROUTER_V6, LISTED_V6, true),
-                (SUBSCRIBER_V6, LISTED_V6, false),
-                (SUBSCRIBER_V6, LISTED_ROUTER_V6, true),
-            ] {
+            for (subscriber, remote, is_infrastructure) in ENDS {
                 let reason = reason(is_service && is_infrastructure);
                 let (sentence, ends) = (format!("{name}, {who}"), (subscriber, remote));
                 cases.extend(both_ways(&sentence, ends, protocol, [to, from], reason));
@@ -144,14 +147,7 @@ fn fragments() -> Vec<Case> {
             Ipv4 { fragment: offset, more: true, ..Ipv4::new(end, other, UDP) }.bytes(body)
         }
     };
-    for (subscriber, remote, is_infrastructure) in [
-        (ROUTER, LISTED, true),
-        (SUBSCRIBER, LISTED, false),
-        (SUBSCRIBER, LISTED_ROUTER, true),
-        (ROUTER_V6, LISTED_V6, true),
-        (SUBSCRIBER_V6, LISTED_V6, false),
-        (SUBSCRIBER_V6, LISTED_ROUTER_V6, true),
-    ] {
+    for (subscriber, remote, is_infrastructure) in ENDS {
         for (sentence, offset, port, is_protected) in [
             ("the first fragment of a RADIUS answer", 0, 1812, is_infrastructure),
             ("the first fragment of what is no service", 0, 53, false),

@@ -2,8 +2,6 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
-    net::TcpStream,
     os::fd::AsFd as _,
     path::PathBuf,
     process::{Child, Command},
@@ -14,8 +12,7 @@ use std::{
 use nix::sched::{CloneFlags, unshare};
 use sekisho::dataplane::{kernel::detach, trial::PassProgram};
 use sekisho_abi::{ABI_VERSION, names};
-use sekisho_tests::{program, scene::write_lists, tamper};
-use serde_json::Value;
+use sekisho_tests::{post, program, scene::write_lists, tamper};
 
 use crate::stage::{CAPACITY, has_program, ip, without_canary};
 
@@ -27,8 +24,6 @@ struct Daemon {
 }
 
 impl Daemon {
-    const API: &str = "127.0.0.1:9320";
-
     fn start(name: &str) -> Self {
         assert!(nix::unistd::geteuid().is_root(), "this test loads XDP programs and needs root");
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
@@ -41,15 +36,15 @@ impl Daemon {
             "interfaces: [{{name: one, role: subscriber}}]\nfeeds: feeds.yaml\nstate_dir: state\n\
              never_block: {{shipped: false}}\napi: {{listen: '{}'}}\n\
              dataplane: {{pin_dir: {}, image_capacity_mib: 8, flow_table_entries: 1024}}\n",
-            Self::API,
+            post::API,
             pin_dir.display()
         );
         let path = folder.path().join("sekisho.yaml");
         fs::write(&path, config).unwrap();
         let child = Command::new(program!()).args(["run", "-c"]).arg(&path).spawn().unwrap();
         let daemon = Self { child, pin_dir, _folder: folder };
-        daemon.wait("a ruleset", || daemon.status()["ruleset"]["entries_v4"] == 1);
-        daemon.wait("health", || daemon.status()["health"]["ok"] == true);
+        daemon.wait("a ruleset", || post::status()["ruleset"]["entries_v4"] == 1);
+        daemon.wait("health", || post::status()["health"]["ok"] == true);
         daemon
     }
 
@@ -57,22 +52,8 @@ impl Daemon {
         self.pin_dir.join(format!("abi{ABI_VERSION}")).join(name)
     }
 
-    /// As the API gives it; null while it does not answer.
-    fn status(&self) -> Value {
-        serde_json::from_str(&self.get("/api/v1/status").unwrap_or_default()).unwrap_or_default()
-    }
-
-    fn get(&self, path: &str) -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(Self::API)?;
-        let host = Self::API;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
-    }
-
     fn metric(&self, series: &str) -> Option<f64> {
-        let metrics = self.get("/metrics").ok()?;
+        let metrics = post::get("/metrics").ok()?;
         let line = metrics.lines().find_map(|line| line.strip_prefix(series))?;
         line.trim().parse().ok()
     }
@@ -83,7 +64,7 @@ impl Daemon {
 
     /// What it says that it put right, the last first.
     fn put_right(&self) -> Vec<String> {
-        let status = self.status();
+        let status = post::status();
         let repairs = status["proof"]["put_right"].as_array().cloned().unwrap_or_default();
         repairs.iter().map(|repair| repair["what"].as_str().unwrap().to_owned()).collect()
     }
@@ -96,7 +77,7 @@ impl Daemon {
     fn wait(&self, what: &str, mut condition: impl FnMut() -> bool) {
         let deadline = Instant::now() + Duration::from_secs(30);
         while !condition() {
-            assert!(Instant::now() < deadline, "no {what} in {}", self.status());
+            assert!(Instant::now() < deadline, "no {what} in {}", post::status());
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -119,7 +100,7 @@ fn a_running_daemon_guards_an_interface_that_comes_back() {
     for round in 1..=2 {
         ip("link del one");
         daemon.wait("word that it is gone", || attached() == Some(0.0));
-        let reasons = daemon.status()["health"]["reasons"].clone();
+        let reasons = post::status()["health"]["reasons"].clone();
         assert_eq!(reasons, serde_json::json!(["interface 'one' is gone"]));
         ip("link add one type veth peer name two");
         let since = Instant::now();
@@ -127,9 +108,9 @@ fn a_running_daemon_guards_an_interface_that_comes_back() {
         eprintln!("guarded again after {:?}", since.elapsed());
         daemon.wait("word of it", || attached() == Some(1.0));
         daemon.wait("a count", || daemon.drifts("interface") == Some(f64::from(round)));
-        daemon.wait("health", || daemon.status()["health"]["ok"] == true);
+        daemon.wait("health", || post::status()["health"]["ok"] == true);
     }
-    let status = daemon.status();
+    let status = post::status();
     assert_eq!(status["interfaces"][0]["attachment"], "native");
     let told = status["proof"]["put_right"][0]["what"].as_str().unwrap();
     assert_eq!(told, "interface 'one' is back, without the program");
@@ -160,11 +141,11 @@ fn a_running_daemon_puts_right_what_somebody_changes() {
     assert_eq!(daemon.drifts("program"), Some(1.0));
     assert_eq!(daemon.drifts("canary"), Some(2.0));
 
-    let generation = || daemon.status()["ruleset"]["generation"].clone();
+    let generation = || post::status()["ruleset"]["generation"].clone();
     let before = generation();
     tamper::remove_first(&slot).unwrap();
     daemon.wait_for_repairs(7);
-    assert_eq!(daemon.status()["ruleset"]["entries_v4"], 1);
+    assert_eq!(post::status()["ruleset"]["entries_v4"], 1);
     assert_eq!(daemon.drifts("image"), Some(1.0));
     tamper::swap_image(&slot, CAPACITY, &without_canary(77)).unwrap();
     daemon.wait_for_repairs(10);
@@ -172,7 +153,7 @@ fn a_running_daemon_puts_right_what_somebody_changes() {
     assert_eq!(daemon.drifts("canary"), Some(4.0));
     assert_eq!(generation(), before, "the ruleset that was");
 
-    let status = daemon.status();
+    let status = post::status();
     assert_eq!(status["health"]["ok"], true, "{status}");
     assert_eq!(status["proof"]["standing"], serde_json::json!([]));
     let told = status["health"]["degraded"].as_array().unwrap();
