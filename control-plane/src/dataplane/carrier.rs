@@ -5,7 +5,8 @@ use std::io;
 use futures_util::TryStreamExt as _;
 use nix::net::if_::if_nametoindex;
 use rtnetlink::{Error, Handle, packet_route::link::LinkFlags};
-use tokio::task::JoinSet;
+
+use super::netlink;
 
 /// Whether an interface can send and receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,11 +21,8 @@ pub enum Carrier {
 
 /// How these interfaces of this network namespace are; `None` for one that is gone. Blocks.
 pub fn read<'a>(interfaces: impl Iterator<Item = &'a str>) -> io::Result<Vec<Option<Carrier>>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    runtime.block_on(async {
-        let (connection, netlink, _) = rtnetlink::new_connection()?;
-        let mut tasks = JoinSet::new();
-        tasks.spawn(connection);
+    netlink::wait(async {
+        let (netlink, _tasks) = netlink::interfaces()?;
         let mut carriers = Vec::new();
         for interface in interfaces {
             carriers.push(match if_nametoindex(interface) {

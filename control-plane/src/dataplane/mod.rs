@@ -17,6 +17,7 @@ pub mod carrier;
 pub mod evidence;
 pub mod fake;
 pub mod kernel;
+mod netlink;
 pub mod nic;
 #[allow(unsafe_code, reason = "system calls that neither aya nor nix has")]
 mod objects;

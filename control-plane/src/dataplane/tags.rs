@@ -10,16 +10,15 @@ use rtnetlink::packet_route::link::LinkAttribute;
 use tokio::task::JoinSet;
 use tracing::{error, info};
 
-use super::nic::{self, STRIPS_SERVICE_VLAN, STRIPS_VLAN};
+use super::{
+    netlink,
+    nic::{self, STRIPS_SERVICE_VLAN, STRIPS_VLAN},
+};
 
 /// Has an interface, or all members of a bond, leave VLAN tags in the frames. A failure is told: what
 /// comes without tags is better than nothing. Blocks.
 pub(super) fn keep(interface: &str) {
-    let kept = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()
-        .and_then(|runtime| runtime.block_on(keep_on_all(interface)));
-    if let Err(error) = kept {
+    if let Err(error) = netlink::wait(keep_on_all(interface)) {
         tell(interface, &[STRIPS_VLAN], &error);
     }
 }
@@ -52,9 +51,7 @@ async fn keep_on_all(interface: &str) -> io::Result<()> {
 
 /// Members if it is a bond, otherwise the interface itself.
 async fn hardware(interface: &str) -> io::Result<Vec<String>> {
-    let (connection, netlink, _) = rtnetlink::new_connection()?;
-    let mut tasks = JoinSet::new();
-    tasks.spawn(connection);
+    let (netlink, _tasks) = netlink::interfaces()?;
     let bond = nix::net::if_::if_nametoindex(interface)?;
     let mut links = netlink.link().get().execute();
     let mut members = Vec::new();

@@ -9,11 +9,10 @@ use std::{io, os::unix::fs::symlink};
 use futures_util::TryStreamExt as _;
 use rtnetlink::{LinkUnspec, packet_route::link::LinkFlags};
 use sekisho_abi::record::Forwarding;
-use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use super::{Guarded, attach};
-use crate::dataplane::{DataplaneError, pins::Pins, tags};
+use crate::dataplane::{DataplaneError, netlink, pins::Pins, tags};
 
 /// Whether an interface takes frames that are addressed to others.
 const fn is_wanted(forwarding: Forwarding) -> bool {
@@ -94,11 +93,8 @@ pub(super) fn undo(interface: &str) {
 /// Whether anything had to be changed. Blocks.
 fn set(interface: &str, on: bool) -> io::Result<bool> {
     let index = attach::interface_index(interface).ok_or(io::ErrorKind::NotFound)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    runtime.block_on(async {
-        let (connection, netlink, _) = rtnetlink::new_connection()?;
-        let mut tasks = JoinSet::new();
-        tasks.spawn(connection);
+    netlink::wait(async {
+        let (netlink, _tasks) = netlink::interfaces()?;
         let mut links = netlink.link().get().match_index(index).execute();
         let link = links.try_next().await.map_err(io::Error::other)?;
         let link = link.ok_or(io::ErrorKind::NotFound)?;
